@@ -1,0 +1,30 @@
+"""What may be tried: define-by-run functions `space(trial) -> dict`, found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.optimizers import adam, adamw, mixed, rmsprop, sgd
+from tuner.errors import unknown_name
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["SPACES", "adam", "adamw", "find", "mixed", "rmsprop", "sgd"]
+
+SPACES: dict[str, Callable[[optuna.Trial], dict[str, Any]]] = {
+    "adam": adam,
+    "adamw": adamw,
+    "mixed": mixed,
+    "rmsprop": rmsprop,
+    "sgd": sgd,
+}
+"""The included spaces, by the name on the command line."""
+
+
+def find(name: str) -> Callable[[optuna.Trial], dict[str, Any]]:
+    """Return the included space of a name; raises `InvalidInput`, listing them, for another."""
+    if name not in SPACES:
+        raise unknown_name("search space", name, SPACES)
+    return SPACES[name]

@@ -1,0 +1,102 @@
+"""One space for each optimizer, and one that chooses the optimizer as well.
+
+Each takes an Optuna trial and returns the config of a training run. The ranges hold for the
+batch-normalised image nets of `trainables`; learning rates and weight decay are searched on a log
+scale, and the lowest weight decay is as good as none. Warmup stays below one epoch so that every
+config is valid however few epochs a trial may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+
+Config = dict[str, Any]
+
+
+def sgd(trial: optuna.Trial) -> Config:
+    """SGD with momentum: lr 0.001 to 1, momentum 0.8 to 0.98, weight decay 1e-6 to 1e-2."""
+    return {"optimizer": "sgd", **_sgd(trial, ""), **_training(trial)}
+
+
+def adam(trial: optuna.Trial) -> Config:
+    """Adam: lr 1e-5 to 0.03, beta1 0.8 to 0.95, beta2 0.95 to 0.999, L2 penalty 1e-7 to 1e-3."""
+    return {"optimizer": "adam", **_adam(trial, ""), **_training(trial)}
+
+
+def adamw(trial: optuna.Trial) -> Config:
+    """AdamW: lr 1e-5 to 0.03, betas as for Adam, decoupled weight decay 1e-4 to 0.3."""
+    return {"optimizer": "adamw", **_adamw(trial, ""), **_training(trial)}
+
+
+def rmsprop(trial: optuna.Trial) -> Config:
+    """RMSprop: lr 1e-5 to 0.01, momentum 0 to 0.9, smoothing 0.9 to 0.999, L2 1e-7 to 1e-3."""
+    return {"optimizer": "rmsprop", **_rmsprop(trial, ""), **_training(trial)}
+
+
+def mixed(trial: optuna.Trial) -> Config:
+    """Any of the four optimizers, each with the ranges of its own space.
+
+    Their parameters are named apart (`sgd_lr`, `adam_lr`), since one sampler's idea of a good
+    learning rate does not carry over from one optimizer to another.
+    """
+    chosen = trial.suggest_categorical("optimizer", list(_BY_OPTIMIZER))
+    return {
+        "optimizer": chosen,
+        **_BY_OPTIMIZER[chosen](trial, f"{chosen}_"),
+        **_training(trial),
+    }
+
+
+def _sgd(trial: optuna.Trial, prefix: str) -> Config:
+    return {
+        "lr": trial.suggest_float(f"{prefix}lr", 1e-3, 1.0, log=True),
+        "momentum": trial.suggest_float(f"{prefix}momentum", 0.8, 0.98),
+        "weight_decay": trial.suggest_float(f"{prefix}weight_decay", 1e-6, 1e-2, log=True),
+    }
+
+
+def _adam(trial: optuna.Trial, prefix: str) -> Config:
+    return {
+        "lr": trial.suggest_float(f"{prefix}lr", 1e-5, 0.03, log=True),
+        "beta1": trial.suggest_float(f"{prefix}beta1", 0.8, 0.95),
+        "beta2": trial.suggest_float(f"{prefix}beta2", 0.95, 0.999),
+        "weight_decay": trial.suggest_float(f"{prefix}weight_decay", 1e-7, 1e-3, log=True),
+    }
+
+
+def _adamw(trial: optuna.Trial, prefix: str) -> Config:
+    return {
+        "lr": trial.suggest_float(f"{prefix}lr", 1e-5, 0.03, log=True),
+        "beta1": trial.suggest_float(f"{prefix}beta1", 0.8, 0.95),
+        "beta2": trial.suggest_float(f"{prefix}beta2", 0.95, 0.999),
+        "weight_decay": trial.suggest_float(f"{prefix}weight_decay", 1e-4, 0.3, log=True),
+    }
+
+
+def _rmsprop(trial: optuna.Trial, prefix: str) -> Config:
+    return {
+        "lr": trial.suggest_float(f"{prefix}lr", 1e-5, 0.01, log=True),
+        "momentum": trial.suggest_float(f"{prefix}momentum", 0.0, 0.9),
+        "beta2": trial.suggest_float(f"{prefix}beta2", 0.9, 0.999),
+        "weight_decay": trial.suggest_float(f"{prefix}weight_decay", 1e-7, 1e-3, log=True),
+    }
+
+
+_BY_OPTIMIZER: dict[str, Callable[[optuna.Trial, str], Config]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "adamw": _adamw,
+    "rmsprop": _rmsprop,
+}
+
+
+def _training(trial: optuna.Trial) -> Config:
+    return {
+        "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
+        "schedule": trial.suggest_categorical("schedule", ["constant", "cosine"]),
+        "warmup_epochs": trial.suggest_float("warmup_epochs", 0.0, 0.75, step=0.25),
+    }

@@ -1,0 +1,77 @@
+"""Every included space suggests configs that every trainable accepts."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from search_spaces import SPACES, find
+from trainables.settings import KEYS, read_settings
+from tuner.errors import InvalidInput
+
+
+def suggestions(name: str, seed: int = 0, count: int = 40) -> list[tuple[dict, dict]]:
+    """Return the configs that a space gives, each with the parameters that were suggested."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    trials = [study.ask() for _ in range(count)]
+    return [(SPACES[name](trial), trial.params) for trial in trials]
+
+
+@pytest.fixture(params=SPACES)
+def space(request) -> str:
+    return request.param
+
+
+def test_every_config_is_valid_however_short_the_run(space):
+    for config, _ in suggestions(space):
+        read_settings({**config, "max_epochs": 1})
+
+
+def test_only_known_keys_are_given_and_all_of_them_searched(space):
+    for config, searched in suggestions(space):
+        assert config.keys() <= KEYS
+        assert len(searched) == len(config) - (space != "mixed")
+
+
+def test_the_same_seed_gives_the_same_configs(space):
+    assert suggestions(space, seed=1) == suggestions(space, seed=1)
+    assert suggestions(space, seed=1) != suggestions(space, seed=2)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+def test_a_space_of_one_optimizer_names_it(name):
+    assert {config["optimizer"] for config, _ in suggestions(name)} == {name}
+
+
+def test_mixed_chooses_among_all_and_names_their_parameters_apart():
+    chosen = set()
+    for config, searched in suggestions("mixed"):
+        optimizer = config["optimizer"]
+        chosen.add(optimizer)
+        assert searched[f"{optimizer}_lr"] == config["lr"]
+        assert "lr" not in searched
+        assert not [name for name in searched if name.startswith("beta")]
+    assert chosen == {"sgd", "adam", "adamw", "rmsprop"}
+
+
+def test_mixed_searches_each_optimizer_as_its_own_space_does():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(40):
+        trial = study.ask()
+        config = SPACES["mixed"](trial)
+        own = study.ask()
+        SPACES[config["optimizer"]](own)
+        prefix = f"{config['optimizer']}_"
+        ranges = {name.removeprefix(prefix): of for name, of in trial.distributions.items()}
+        ranges.pop("optimizer")
+        assert ranges == own.distributions
+
+
+def test_every_space_says_its_ranges_in_one_line(space):
+    assert find(space) is SPACES[space]
+    assert (SPACES[space].__doc__ or "").partition("\n")[0].endswith(".")
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(InvalidInput, match="unknown search space 'adamw2'; known: adamw, adam"):
+        find("adamw2")

@@ -1,0 +1,132 @@
+"""The contract that every included trainable keeps, each with every kind of data it can have."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from trainables import TRAINABLES, RotationTrainable, find
+from trainables.fashion_files import DEBIAN_FOLDER, read_fashion
+from trainables.randomness import seed_everything
+
+OTHER_CONFIG = {"optimizer": "adamw", "batch_size": 32, "seed": 3, "schedule": "step"}
+BY_THE_CLOCK = {"epoch_s", "should_checkpoint"}
+
+
+class Case(NamedTuple):
+    """A trainable, the config that makes its epochs short, and where its data comes from."""
+
+    name: str
+    config: dict[str, Any]
+    data: str = "embedded"
+
+
+CASES = [
+    Case("digits-mlp", {}),
+    Case("mnist-mlp", {"train_samples": 1000}),
+    Case("fashion-cnn", {}, "generated"),
+    Case("fashion-cnn", {"train_samples": 256}, "installed"),
+]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case.name}-{case.data}")
+def case(request, write_fashion, tmp_path_factory) -> Case:
+    case: Case = request.param
+    if case.data == "embedded":
+        return case
+    if case.data == "installed" and not DEBIAN_FOLDER.is_dir():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    source = read_fashion(str(DEBIAN_FOLDER)) if case.data == "installed" else None
+    folder = write_fashion(tmp_path_factory.mktemp("fashion"), train=600, test=100, source=source)
+    return case._replace(config={**case.config, "data_dir": str(folder)})
+
+
+def start(case: Case, **changes: Any) -> RotationTrainable:
+    config = {"max_epochs": 2, "batch_size": 64, "schedule": "cosine", "warmup_epochs": 0.5}
+    return find(case.name)(config={**config, **case.config, **changes})
+
+
+def comparable(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in report.items() if key not in BY_THE_CLOCK}
+
+
+def two_epochs(trial: RotationTrainable) -> list[dict[str, Any]]:
+    return [comparable(trial.step()) for _ in range(2)]
+
+
+def test_every_registered_trainable_is_held_to_the_contract():
+    assert {case.name for case in CASES} == set(TRAINABLES)
+
+
+def test_each_epoch_reports_every_key_in_its_range(case):
+    trial = start(case)
+    for epoch in (1, 2):
+        report = trial.train()
+        layers = [key for key in report if key.startswith("rotation/")]
+        assert report["epoch"] == report["training_iteration"] == epoch
+        assert report["progress"] == epoch / 2
+        assert 0 < report["lr_progress"] <= 1
+        assert (report["lr_progress"] == 1.0) == (epoch == 2)
+        assert math.isfinite(report["train_loss"])
+        assert math.isfinite(report["val_loss"])
+        assert 0 <= report["val_accuracy"] <= 1
+        assert len(layers) >= 3
+        assert all(0 < report[layer] < 2 for layer in layers)
+        assert report["rotation_min"] == min(report[layer] for layer in layers)
+        assert report["rotation_min"] <= report["rotation_mean"] < 2
+        assert report["epoch_s"] > 0
+        assert report["done"] == (epoch == 2)
+
+
+def test_the_test_split_is_looked_at_only_after_the_last_epoch(case):
+    first, last = two_epochs(start(case))
+    assert not [key for key in first if key.startswith("test_")]
+    assert 0 <= last["test_accuracy"] <= 1
+    assert first["val_accuracy"] != last["test_accuracy"]
+
+
+def test_the_same_seed_gives_the_same_reports_and_another_does_not(case):
+    reports = two_epochs(start(case))
+    assert two_epochs(start(case)) == reports
+    assert two_epochs(start(case, seed=1)) != reports
+
+
+def test_a_resumed_trial_reports_what_an_unbroken_one_does(case, tmp_path):
+    unbroken = start(case)
+    unbroken.train()
+    saved = unbroken.save(str(tmp_path))
+    expected = comparable(unbroken.step())
+
+    # Whatever it was built with must give way to the checkpoint: weights, initialisation, order.
+    resumed = start(case, seed=7)
+    resumed.restore(saved)
+    assert comparable(resumed.step()) == expected
+
+
+def test_a_reused_actor_trains_as_a_fresh_one_does(case):
+    fresh = start(case)
+    config, expected = fresh.config, two_epochs(fresh)
+    assert fresh.reset({**config, **OTHER_CONFIG})
+    assert two_epochs(fresh) != expected
+    assert fresh.reset(config)
+    assert two_epochs(fresh) == expected
+
+
+def test_the_checkpoint_loads_safely_into_the_plain_model(case, tmp_path):
+    trial = start(case)
+    reported = two_epochs(trial)[-1]
+    trial.save(str(tmp_path))
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+
+    seed_everything(9)
+    model = trial.build_model({})
+    model.load_state_dict(state["model"])
+    inputs, targets = trial.build_data(trial.config.get("data_dir")).validation
+    with torch.no_grad():
+        answers = model.eval()(inputs).argmax(dim=1)
+    accuracy = (answers == targets).float().mean().item()
+    # The order of the sums differs, so a tie between two classes may fall the other way.
+    assert accuracy == pytest.approx(reported["val_accuracy"], abs=1.5 / len(targets))

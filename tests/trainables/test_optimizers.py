@@ -1,0 +1,46 @@
+"""Optimizers by name: the class, the keys that reach it, and its learning rate at each step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.optimizers import build_optimizer
+
+
+def group(config: dict) -> dict:
+    optimizer = build_optimizer([nn.Parameter(torch.ones(2))], config)
+    return {"class": type(optimizer).__name__, **optimizer.param_groups[0]}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, {"class": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 0, "nesterov": False}),
+        ({"optimizer": "sgd", "nesterov": True}, {"class": "SGD", "nesterov": True}),
+        ({"optimizer": "adam"}, {"class": "Adam", "lr": 1e-3, "betas": (0.9, 0.999)}),
+        ({"optimizer": "adamw"}, {"class": "AdamW", "lr": 1e-3, "weight_decay": 0.01}),
+        ({"optimizer": "rmsprop"}, {"class": "RMSprop", "lr": 1e-3, "alpha": 0.99}),
+        ({"optimizer": "sgd", "lr": 3, "momentum": 0.5}, {"lr": 3, "momentum": 0.5}),
+        ({"optimizer": "adam", "beta1": 0.8, "beta2": 0.9}, {"betas": (0.8, 0.9)}),
+        ({"optimizer": "adamw", "weight_decay": 0.1}, {"weight_decay": 0.1}),
+        ({"optimizer": "rmsprop", "beta2": 0.9, "momentum": 0.5}, {"alpha": 0.9, "momentum": 0.5}),
+    ],
+)
+def test_each_name_builds_its_optimizer_with_its_keys(config, expected):
+    assert expected.items() <= group(config).items()
+
+
+def test_keys_that_an_optimizer_does_not_have_are_ignored():
+    assert group({"optimizer": "adam", "momentum": 0.5, "nesterov": True})["class"] == "Adam"
+
+
+def test_nesterov_without_momentum_is_plain_gradient_descent():
+    assert not group({"nesterov": True, "momentum": 0.0})["nesterov"]
+
+
+def test_frozen_parameters_are_left_out():
+    frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+    optimizer = build_optimizer([frozen, nn.Parameter(torch.ones(2))], {})
+    assert len(optimizer.param_groups[0]["params"]) == 1

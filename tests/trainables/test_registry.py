@@ -1,0 +1,45 @@
+"""The included trainables are found by name, and naming them costs no import of torch or Ray."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import trainables
+from trainables import TRAINABLES, RotationTrainable, describe, find
+from tuner.errors import InvalidInput
+
+
+@pytest.mark.parametrize(("name", "class_name"), TRAINABLES.items())
+def test_each_name_finds_its_class(name, class_name):
+    found = find(name)
+    assert issubclass(found, RotationTrainable)
+    assert found is getattr(trainables, class_name)
+    assert found.__name__ == class_name
+    assert 20 < len(describe(name)) <= 100
+
+
+def test_an_unknown_name_lists_the_nearest_first():
+    with pytest.raises(InvalidInput, match="unknown trainable 'fashion'; known: fashion-cnn, "):
+        find("fashion")
+
+
+def test_an_unknown_attribute_is_named():
+    with pytest.raises(AttributeError, match="no attribute 'Fashion'"):
+        trainables.Fashion  # noqa: B018
+
+
+@pytest.mark.parametrize("name", trainables.__all__)
+def test_every_exported_name_is_there(name):
+    assert getattr(trainables, name) is not None
+
+
+def test_naming_the_trainables_loads_neither_torch_nor_ray():
+    code = (
+        "import sys, trainables; assert trainables.TRAINABLES; "
+        "print([name for name in ('torch', 'ray', 'sklearn') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,119 @@
+"""What a person can write: as little as a model and data, or any part of the loop."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from smallest_net import Smallest, epochs, points
+from torch import nn
+
+from trainables import Data, RotationTrainable
+from tuner.errors import InvalidInput
+
+
+def test_a_model_and_data_are_enough():
+    last = epochs(Smallest(config={"max_epochs": 5, "batch_size": 10}), 5)[-1]
+    assert last["done"]
+    assert last["val_accuracy"] > 0.9
+    assert {"rotation/0.weight", "rotation/2.weight", "rotation_min"} <= last.keys()
+    assert not [key for key in last if key.startswith("test_")]
+
+
+def test_the_config_reaches_the_model():
+    trial = Smallest(config={"width": 16})
+    trial.step()
+    assert trial.model[0].out_features == 16
+
+
+def test_nothing_is_built_before_the_first_step():
+    class Broken(Smallest):
+        def build_model(self, config):
+            raise InvalidInput("width must be > 0, got 0; use 8")
+
+    trial = Broken(config={"batch_size": -1})
+    assert trial.reset({})
+    with pytest.raises(InvalidInput, match="width must be"):
+        trial.train()
+
+
+def test_an_own_epoch_can_use_the_loops_parts():
+    class Clipped(Smallest):
+        rates = ()
+
+        def train_epoch(self):
+            losses, rates = [], []
+            for inputs, target in self.training_batches():
+                rates.append(self.optimizer.param_groups[0]["lr"])
+                loss = self.loss(self.model(inputs), target)
+                self.optimize(loss)
+                losses.append(loss.item())
+            self.rates = (*self.rates, *rates)
+            return sum(losses) / len(losses)
+
+    trial = Clipped(config={"max_epochs": 2, "batch_size": 50, "lr": 0.5, "warmup_epochs": 1})
+    first, last = epochs(trial)
+    assert trial.rates == (0.25, 0.5, 0.5, 0.5)
+    assert (first["lr_progress"], last["lr_progress"]) == (0.75 / 1.75, 1.0)
+    assert first["train_loss"] > last["train_loss"]
+
+
+def test_an_own_optimizer_keeps_the_rates_of_its_groups_apart():
+    class TwoGroups(Smallest):
+        def build_optimizer(self, model, config):
+            slow, fast = model[0].parameters(), model[2].parameters()
+            return torch.optim.SGD([{"params": slow, "lr": 0.01}, {"params": fast, "lr": 1.0}])
+
+    trial = TwoGroups(config={"max_epochs": 2, "batch_size": 50, "schedule": "step"})
+    rates = []
+    for _ in range(2):
+        trial.step()
+        rates.append([group["lr"] for group in trial.optimizer.param_groups])
+    assert rates == [[0.01, 1.0], pytest.approx([0.0004, 0.04])]
+
+
+def test_own_metrics_are_reported_for_both_splits():
+    class Counts(Smallest):
+        metric = "val_samples"
+
+        def build_data(self, data_dir):
+            return Data(points(100, 0), points(50, 1), points(30, 2))
+
+        def evaluate(self, data):
+            assert not self.model.training
+            assert not torch.is_grad_enabled()
+            return {"val_samples": sum(len(target) for _, target in self.evaluation_batches(data))}
+
+    last = epochs(Counts(config={"max_epochs": 1}), 1)[0]
+    assert (last["val_samples"], last["test_samples"]) == (50, 30)
+
+
+def test_targets_that_are_no_classes_have_a_loss_and_no_accuracy():
+    class Regression(RotationTrainable):
+        metric, mode = "val_loss", "min"
+
+        def build_model(self, config):
+            return nn.Linear(4, 1)
+
+        def build_data(self, data_dir):
+            inputs, _ = points(100, 0)
+            return Data((inputs, inputs.sum(dim=1)), (inputs, inputs.sum(dim=1)))
+
+        def loss(self, output, target):
+            return nn.functional.mse_loss(output[:, 0], target)
+
+    report = epochs(Regression(config={"lr": 0.01}), 1)[0]
+    assert report["val_loss"] > 0
+    assert "val_accuracy" not in report
+
+
+def test_excluded_layers_are_not_reported():
+    class WithoutHead(Smallest):
+        exclude = ("2.*",)
+
+    report = epochs(WithoutHead(config={}), 1)[0]
+    assert [key for key in report if key.startswith("rotation/")] == ["rotation/0.weight"]
+
+
+@pytest.mark.parametrize("batch_size", [99, 33, 11])
+def test_a_last_batch_of_one_sample_does_not_stop_batch_normalisation(batch_size):
+    epochs(Smallest(config={"batch_size": batch_size}))

@@ -1,0 +1,241 @@
+"""The Ray Tune trainable that people subclass: an epoch loop that reports rotation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from ray.tune import Trainable
+from ray.tune.result import DONE, SHOULD_CHECKPOINT
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from trainables.batches import make_batches
+from trainables.data import Data, Split, sample_count, shared_data
+from trainables.optimizers import build_optimizer
+from trainables.precision import choose_precision, trial_device
+from trainables.randomness import seed_everything
+from trainables.run import Run
+from trainables.settings import plain_config, read_settings
+from tuner.errors import InvalidInput
+from tuner.rotation import RotationMonitor
+
+
+class RotationTrainable(Trainable):
+    """Trains a torch model an epoch at a time and reports how far each layer has turned.
+
+    Subclass it with `build_model` and `build_data`; everything else has a default. The config
+    keys that it reads, with their rules and defaults, are in `trainables.settings`; the report's
+    keys are `epoch`, `progress`, `lr_progress`, `train_loss`, what `evaluate` returns,
+    `rotation/<layer>`, `rotation_min`, `rotation_mean` and `epoch_s` (seconds), and, at the last
+    epoch of a trainable with a test split, `test_` followed by the names of the metrics.
+
+    The same config gives the same reports on the same CPU, also across a checkpoint. Nothing is
+    built before the first step, since an error raised there reaches the driver with its type, and
+    one raised while Ray constructs the actor does not.
+    """
+
+    metric = "val_accuracy"
+    mode = "max"
+    exclude: tuple[str, ...] = ()
+    """Patterns of the layers that the rotation monitor leaves out."""
+    evaluation_batch = 256
+    """Samples a batch of a pass without gradients; 512 takes twice as long on the CPU."""
+
+    _run: Run | None = None
+
+    # What a subclass gives.
+
+    def build_model(self, config: Mapping[str, Any]) -> nn.Module:
+        """Return a newly initialised model; the generators are seeded."""
+        raise NotImplementedError
+
+    def build_data(self, data_dir: str | None) -> Data:
+        """Return the splits; called once per process, so they must not depend on the config.
+
+        Raise `InvalidInput` for data that is missing or damaged: it ends the job with one line.
+        """
+        raise NotImplementedError
+
+    # What a subclass may change.
+
+    def build_optimizer(self, model: nn.Module, config: Mapping[str, Any]) -> Optimizer:
+        """Return the optimizer; the schedule multiplies each group's own learning rate."""
+        return build_optimizer(model.parameters(), config)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of a batch, a scalar; cross-entropy unless overridden."""
+        return functional.cross_entropy(output, target)
+
+    def train_epoch(self) -> float:
+        """Train for one epoch, with the model in training mode, and return the mean loss."""
+        # Summed on the device: reading the loss at each step would make the GPU wait each time.
+        total = torch.zeros((), device=self.device)
+        samples = 0
+        for inputs, target in self.training_batches():
+            with self.autocast():
+                loss = self.loss(self.model(inputs), target)
+            self.optimize(loss)
+            total += loss.detach() * len(target)
+            samples += len(target)
+        return total.item() / samples
+
+    def evaluate(self, data: Split) -> dict[str, float]:
+        """Return the metrics of a split, their names starting with `val_`.
+
+        Called without gradients and with the model in evaluation mode. The accuracy is left out
+        when the targets are not classes, that is, whole numbers.
+        """
+        total = torch.zeros((), device=self.device)
+        hits = torch.zeros((), device=self.device)
+        samples = answers = 0
+        for inputs, target in self.evaluation_batches(data):
+            with self.autocast():
+                output = self.model(inputs)
+                total += self.loss(output, target) * len(target)
+            samples += len(target)
+            if not target.is_floating_point():
+                hits += (output.argmax(dim=1) == target).sum()
+                answers += target.numel()
+        metrics = {"val_loss": total.item() / samples}
+        if answers:
+            metrics["val_accuracy"] = hits.item() / answers
+        return metrics
+
+    # What `train_epoch`, `loss` and `evaluate` may use.
+
+    @property
+    def model(self) -> nn.Module:
+        """The model in training."""
+        return self._started().model
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer in use."""
+        return self._started().optimizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model and the batches are; known before they are built."""
+        return trial_device(self.is_actor())  # type: ignore[no-untyped-call]
+
+    def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this epoch's (inputs, targets), shuffled, with the learning rate set for each."""
+        run = self._started()
+        for step, batch in enumerate(run.batches):
+            run.set_lr(step)
+            yield batch
+
+    def evaluation_batches(self, data: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (inputs, targets) of a split, in its order and to its end."""
+        workers = self._started().settings.num_workers
+        yield from make_batches(data, self.evaluation_batch, self.device, num_workers=workers)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context for a forward pass, in the number format of the trial."""
+        return self._started().precision.autocast()
+
+    def optimize(self, loss: Tensor) -> None:
+        """Take one step of the optimizer down the gradient of `loss`, a scalar."""
+        run = self._started()
+        run.precision.step(loss, run.optimizer)
+
+    # What Ray Tune calls.
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Do nothing yet: the trial is built at its first step."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Make way for another trial in this process; the data stays loaded."""
+        self.config = new_config
+        self._run = None
+        return True
+
+    def cleanup(self) -> None:
+        """Let go of the model."""
+        self._run = None
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and report it.
+
+        A trial that was restored from its last epoch reports that epoch again and trains no more.
+        """
+        run = self._started()
+        begun = time.perf_counter()
+        if not run.done:
+            run.model.train()
+            run.set_lr(0)
+            run.train_loss = float(self.train_epoch())
+            run.epoch += 1
+        report: dict[str, Any] = {
+            "epoch": run.epoch,
+            **run.clocks(),
+            "train_loss": run.train_loss,
+            **self._metrics(run),
+            **run.monitor.report(),
+        }
+        report["epoch_s"] = time.perf_counter() - begun
+        report[DONE] = run.done
+        if run.done or time.monotonic() - self._saved_at >= run.settings.checkpoint_every_s:
+            report[SHOULD_CHECKPOINT] = True
+        return report
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the whole run as `model.pt`, whose "model" a plain `load_state_dict` takes."""
+        self._started().save(checkpoint_dir)
+        self._saved_at = time.monotonic()
+
+    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
+        """Continue from the folder that `save_checkpoint` wrote to."""
+        self._started().load(checkpoint)
+
+    def _metrics(self, run: Run) -> dict[str, float]:
+        run.model.eval()
+        with torch.no_grad():
+            metrics = self.evaluate(run.data.validation)
+            if run.done and run.data.test is not None:
+                for name, value in self.evaluate(run.data.test).items():
+                    metrics[f"test_{name.removeprefix('val_')}"] = value
+        return metrics
+
+    def _started(self) -> Run:
+        if self._run is None:
+            self._run = self._build()
+            self._saved_at = time.monotonic()
+        return self._run
+
+    def _build(self) -> Run:
+        config = plain_config(self.config)
+        settings = read_settings(config)
+        device = self.device
+        data = shared_data(type(self), self.build_data, settings.data_dir, device)
+        samples = settings.train_samples
+        if samples is not None and samples > sample_count(data.train):
+            raise InvalidInput(
+                f"train_samples must be <= {sample_count(data.train)}, the training split's size, "
+                f"got {samples}; leave it out to train on all"
+            )
+        # After the data, which only the first trial of a process loads.
+        seed_everything(settings.seed)
+        shuffle = torch.Generator().manual_seed(settings.seed)
+        model = self.build_model(config).to(device)
+        return Run(
+            settings=settings,
+            data=data,
+            model=model,
+            optimizer=self.build_optimizer(model, config),
+            monitor=RotationMonitor(model, exclude=self.exclude),
+            precision=choose_precision(device, settings.amp),
+            shuffle=shuffle,
+            batches=make_batches(
+                data.train,
+                settings.batch_size,
+                device,
+                generator=shuffle,
+                samples=samples,
+                num_workers=settings.num_workers,
+            ),
+        )

@@ -1,0 +1,128 @@
+"""What a trial's config may hold: every key, its rule and its default, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.optimizers import OPTIMIZERS
+from trainables.schedules import SCHEDULES
+from tuner.errors import InvalidInput, unknown_name
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a key's value must be, in words and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _is(value: Any, kind: type) -> bool:
+    # bool is a number to Python, and never what was meant here.
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _whole(least: int) -> Rule:
+    return Rule(
+        f"a whole number >= {least}",
+        lambda value: _is(value, Integral) and value >= least,
+    )
+
+
+POSITIVE = Rule("a number > 0", lambda value: _is(value, Real) and 0 < value < float("inf"))
+NOT_NEGATIVE = Rule("a number >= 0", lambda value: _is(value, Real) and 0 <= value < float("inf"))
+SHARE = Rule("a number in [0, 1)", lambda value: _is(value, Real) and 0 <= value < 1)
+FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+
+RULES: Mapping[str, Rule] = {
+    "max_epochs": _whole(1),
+    "batch_size": _whole(1),
+    "seed": Rule(
+        "a whole number in [0, 2**32)", lambda value: _is(value, Integral) and 0 <= value < 2**32
+    ),
+    "train_samples": Rule(
+        "a whole number >= 2, or None for all",
+        lambda value: value is None or (_is(value, Integral) and value >= 2),
+    ),
+    "data_dir": Rule(
+        "the path of a folder, or None",
+        lambda value: value is None or isinstance(value, (str, Path)),
+    ),
+    "num_workers": _whole(0),
+    "checkpoint_every_s": NOT_NEGATIVE,
+    "amp": Rule("'auto' or 'off'", lambda value: value in ("auto", "off")),
+    "warmup_epochs": NOT_NEGATIVE,
+    "step_factor": POSITIVE,
+    "step_at": Rule(
+        "a list of shares of the run, each in (0, 1)",
+        lambda value: (
+            isinstance(value, (list, tuple)) and all(_is(at, Real) and 0 < at < 1 for at in value)
+        ),
+    ),
+    "lr": POSITIVE,
+    "momentum": SHARE,
+    "nesterov": FLAG,
+    "weight_decay": NOT_NEGATIVE,
+    "beta1": SHARE,
+    "beta2": SHARE,
+}
+
+NAMED: Mapping[str, tuple[str, ...]] = {"optimizer": tuple(OPTIMIZERS), "schedule": SCHEDULES}
+
+KEYS = frozenset(RULES) | frozenset(NAMED)
+"""Every config key that the base class itself reads; a subclass may read others."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A trial's checked config, less what belongs to the optimizer (see `build_optimizer`)."""
+
+    max_epochs: int = 10
+    batch_size: int = 128
+    seed: int = 0
+    train_samples: int | None = None
+    data_dir: str | Path | None = None
+    num_workers: int = 0
+    checkpoint_every_s: float = 30.0
+    amp: str = "auto"
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    step_factor: float = 0.2
+    step_at: Sequence[float] = (0.5, 0.75)
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config with NumPy's scalars as Python's, as a safely loaded checkpoint needs."""
+    return {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in config.items()
+    }
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Check a plain config and return its settings; keys not in `KEYS` are left to the subclass.
+
+    Raises `InvalidInput` for the first value that breaks its rule.
+    """
+    for key, names in NAMED.items():
+        if key in config and config[key] not in names:
+            raise unknown_name(key, str(config[key]), names)
+    for key, rule in RULES.items():
+        if key in config and not rule.holds(config[key]):
+            raise InvalidInput(
+                f"{key} must be {rule.words}, got {config[key]!r}; leave it out for the default"
+            )
+    read = Settings.__dataclass_fields__.keys() & config.keys()
+    settings = Settings(**{key: config[key] for key in read})
+    if settings.warmup_epochs >= settings.max_epochs:
+        raise InvalidInput(
+            f"warmup_epochs must be < max_epochs ({settings.max_epochs}), "
+            f"got {settings.warmup_epochs}; use 0 for no warmup"
+        )
+    return settings

@@ -1,0 +1,54 @@
+"""quarterturn: hyperparameter tuning that watches how far each layer turns.
+
+The public names are handed on lazily: importing one costs only that one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuner.engine.run import resume, run
+    from tuner.errors import InvalidInput
+    from tuner.job import TuningJob
+    from tuner.rotation import RotationMonitor, RotationTarget
+    from tuner.study.pruners import RotationPruner
+    from tuner.study.record import report_rotation
+    from tuner.study.result import StudyResult, load_study
+
+_HOMES = {
+    "InvalidInput": "tuner.errors",
+    "RotationMonitor": "tuner.rotation",
+    "RotationPruner": "tuner.study.pruners",
+    "RotationTarget": "tuner.rotation",
+    "StudyResult": "tuner.study.result",
+    "TuningJob": "tuner.job",
+    "load_study": "tuner.study.result",
+    "report_rotation": "tuner.study.record",
+    "resume": "tuner.engine.run",
+    "run": "tuner.engine.run",
+}
+
+__all__ = [
+    "InvalidInput",
+    "RotationMonitor",
+    "RotationPruner",
+    "RotationTarget",
+    "StudyResult",
+    "TuningJob",
+    "load_study",
+    "report_rotation",
+    "resume",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,41 @@
+"""Reports that come faster than the driver wants them, handed over together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune import Trainable
+from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
+from ray.tune.trainable import wrap_function
+
+# A call to an actor and back costs some milliseconds; an epoch longer than this pays one as ever,
+# and no trial trains longer than this past the report that prunes it (docs/log.md, 2026-11-23).
+BATCH_S = 0.005
+
+
+def batched(trainable: type[Trainable] | Callable[[dict[str, Any]], Any]) -> type[Trainable]:
+    """Return the trainable as a class that answers one call with all reports of `BATCH_S`.
+
+    Each report is still judged, in order; what follows the one that prunes the trial is dropped.
+    Ray has such buffering, but its controller (2.60) hands `train_buffered` the length and the time
+    in each other's place, so that either nothing is gathered or seconds are.
+    """
+    base: Any = trainable if isinstance(trainable, type) else wrap_function(trainable)
+
+    class Batched(base):  # type: ignore[misc]
+        __doc__ = base.__doc__
+
+        def train_buffered(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+            results = []
+            until = time.monotonic() + BATCH_S
+            while True:
+                results.append(self.train())
+                last = results[-1]
+                ends = any(last.get(key) for key in (DONE, SHOULD_CHECKPOINT, RESULT_DUPLICATE))
+                if ends or time.monotonic() >= until:
+                    return results
+
+    Batched.__name__ = Batched.__qualname__ = base.__name__
+    return Batched

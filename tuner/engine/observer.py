@@ -1,0 +1,33 @@
+"""Whoever watches a study while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from tuner.study.result import State
+
+
+class Observer:
+    """Is told of every start, report and end, in the order they happen; this one stays silent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """The run is over."""
+
+    def started(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial was suggested and will run as soon as there is room."""
+
+    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
+        """A trial reported; `epoch` counts the epochs it has finished."""
+
+    def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
+        """A trial ended; `value` is its last metric, NaN if it never reported one."""

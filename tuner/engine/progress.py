@@ -1,0 +1,164 @@
+"""What a person sees while a job runs: one live view, or a line per finished trial."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuner.engine.observer import Observer
+from tuner.job import TuningJob
+from tuner.study.result import State
+
+_COLOURS: dict[State, str] = {"complete": "green", "pruned": "yellow", "failed": "red"}
+
+
+class Progress(Observer):
+    """Shows a job's progress on a terminal; elsewhere it prints a line per finished trial.
+
+    Args:
+        job: the job that runs.
+        console: where to; standard output by default.
+    """
+
+    def __init__(self, job: TuningJob, console: Console | None = None) -> None:
+        self._job = job
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._begun = time.monotonic()
+        self._states: Counter[State] = Counter()
+        self._running: dict[int, _Running] = {}
+        self._best: tuple[float, int] | None = None
+        self._epochs = 0.0
+        self._saved_epochs = 0.0
+        self._saved_s = 0.0
+        self._last = ""
+        self._live = Live(
+            get_renderable=self._view, console=self._console, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        self._begun = time.monotonic()
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def started(self, number: int, params: Mapping[str, Any]) -> None:
+        self._running[number] = _Running(params)
+
+    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
+        self._running[number].update(epoch, result, self._job.metric)
+
+    def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
+        trial = self._running.pop(number)
+        self._states[state] += 1
+        self._epochs += epochs
+        if state == "pruned":
+            left = self._job.max_epochs - epochs
+            self._saved_epochs += left
+            self._saved_s += left * (trial.seconds / epochs if epochs else 0.0)
+        if state == "complete" and self._leads(value):
+            self._best = (value, number)
+        spent = f"{epochs:g}/{self._job.max_epochs} epochs, {trial.seconds:.1f} s"
+        why = f": {reason}" if reason else ""
+        line = f"trial {number} {state}, {self._job.metric} {_number(value)}, {spent}{why}"
+        self._last = line
+        if not self._console.is_terminal:
+            done = sum(self._states.values())
+            self._console.print(escape(f"{done}/{self._job.num_trials} {line}"))
+
+    def _leads(self, value: float) -> bool:
+        if math.isnan(value):
+            return False
+        if self._best is None:
+            return True
+        return value > self._best[0] if self._job.mode == "max" else value < self._best[0]
+
+    def _view(self) -> RenderableType:
+        done = sum(self._states.values())
+        elapsed = time.monotonic() - self._begun
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(self._job.name, style="bold"),
+            ProgressBar(total=self._job.num_trials, completed=done, width=24),
+            f"{done}/{self._job.num_trials} trials",
+            f"elapsed {_duration(elapsed)}",
+            f"ETA {_duration(elapsed / done * (self._job.num_trials - done)) if done else '-'}",
+        )
+        counts = ", ".join(
+            [f"{len(self._running)} running"]
+            + [f"[{colour}]{self._states[state]} {state}[/]" for state, colour in _COLOURS.items()]
+        )
+        best = f"{_number(self._best[0])} (trial {self._best[1]})" if self._best else "-"
+        whole = self._epochs + self._saved_epochs
+        share = self._saved_epochs / whole if whole else 0.0
+        lines: list[RenderableType] = [
+            head,
+            f"{counts}   best {escape(self._job.metric)} {best}",
+            f"pruning saved {self._saved_epochs:g} of {whole:g} epochs ({share:.0%}), "
+            f"about {_duration(self._saved_s)}",
+            self._trials(),
+        ]
+        if self._last:
+            lines.append(Text(self._last, style="dim", overflow="ellipsis", no_wrap=True))
+        return Group(*lines)
+
+    def _trials(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("trial", "epoch", self._job.metric, "rotation min / mean", "parameters"):
+            table.add_column(escape(column), no_wrap=True, overflow="ellipsis")
+        for number, trial in sorted(self._running.items()):
+            table.add_row(
+                str(number),
+                f"{trial.epoch:g}/{self._job.max_epochs}",
+                _number(trial.value),
+                f"{_number(trial.rotation_min)} / {_number(trial.rotation_mean)}",
+                escape(", ".join(f"{k}={_number(v)}" for k, v in trial.params.items())),
+            )
+        return table
+
+
+class _Running:
+    """What the view shows of one running trial."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+        self.epoch = 0.0
+        self.seconds = 0.0
+        self.value = self.rotation_min = self.rotation_mean = math.nan
+
+    def update(self, epoch: float, result: Mapping[str, Any], metric: str) -> None:
+        self.epoch = epoch
+        self.seconds += float(result.get("epoch_s", result.get("time_this_iter_s", 0.0)) or 0.0)
+        self.value = float(result.get(metric, self.value))
+        self.rotation_min = float(result.get("rotation_min", self.rotation_min))
+        self.rotation_mean = float(result.get("rotation_mean", self.rotation_mean))
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,226 @@
+"""The verbs: run a tuning job, and resume one after whatever ended it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray import cloudpickle, tune
+
+from tuner.engine.batching import batched
+from tuner.engine.bridge import StudyBridge
+from tuner.engine.observer import Observer
+from tuner.engine.progress import Progress
+from tuner.engine.scheduler import CheckpointRecorder, StudyScheduler
+from tuner.engine.searcher import StudySearcher
+from tuner.engine.session import check_resources, quiet_ray, slots_for
+from tuner.errors import InvalidInput
+from tuner.job import TuningJob
+from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
+from tuner.study.database import open_database
+from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
+from tuner.study.result import NUM_TRIALS, StudyResult, load_study, read_result
+from tuner.study.space import Space, as_function, fingerprint
+
+SPACE = "space"  # study attribute: what the space may suggest
+
+
+def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
+    """Run a job until all its trials have ended, and return its study.
+
+    A study that exists under the job's name, with the same space, metric and budget per trial, is
+    continued: trials that were interrupted go on from their checkpoints, and new ones are made
+    until there are `num_trials` in all. Ctrl-C ends it early and cleanly; the result is then not
+    `finished`.
+
+    Args:
+        job: what to run.
+        observer: is told of every start, report and end; the default shows them.
+
+    Raises:
+        InvalidInput: the job cannot be run. A study that this call has made is removed again,
+            unless trials of it had ended by then.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = as_function(job.search_space)
+    made_of = fingerprint(space)
+    home = StudyFolder(job.folder.absolute() / job.name)
+    fresh = not home.exists()
+    if not fresh:
+        _refuse_another(job, made_of)
+    bridge: StudyBridge | None = None
+    with home.locked():
+        try:
+            with open_for_writing(home, job.storage) as storage, quiet_ray():
+                check_resources(job.cpus_per_trial, job.gpus_per_trial)
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=job.name,
+                    load_if_exists=True,
+                    direction="maximize" if job.mode == "max" else "minimize",
+                    pruner=make_pruner(job.pruner, job.rotation_target, job.max_epochs),
+                )
+                _describe(study, job, made_of)
+                home.job.touch(mode=0o600)
+                home.job.write_bytes(cloudpickle.dumps(job))
+                with observer or Progress(job) as watching:
+                    bridge = _bridge(job, study, space, watching)
+                    _tune(job, bridge, home)
+                if bridge.fatal:
+                    raise bridge.fatal
+                return read_result(study, home.path)
+        except InvalidInput:
+            if fresh and not (bridge and bridge.ended):
+                _remove(home)
+            raise
+
+
+def resume(
+    name: str,
+    *,
+    folder: Path | str = DEFAULT_FOLDER,
+    observer: Observer | None = None,
+    **changes: Any,
+) -> StudyResult:
+    """Continue a study with the job it was run with.
+
+    Nothing that had ended is run again. Trials that were running go on from their checkpoints, and
+    are judged as if nothing had happened.
+
+    Args:
+        name: of the study.
+        folder: where studies are kept.
+        observer: as for `run`.
+        changes: fields of the job to replace, e.g. ``num_trials=100``.
+
+    Raises:
+        InvalidInput: there is no such study, or the job kept with it cannot be read.
+    """
+    return run(kept_job(name, folder=folder).with_changes(**changes), observer=observer)
+
+
+def kept_job(name: str, *, folder: Path | str = DEFAULT_FOLDER) -> TuningJob:
+    """Return the job that a study was last run with.
+
+    It is unpickled, which runs code that it names: only from folders you trust.
+
+    Raises:
+        InvalidInput: there is no such study, or the job kept with it cannot be read.
+    """
+    home = find_study(name, folder)
+    try:
+        job: TuningJob = cloudpickle.loads(home.job.read_bytes())
+    except Exception as error:  # unpickling runs whatever the job refers to
+        raise InvalidInput(
+            f"the job kept with study {name!r} must be readable, got {type(error).__name__}: "
+            f"{error}; run its file again instead, and the study is continued"
+        ) from error
+    return job.with_changes(folder=Path(folder))
+
+
+def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observer) -> StudyBridge:
+    constants: dict[str, Any] = {"max_epochs": job.max_epochs, "seed": job.seed}
+    if job.data_dir is not None:
+        constants["data_dir"] = str(Path(job.data_dir).expanduser().absolute())
+    return StudyBridge(
+        study,
+        space,
+        metric=job.metric,
+        num_trials=job.num_trials,
+        max_epochs=job.max_epochs,
+        sampler=job.sampler,
+        seed=job.seed,
+        constants=constants,
+        observer=observer,
+    )
+
+
+def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder) -> None:
+    """Let Ray Tune run what is left of the study."""
+    bridge.recover()
+    if bridge.exhausted:
+        return
+    try:
+        with _own_interrupts():
+            tune.run(
+                batched(job.trainable),
+                name=home.trials.name,
+                storage_path=str(home.path),
+                search_alg=StudySearcher(
+                    bridge, slots_for(job.cpus_per_trial, job.gpus_per_trial), job.max_concurrent
+                ),
+                scheduler=StudyScheduler(bridge),
+                callbacks=[CheckpointRecorder(bridge)],
+                # Two, so that the one the study names is whole whenever the process dies.
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+                resources_per_trial={"cpu": job.cpus_per_trial, "gpu": job.gpus_per_trial},
+                reuse_actors=True,
+                verbose=0,
+                raise_on_failed_trial=False,
+            )
+    finally:
+        bridge.release()
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Give Ctrl-C back to the caller afterwards: Ray Tune keeps its own handler for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _identity(job: TuningJob, made_of: str) -> dict[str, Any]:
+    """What a study cannot change without its trials ceasing to be comparable."""
+    return {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
+
+
+def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
+    for key, value in {**_identity(job, made_of), NUM_TRIALS: job.num_trials}.items():
+        if study.user_attrs.get(key) != value:
+            study.set_user_attr(key, value)
+
+
+def _refuse_another(job: TuningJob, made_of: str) -> None:
+    """Refuse to mix two jobs in one study.
+
+    Raises:
+        InvalidInput: the study of this name has another space, metric, mode or budget.
+    """
+    made = load_study(job.name, folder=job.folder)
+    known = {METRIC: made.metric, MAX_EPOCHS: made.max_epochs, SPACE: made.space}
+    for key, value in _identity(job, made_of).items():
+        if known[key] != value:
+            got = "another" if key == SPACE else f"{value!r} where it has {known[key]!r}"
+            raise InvalidInput(
+                f"a study keeps its {key.replace('_', ' ')}, {job.name!r} was given {got}; "
+                f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
+            )
+    if made.mode != job.mode:
+        raise InvalidInput(
+            f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has "
+            f"{made.mode!r}; choose another name"
+        )
+
+
+def _remove(home: StudyFolder) -> None:
+    """Remove a study that has nothing in it yet."""
+    if home.storage_url.exists():
+        database = open_database(home.storage_url.read_text())
+        for study in database.get_all_studies():
+            if study.study_name == home.name:
+                database.delete_study(study._study_id)
+    shutil.rmtree(home.path)
+    if not any(home.path.parent.iterdir()):
+        home.path.parent.rmdir()

@@ -1,0 +1,62 @@
+"""Ray Tune's scheduler over the study: every report is judged by the study's pruner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+
+from tuner.engine.bridge import StudyBridge
+
+
+class StudyScheduler(FIFOScheduler):
+    """Stops the trials that the study's pruner prunes. Any Optuna pruner will do.
+
+    It keeps no state of its own: what it knows is in the study, so it survives what the study
+    survives.
+    """
+
+    def __init__(self, bridge: StudyBridge) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._bridge = bridge
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        stop = self._bridge.report(int(trial.trial_id), result)
+        self._stop_all_if_fatal(tune_controller)
+        return self.STOP if stop else self.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._bridge.finish(int(trial.trial_id), result)
+        self._stop_all_if_fatal(tune_controller)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._bridge.fail(int(trial.trial_id), trial.get_pickled_error() or trial.get_error())
+        self._stop_all_if_fatal(tune_controller)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """A trial that never ran stays in the study, to be run when it is resumed."""
+
+    def debug_string(self) -> str:
+        return (
+            f"{type(self._bridge.study.pruner).__name__} over study {self._bridge.study.study_name}"
+        )
+
+    def _stop_all_if_fatal(self, tune_controller: Any) -> None:
+        if self._bridge.fatal:
+            tune_controller.request_stop_experiment()
+
+
+class CheckpointRecorder(Callback):
+    """Tells the study of every checkpoint once it is whole on disk."""
+
+    def __init__(self, bridge: StudyBridge) -> None:
+        self._bridge = bridge
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
+    ) -> None:
+        assert trial.storage is not None, "Ray gives every trial of an experiment its storage"
+        root = f"{trial.storage.experiment_fs_path}/"
+        self._bridge.checkpointed(int(trial.trial_id), checkpoint.path.removeprefix(root))

@@ -1,0 +1,68 @@
+"""Ray Tune's searcher over the study: it turns suggestions into Ray trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Experiment, Trial
+from ray.tune.search import SearchAlgorithm
+
+from tuner.engine.bridge import StudyBridge
+
+
+class StudySearcher(SearchAlgorithm):
+    """Suggests from the study, one trial more than there is room for.
+
+    Ray's own searchers admit one pending trial at a time, so that slots fill one by one. Here every
+    free slot is filled at once, and one trial is held ready so that no slot waits for the sampler.
+
+    Args:
+        bridge: the study.
+        slots: returns how many trials fit on the cluster now.
+        max_concurrent: trials at a time at most, >= 1; None for as many as fit.
+    """
+
+    def __init__(
+        self, bridge: StudyBridge, slots: Callable[[], int], max_concurrent: int | None = None
+    ) -> None:
+        self._bridge = bridge
+        self._slots = slots
+        self._max_concurrent = max_concurrent
+        self._experiment: Experiment | None = None
+
+    @property
+    def total_samples(self) -> int:
+        return self._bridge.num_trials
+
+    def add_configurations(self, experiments: Any) -> None:
+        (self._experiment,) = experiments
+
+    def next_trial(self) -> Trial | None:
+        if self.is_finished() or self._bridge.live >= self._room():
+            return None
+        suggestion = self._bridge.ask()
+        if suggestion is None:
+            return None
+        assert self._experiment is not None, "Ray adds the experiment before it asks for trials"
+        spec, storage = self._experiment.spec, self._experiment.storage
+        restore = suggestion.checkpoint and Path(storage.experiment_fs_path, suggestion.checkpoint)
+        return Trial(
+            spec["run"],
+            config=suggestion.config,
+            trial_id=f"{suggestion.number:05d}",
+            storage=storage,
+            placement_group_factory=spec.get("resources_per_trial"),
+            checkpoint_config=self._experiment.checkpoint_config,
+            # A checkpoint that is gone means starting over: the seed makes that the same trial.
+            restore_path=str(restore) if restore and restore.is_dir() else None,
+            trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
+        )
+
+    def is_finished(self) -> bool:
+        return self._finished or self._bridge.exhausted
+
+    def _room(self) -> int:
+        ahead = self._slots() + 1
+        return min(ahead, self._max_concurrent) if self._max_concurrent else ahead

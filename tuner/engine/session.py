@@ -1,0 +1,109 @@
+"""A quiet Ray for one study: started if there is none, and told what Ray Tune is to leave out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import ray
+
+from tuner.errors import InvalidInput
+
+# How Ray Tune is set up while a study runs; it reads these when its controller is made.
+_TUNE_ENVIRONMENT = {
+    # The study is the record; CSV, JSON and TensorBoard files of Ray's own would be a second.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    # The searcher decides how far ahead it goes.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
+    # Errors are in the study, with their reason.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # The pruner judges reports without the metric too.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Has the controller ask for several reports at once; how many, `batched` decides.
+    "TUNE_RESULT_BUFFER_LENGTH": "2",
+}
+# What Ray's own processes read when they start.
+_RAY_ENVIRONMENT = {
+    # Ray Tune prints nothing of its own; the observer does.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Relative paths in a job file mean the folder it was started in.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray's warning about a change of its defaults for GPUs, which no trial here relies on.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def quiet_ray() -> Iterator[None]:
+    """Use the Ray that is there (or RAY_ADDRESS names), else start one and stop it at the end."""
+    with _environment({**_TUNE_ENVIRONMENT, **_RAY_ENVIRONMENT}):
+        started = not ray.is_initialized()
+        if started:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        tune_log = logging.getLogger("ray.tune")
+        level = tune_log.level
+        tune_log.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            tune_log.setLevel(level)
+            if started:
+                ray.shutdown()
+
+
+def slots_for(cpus: float, gpus: float) -> Callable[[], int]:
+    """Return a function that tells how many trials fit on the cluster as it is now."""
+    known: tuple[float, int] = (-math.inf, 0)
+
+    def slots() -> int:
+        nonlocal known
+        if time.monotonic() - known[0] > 1.0:
+            known = (time.monotonic(), _fitting(cpus, gpus))
+        return known[1]
+
+    return slots
+
+
+def check_resources(cpus: float, gpus: float) -> None:
+    """Refuse a trial that can never be placed on the cluster as it is.
+
+    Raises:
+        InvalidInput: it asks for more than there is; the message says what there is.
+    """
+    there = ray.cluster_resources()
+    for option, resource, asked in (
+        ("--gpus-per-trial", "GPU", gpus),
+        ("--cpus-per-trial", "CPU", cpus),
+    ):
+        if asked > there.get(resource, 0):
+            raise InvalidInput(
+                f"{option} must be at most the {there.get(resource, 0):g} {resource}s there are, "
+                f"got {asked:g}; ask for fewer, or run on a larger cluster"
+            )
+
+
+def _fitting(cpus: float, gpus: float) -> int:
+    there = ray.cluster_resources()
+    return min(
+        int(there.get(resource, 0) / asked + 1e-9)
+        for resource, asked in (("CPU", cpus), ("GPU", gpus))
+        if asked > 0
+    )
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for a while; one that the user has set stays as it is."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

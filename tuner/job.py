@@ -1,0 +1,142 @@
+"""TuningJob: the one description of a tuning job. It does nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tuner.errors import InvalidInput, unknown_name
+from tuner.rotation import RotationTarget
+from tuner.study.catalog import DEFAULT_FOLDER
+from tuner.study.pruners import PRUNERS
+from tuner.study.samplers import SAMPLERS
+
+
+class TuningJob(BaseModel):
+    """What to train, what may be tried, how it is judged and what it may cost.
+
+    Every field is checked here, once; `tuner.run` relies on it.
+
+    Args:
+        name: of the study and of its folder: letters, digits, dots, dashes and underscores.
+        trainable: a Ray Tune class trainable (see `trainables.RotationTrainable`) or a function
+            that takes a config and calls `tune.report`.
+        search_space: a function of an Optuna trial that returns a dict, a dict of Optuna
+            distributions, or a dict of Ray Tune domains.
+        metric: the key of the report to optimise; the trainable's own when left out.
+        mode: whether that is to be made large or small; the trainable's own when left out.
+        num_trials: trials in all, >= 1.
+        max_epochs: epochs of a trial that is not pruned, >= 1.
+        rotation_target: what the layers should reach, for the ``rotation`` pruner.
+        pruner: a name (``rotation``, ``none``, ``median``, ...) or any Optuna pruner.
+        sampler: a name (``tpe``, ``random``, ...) or any Optuna sampler.
+        seed: of the suggestions and, where the space sets no other, of every trial's training.
+        cpus_per_trial: CPUs that a trial reserves, > 0 unless it reserves a GPU.
+        gpus_per_trial: GPUs that a trial reserves, >= 0; fractions share one GPU.
+        max_concurrent: trials at a time, >= 1; as many as fit when left out.
+        data_dir: folder with the training data; each trainable has a default.
+        storage: database URL of the study; a file in the study's folder when left out.
+        folder: where the study's own folder is made.
+
+    Raises:
+        InvalidInput: a value breaks its rule.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    trainable: Any
+    search_space: Any
+    metric: str = ""
+    mode: Literal["min", "max", ""] = ""
+    num_trials: int = Field(default=50, ge=1)
+    max_epochs: int = Field(default=20, ge=1)
+    rotation_target: RotationTarget = RotationTarget()
+    pruner: str | BasePruner = "rotation"
+    sampler: str | BaseSampler = "tpe"
+    seed: int = Field(default=0, ge=0)
+    cpus_per_trial: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    max_concurrent: int | None = Field(default=None, ge=1)
+    data_dir: str | None = None
+    storage: str | None = None
+    folder: Path = Path(DEFAULT_FOLDER)
+
+    def __init__(self, **fields: Any) -> None:
+        trainable = fields.get("trainable")
+        fields["metric"] = fields.get("metric") or getattr(trainable, "metric", "")
+        fields["mode"] = fields.get("mode") or getattr(trainable, "mode", "max")
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InvalidInput(_in_one_line(error)) from error
+
+    @field_validator("trainable")
+    @classmethod
+    def _trains(cls, trainable: Any) -> Any:
+        if not callable(trainable):
+            raise ValueError("must be a class trainable or a function")
+        return trainable
+
+    @field_validator("search_space")
+    @classmethod
+    def _suggests(cls, space: Any) -> Any:
+        if not callable(space) and not isinstance(space, Mapping):
+            raise ValueError("must be a function of a trial or a dict")
+        return space
+
+    @field_validator("metric")
+    @classmethod
+    def _is_named(cls, metric: str) -> str:
+        if not metric:
+            raise ValueError("must name a key that the trainable reports, e.g. 'val_accuracy'")
+        return metric
+
+    @field_validator("pruner", "sampler")
+    @classmethod
+    def _is_known(cls, given: Any, info: Any) -> Any:
+        known = PRUNERS if info.field_name == "pruner" else SAMPLERS
+        if isinstance(given, str) and given not in known:
+            raise unknown_name(info.field_name, given, known)
+        return given
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _reserves_something(cls, gpus: float, info: Any) -> float:
+        if gpus > 1 and not float(gpus).is_integer():
+            raise ValueError("must be whole above 1")
+        if gpus == 0 and info.data.get("cpus_per_trial") == 0:
+            raise ValueError("must be > 0 where cpus_per_trial is 0")
+        return gpus
+
+    def with_changes(self, **changes: Any) -> TuningJob:
+        """Return the same job with some fields replaced, checked like a new one."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return TuningJob(**{**fields, **changes})
+
+
+def _in_one_line(error: ValidationError) -> str:
+    """Say a validation error as field, rule, value and remedy."""
+    problem = error.errors()[0]
+    field = str(problem["loc"][0]) if problem["loc"] else "job"
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidInput):
+        return str(cause)
+    if problem["type"] == "missing":
+        return f"a TuningJob must have {field}, got none; add {field}=..."
+    if problem["type"] == "extra_forbidden":
+        return str(unknown_name("TuningJob field", field, TuningJob.model_fields))
+    rule = problem["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    if problem["type"] == "string_pattern_mismatch":
+        rule = "must be letters, digits, '.', '-' and '_', and start with a letter or digit"
+    if problem["type"] == "greater_than_equal":
+        rule = f"must be >= {problem['ctx']['ge']}"
+    default = TuningJob.model_fields[field].default
+    has_default = isinstance(default, int | float | str) and default != ""
+    remedy = f"leave it out for {default!r}" if has_default else "see help(tuner.TuningJob)"
+    return f"{field} {rule}, got {problem['input']!r}; {remedy}"

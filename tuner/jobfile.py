@@ -1,0 +1,126 @@
+"""A tuning job from a Python file, or from names on the command line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import search_spaces
+import trainables
+from tuner.errors import InvalidInput
+from tuner.job import TuningJob
+
+
+def load_job(reference: str) -> TuningJob:
+    """Run a job file and return the job it defines.
+
+    Args:
+        reference: ``FILE.py``, or ``FILE.py:NAME`` where the file defines several jobs.
+
+    Raises:
+        InvalidInput: no such file, it fails to run, or it defines no job or several.
+    """
+    file, _, wanted = reference.partition(":")
+    jobs = {
+        name: value
+        for name, value in vars(_run_file(Path(file))).items()
+        if isinstance(value, TuningJob)
+    }
+    if wanted in jobs:
+        return jobs[wanted]
+    if len(jobs) == 1 and not wanted:
+        return next(iter(jobs.values()))
+    raise InvalidInput(
+        f"a job file must define one TuningJob, {file} defines {', '.join(sorted(jobs)) or 'none'}"
+        + (f"; name one: {file}:{sorted(jobs)[0]}" if jobs else "; add job = TuningJob(...)")
+    )
+
+
+def built_in_job(trainable: str, space: str, **fields: Any) -> TuningJob:
+    """Return the job of a trainable and a search space, each by name or as ``module:attribute``.
+
+    Raises:
+        InvalidInput: a name is unknown, or a field breaks its rule.
+    """
+    fields.setdefault("name", f"{trainable}-{space}".replace(":", "-"))
+    return TuningJob(
+        trainable=_look_up(trainable, trainables.find),
+        search_space=find_space(space),
+        **fields,
+    )
+
+
+def find_space(reference: str) -> Callable[..., Any]:
+    """Return a search space by name or as ``module:function``.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    space: Callable[..., Any] = _look_up(reference, search_spaces.find)
+    return space
+
+
+def _look_up(reference: str, by_name: Callable[[str], Any]) -> Any:
+    module, colon, attribute = reference.partition(":")
+    if not colon:
+        return by_name(reference)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = _by_value(importlib.import_module(module.removesuffix(".py")))
+        return getattr(found, attribute)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput(
+            f"{reference!r} must be a name or module:attribute that can be imported, got "
+            f"{error}; run from the folder that holds the module"
+        ) from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InvalidInput(
+            f"a job file must exist, got {str(path)!r}; "
+            "or use --trainable NAME --space NAME instead of a file"
+        )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise InvalidInput(f"a job file must be Python, got {str(path)!r}; name it FILE.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.absolute()))
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except InvalidInput:
+        raise
+    except Exception as error:  # the file is the user's code: anything may come out of it
+        where = getattr(_innermost(error), "tb_lineno", None) or getattr(error, "lineno", "?")
+        raise InvalidInput(
+            f"a job file must run, {path} raised {type(error).__name__}: {error} (line {where}); "
+            f"try: python {path}"
+        ) from error
+    return _by_value(module)
+
+
+def _innermost(error: BaseException) -> Any:
+    """The last frame of the traceback that is in the user's file."""
+    frame = error.__traceback__
+    found = None
+    while frame is not None:
+        if not frame.tb_frame.f_code.co_filename.startswith(("<frozen", __file__)):
+            found = found or frame
+        frame = frame.tb_next
+    return None if isinstance(error, SyntaxError) else found
+
+
+def _by_value(module: ModuleType) -> ModuleType:
+    """Send the module's functions and classes to the workers whole: they cannot import it."""
+    from ray import cloudpickle
+
+    if module.__name__.partition(".")[0] not in ("tuner", "trainables", "search_spaces"):
+        cloudpickle.register_pickle_by_value(module)
+    return module

@@ -1,0 +1,90 @@
+"""A study's report as data: the rows to show, and the JSON document."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from tuner.errors import unknown_name
+from tuner.study.result import StudyResult
+
+
+def rows(result: StudyResult, sort: str = "rank", top: int | None = None) -> pd.DataFrame:
+    """Return the ranked table, sorted and cut.
+
+    Args:
+        result: the study.
+        sort: a column of `StudyResult.ranking`; parameters also without their ``params/``. The
+            metric sorts best first, everything else ascending.
+        top: how many rows, >= 0; all when None.
+
+    Raises:
+        InvalidInput: there is no such column.
+    """
+    table = result.ranking()
+    if table.empty:
+        return table
+    column = sort if sort in table else f"params/{sort}"
+    if column not in table:
+        raise unknown_name("column to sort by", sort, [str(name) for name in table])
+    descending = column == result.metric and result.mode == "max"
+    table = table.sort_values(column, ascending=not descending, kind="stable", na_position="last")
+    return table if top is None else table.head(top)
+
+
+def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> str:
+    """Return the report as one JSON object; what is not known is null."""
+    by_number = {trial.number: trial for trial in result.trials}
+    table = rows(result, sort, top)
+    return json.dumps(
+        {
+            "study": result.name,
+            "metric": result.metric,
+            "mode": result.mode,
+            "max_epochs": result.max_epochs,
+            "trials": [
+                {
+                    "rank": int(row["rank"]),
+                    "trial": int(row["trial"]),
+                    "state": row["state"],
+                    "value": _known(row[result.metric]),
+                    "rotation_min": _known(row["rotation_min"]),
+                    "rotation_min_layer": row["rotation_min_layer"] or None,
+                    "rotation_mean": _known(row["rotation_mean"]),
+                    "epochs": _whole(row["epochs"]),
+                    "seconds": round(row["seconds"], 3),
+                    "params": by_number[row["trial"]].params,
+                    "reason": row["reason"],
+                }
+                for row in table.to_dict("records")
+            ],
+            "saved": {"epochs": _whole(result.saved.epochs), "share": round(result.saved.share, 4)},
+        },
+        indent=1,
+    )
+
+
+def headline(result: StudyResult) -> str:
+    """Return the line on top: how many trials ended how, and what pruning saved."""
+    counts = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
+    for trial in result.trials:
+        counts[trial.state] += 1
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
+    saved = result.saved
+    spent = sum(trial.epochs for trial in result.trials if trial.state in ("complete", "pruned"))
+    return (
+        f"{result.name}: {len(result.trials)} trials ({told}); pruning saved {saved.epochs:g} of "
+        f"{spent + saved.epochs:g} epochs ({saved.share:.0%})"
+    )
+
+
+def _known(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: float) -> int | float:
+    return int(value) if float(value).is_integer() else float(value)

@@ -1,0 +1,126 @@
+"""What a trial writes into the study, and how it is read back.
+
+Optuna stores one float per step, so the rotation of each report is one user attribute, named by
+its epoch: it is written once, never rewritten, and its size does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from tuner.errors import InvalidInput
+from tuner.rotation import RotationCurve
+
+LAYERS = "rotation:layers"
+REASON = "reason"  # why the trial was pruned, or failed
+CHECKPOINT = "checkpoint"  # the newest, relative to the experiment's folder
+_REPORT = "rotation:"
+_NAN = float("nan")
+
+
+def report_rotation(
+    trial: optuna.Trial,
+    step: float,
+    distances: Mapping[str, float],
+    *,
+    lr_progress: float = _NAN,
+    train_loss: float = _NAN,
+    epoch_s: float = _NAN,
+) -> None:
+    """Store one report's rotation in an Optuna trial, where `RotationPruner` finds it.
+
+    Call it before `trial.should_prune()`, next to `trial.report(value, step)`.
+
+    Args:
+        trial: the running trial.
+        step: epochs finished, from 1; a fraction within an epoch.
+        distances: cosine distance from initialisation per layer, in [0, 2].
+        lr_progress: share of the run's total learning rate spent so far, in (0, 1]; NaN if unknown.
+        train_loss: mean training loss since the last report; NaN if unknown.
+        epoch_s: seconds since the last report; NaN if unknown.
+
+    Raises:
+        InvalidInput: the layers are not those of the trial's first report, or the step is not > 0.
+    """
+    if not step > 0:
+        raise InvalidInput(
+            f"step must be > 0, the epochs finished, got {step:g}; count epochs from 1"
+        )
+    layers = list(distances)
+    known = trial.user_attrs.get(LAYERS)
+    if known is None:
+        trial.set_user_attr(LAYERS, layers)
+    elif known != layers:
+        odd = sorted(set(known) ^ set(layers)) or layers
+        raise InvalidInput(
+            f"every report of a trial must name the same layers in the same order, got another "
+            f"{odd[0]!r} at epoch {step:g}; measure the same model each time"
+        )
+    trial.set_user_attr(
+        _key(step),
+        {
+            # Six decimals: float32 weights do not know more.
+            "distances": [_stored(round(distance, 6)) for distance in distances.values()],
+            "lr_progress": _stored(lr_progress),
+            "train_loss": _stored(train_loss),
+            "epoch_s": _stored(epoch_s),
+        },
+    )
+
+
+def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:
+    """Return everything a trial has reported so far, as one curve; empty when it has nothing."""
+    layers = tuple(trial.user_attrs.get(LAYERS, ()))
+    reports = reports_of(trial)
+    return RotationCurve(
+        layers=layers,
+        max_epochs=max_epochs,
+        epochs=tuple(reports),
+        lr_progress=tuple(_read(report, "lr_progress") for report in reports.values()),
+        distances=tuple(
+            tuple(_NAN if d is None else d for d in report.get("distances", ()))
+            or (_NAN,) * len(layers)
+            for report in reports.values()
+        ),
+        train_loss=tuple(_read(report, "train_loss") for report in reports.values()),
+        metric=tuple(trial.intermediate_values.get(epoch, _NAN) for epoch in reports),  # type: ignore[call-overload]
+    )
+
+
+def reports_of(trial: FrozenTrial) -> dict[float, dict[str, Any]]:
+    """Return a trial's reports by epoch, ascending; a report without rotation is an empty one."""
+    reports: dict[float, dict[str, Any]] = {float(epoch): {} for epoch in trial.intermediate_values}
+    for key, report in trial.user_attrs.items():
+        if key.startswith(_REPORT) and key != LAYERS:
+            reports[float(key.removeprefix(_REPORT))] = report
+    return dict(sorted(reports.items()))
+
+
+def has_report(trial: FrozenTrial, epoch: float) -> bool:
+    """Whether the trial has reported at this epoch already (before a crash, say)."""
+    return _key(epoch) in trial.user_attrs or epoch in trial.intermediate_values
+
+
+def seconds_of(trial: FrozenTrial) -> float:
+    """Return the seconds that the trial has trained, over all its reports."""
+    spent = (_read(report, "epoch_s") for report in reports_of(trial).values())
+    return sum(seconds for seconds in spent if not math.isnan(seconds))
+
+
+def _key(epoch: float) -> str:
+    return f"{_REPORT}{epoch:g}"
+
+
+def _stored(value: float) -> float | None:
+    """Unknown is null in the study, where NaN would not survive every database."""
+    return None if math.isnan(value) else value
+
+
+def _read(report: Mapping[str, Any], key: str) -> float:
+    value = report.get(key)
+    return _NAN if value is None else float(value)

@@ -1,0 +1,187 @@
+"""Search spaces in all the forms people write them, as one: a function of an Optuna trial.
+
+Accepted are a define-by-run function, a dict of Optuna distributions and a dict of Ray Tune
+domains (both may be nested and hold constants).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from tuner.errors import InvalidInput
+
+Space = Callable[[optuna.Trial], dict[str, Any]]
+
+# A conditional branch as rare as one in ten is seen by this many draws in 99.8 % of cases.
+_PROBES = 64
+
+
+def as_function(space: Space | Mapping[str, Any]) -> Space:
+    """Return the space as a function that suggests one configuration for a trial.
+
+    Raises:
+        InvalidInput: the space is neither a function nor a mapping, or holds a Ray domain that has
+            no faithful counterpart in Optuna.
+    """
+    if callable(space):
+        return space
+    if not isinstance(space, Mapping):
+        raise InvalidInput(
+            f"a search space must be a function of a trial or a dict, got {type(space).__name__}; "
+            "write def space(trial): return {'lr': trial.suggest_float('lr', 1e-4, 1, log=True)}"
+        )
+    distributions = _convert(space, ())
+
+    def suggest(trial: optuna.Trial) -> dict[str, Any]:
+        return _suggest(trial, distributions, ())
+
+    return suggest
+
+
+def fingerprint(space: Space) -> str:
+    """Try a space, and return what it may suggest as canonical JSON: two spaces are the same if
+    theirs are equal.
+
+    Raises:
+        InvalidInput: it raises, returns something other than a dict, or suggests nothing.
+    """
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen: dict[str, str] = {}
+    for _ in range(_PROBES):
+        trial = study.ask()
+        suggest(space, trial)
+        for name, distribution in trial.distributions.items():
+            seen[name] = distribution_to_json(distribution)
+    if not seen:
+        raise InvalidInput(
+            f"a search space must suggest something, {_name(space)} suggested nothing in "
+            f"{_PROBES} tries; call trial.suggest_float(...) or the like in it"
+        )
+    return json.dumps(seen, sort_keys=True)
+
+
+def suggest(space: Space, trial: optuna.Trial) -> dict[str, Any]:
+    """Draw one configuration from the space for a trial.
+
+    Raises:
+        InvalidInput: the space raises, or returns something other than a dict.
+    """
+    try:
+        config = space(trial)
+    except InvalidInput:
+        raise
+    except Exception as error:  # the space is the user's code: anything may come out of it
+        raise InvalidInput(
+            f"a search space must not raise, {_name(space)} raised {type(error).__name__}: "
+            f"{error}; "
+            "call it with optuna.trial.FixedTrial({...}) to see where"
+        ) from error
+    if not isinstance(config, dict):
+        raise InvalidInput(
+            f"a search space must return a dict, {_name(space)} returned "
+            f"{type(config).__name__}; return {{'lr': trial.suggest_float('lr', ...)}}"
+        )
+    return config
+
+
+def _name(space: Space) -> str:
+    return getattr(space, "__qualname__", repr(space))
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A choice among values that Optuna cannot store, drawn by their text."""
+
+    distribution: CategoricalDistribution
+    values: Mapping[str, Any]
+
+
+def _suggest(trial: optuna.Trial, space: Mapping[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    for key, value in space.items():
+        name = "/".join((*at, key))
+        if isinstance(value, BaseDistribution):
+            config[key] = trial._suggest(name, value)
+        elif isinstance(value, _Labelled):
+            config[key] = value.values[trial._suggest(name, value.distribution)]
+        elif isinstance(value, Mapping):
+            config[key] = _suggest(trial, value, (*at, key))
+        else:
+            config[key] = value
+    return config
+
+
+def _convert(space: Mapping[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
+    converted: dict[str, Any] = {}
+    for key, value in space.items():
+        here = (*at, key)
+        if isinstance(value, Mapping):
+            if "grid_search" in value:
+                raise _unfaithful("tune.grid_search", here, "tune.choice")
+            converted[key] = _convert(value, here)
+        elif type(value).__module__.startswith("ray.tune.search"):
+            converted[key] = _from_ray(value, here)
+        else:
+            converted[key] = value
+    return converted
+
+
+def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
+    """Translate one Ray Tune domain.
+
+    Ray's integers exclude their upper end, and its quantised domains draw the multiples of the
+    step between the two ends, where Optuna counts steps from the lower end.
+    """
+    from ray.tune.search.sample import Categorical, Float, Integer, LogUniform, Quantized, Uniform
+
+    sampler, step = domain.get_sampler(), None
+    if isinstance(sampler, Quantized):
+        sampler, step = sampler.get_sampler(), sampler.q
+    log = isinstance(sampler, LogUniform)
+    if isinstance(domain, Categorical) and isinstance(sampler, Uniform):
+        return _choice(domain.categories)
+    if not isinstance(sampler, Uniform | LogUniform):
+        raise _unfaithful(f"tune.{_ray_name(domain)}", at, "tune.uniform")
+    if log and step not in (None, 1):
+        raise _unfaithful("a quantised log domain", at, "tune.loguniform")
+    if isinstance(domain, Integer) and step in (None, 1):
+        return IntDistribution(domain.lower, domain.upper - 1, log=log)
+    low, high = domain.lower, domain.upper
+    if step is not None:
+        low, high = math.ceil(low / step - 1e-9) * step, math.floor(high / step + 1e-9) * step
+    if isinstance(domain, Integer):
+        return IntDistribution(low, high, step=step or 1)
+    if isinstance(domain, Float):
+        return FloatDistribution(low, high, log=log, step=step)
+    raise _unfaithful(f"tune.{_ray_name(domain)}", at, "tune.choice")
+
+
+def _choice(categories: Sequence[Any]) -> CategoricalDistribution | _Labelled:
+    if all(isinstance(value, bool | int | float | str | None) for value in categories):
+        return CategoricalDistribution(categories)
+    values = {str(value): value for value in categories}
+    return _Labelled(CategoricalDistribution(list(values)), values)
+
+
+def _ray_name(domain: Any) -> str:
+    return {"Function": "sample_from", "Float": "randn"}.get(type(domain).__name__, "domain")
+
+
+def _unfaithful(what: str, at: tuple[str, ...], instead: str) -> InvalidInput:
+    return InvalidInput(
+        f"search space key {'/'.join(at)!r} must be something Optuna can draw, got {what}; "
+        f"use {instead} or a function of a trial"
+    )

@@ -1,0 +1,71 @@
+"""A thread that writes behind: what is handed to it is on disk a moment later, in batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class BatchWriter(Generic[Item]):
+    """Applies `write` to what gathers while the previous batch is being written, in order.
+
+    Raises:
+        OSError: on the next `put`, `flush` or `close`, once `write` has failed with any error. What
+            was handed over since the last successful batch is then not stored.
+    """
+
+    def __init__(self, write: Callable[[list[Item]], None]) -> None:
+        self._write = write
+        self._queue: list[Item] = []
+        self._busy = False
+        self._closed = False
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="study-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, items: list[Item]) -> None:
+        with self._changed:
+            self._raise_if_broken()
+            self._queue += items
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Return once everything put so far is written."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or not (self._queue or self._busy))
+            self._raise_if_broken()
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._raise_if_broken()
+
+    def _raise_if_broken(self) -> None:
+        if self._error:
+            raise OSError(f"the study could not be written: {self._error}") from self._error
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                batch, self._queue = self._queue, []
+                if not batch:
+                    return
+                self._busy = True
+            try:
+                self._write(batch)
+            except Exception as error:  # whatever it is, the deciding thread must hear of it
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
