@@ -12,7 +12,7 @@ from ray.tune.trainable import wrap_function
 
 # A call to an actor and back costs some milliseconds; an epoch longer than this pays one as ever,
 # and no trial trains longer than this past the report that prunes it (docs/log.md, 2026-11-23).
-BATCH_S = 0.005
+BATCH_S = 0.003
 
 
 def batched(trainable: type[Trainable] | Callable[[dict[str, Any]], Any]) -> type[Trainable]:

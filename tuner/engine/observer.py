@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from tuner.study.result import State
+from tuner.study.result import State, StudyResult
 
 
 class Observer:
@@ -22,6 +22,9 @@ class Observer:
         traceback: TracebackType | None,
     ) -> None:
         """The run is over."""
+
+    def begun(self, so_far: StudyResult) -> None:
+        """The study is open; it may hold trials from before."""
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial was suggested and will run as soon as there is room."""

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tuner.engine.observer import Observer
 from tuner.job import TuningJob
-from tuner.study.result import State
+from tuner.study.result import State, StudyResult
 
 _COLOURS: dict[State, str] = {"complete": "green", "pruned": "yellow", "failed": "red"}
 
@@ -33,10 +33,11 @@ class Progress(Observer):
 
     def __init__(self, job: TuningJob, console: Console | None = None) -> None:
         self._job = job
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or Console(highlight=False)
         self._begun = time.monotonic()
         self._states: Counter[State] = Counter()
         self._running: dict[int, _Running] = {}
+        self._before = 0  # trials that had ended when this run began
         self._best: tuple[float, int] | None = None
         self._epochs = 0.0
         self._saved_epochs = 0.0
@@ -60,6 +61,12 @@ class Progress(Observer):
     ) -> None:
         self._live.stop()
 
+    def begun(self, so_far: StudyResult) -> None:
+        for trial in so_far.trials:
+            if trial.state != "running":
+                self._count(trial.number, trial.state, trial.value, trial.epochs, trial.seconds)
+        self._before = sum(self._states.values())
+
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         self._running[number] = _Running(params)
 
@@ -68,21 +75,26 @@ class Progress(Observer):
 
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
         trial = self._running.pop(number)
-        self._states[state] += 1
-        self._epochs += epochs
-        if state == "pruned":
-            left = self._job.max_epochs - epochs
-            self._saved_epochs += left
-            self._saved_s += left * (trial.seconds / epochs if epochs else 0.0)
-        if state == "complete" and self._leads(value):
-            self._best = (value, number)
+        self._count(number, state, value, epochs, trial.seconds)
         spent = f"{epochs:g}/{self._job.max_epochs} epochs, {trial.seconds:.1f} s"
         why = f": {reason}" if reason else ""
         line = f"trial {number} {state}, {self._job.metric} {_number(value)}, {spent}{why}"
         self._last = line
         if not self._console.is_terminal:
             done = sum(self._states.values())
-            self._console.print(escape(f"{done}/{self._job.num_trials} {line}"))
+            self._console.print(escape(f"{done}/{self._job.num_trials} {line}"), soft_wrap=True)
+
+    def _count(
+        self, number: int, state: State, value: float, epochs: float, seconds: float
+    ) -> None:
+        self._states[state] += 1
+        self._epochs += epochs
+        if state == "pruned":
+            left = self._job.max_epochs - epochs
+            self._saved_epochs += left
+            self._saved_s += left * (seconds / epochs if epochs else 0.0)
+        if state == "complete" and self._leads(value):
+            self._best = (value, number)
 
     def _leads(self, value: float) -> bool:
         if math.isnan(value):
@@ -94,13 +106,15 @@ class Progress(Observer):
     def _view(self) -> RenderableType:
         done = sum(self._states.values())
         elapsed = time.monotonic() - self._begun
+        here = done - self._before
+        eta = _duration(elapsed / here * (self._job.num_trials - done)) if here else "-"
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(self._job.name, style="bold"),
             ProgressBar(total=self._job.num_trials, completed=done, width=24),
             f"{done}/{self._job.num_trials} trials",
             f"elapsed {_duration(elapsed)}",
-            f"ETA {_duration(elapsed / done * (self._job.num_trials - done)) if done else '-'}",
+            f"ETA {eta}",
         )
         counts = ", ".join(
             [f"{len(self._running)} running"]
@@ -121,15 +135,16 @@ class Progress(Observer):
         return Group(*lines)
 
     def _trials(self) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("trial", "epoch", self._job.metric, "rotation min / mean", "parameters"):
-            table.add_column(escape(column), no_wrap=True, overflow="ellipsis")
+        table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+        for column in ("trial", "epoch", self._job.metric, "rotation min / mean"):
+            table.add_column(escape(column), no_wrap=True, min_width=len(column))
+        table.add_column("parameters", no_wrap=True, overflow="ellipsis", ratio=1)
         for number, trial in sorted(self._running.items()):
             table.add_row(
                 str(number),
                 f"{trial.epoch:g}/{self._job.max_epochs}",
                 _number(trial.value),
-                f"{_number(trial.rotation_min)} / {_number(trial.rotation_mean)}",
+                f"{trial.rotation_min:.3f} / {trial.rotation_mean:.3f}".replace("nan", "-"),
                 escape(", ".join(f"{k}={_number(v)}" for k, v in trial.params.items())),
             )
         return table

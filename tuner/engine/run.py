@@ -70,6 +70,7 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
                 home.job.touch(mode=0o600)
                 home.job.write_bytes(cloudpickle.dumps(job))
                 with observer or Progress(job) as watching:
+                    watching.begun(read_result(study, home.path))
                     bridge = _bridge(job, study, space, watching)
                     _tune(job, bridge, home)
                 if bridge.fatal:
@@ -146,15 +147,15 @@ def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder) -> None:
     bridge.recover()
     if bridge.exhausted:
         return
+    trainable = batched(job.trainable)
+    slots = slots_for(job.cpus_per_trial, job.gpus_per_trial)
     try:
         with _own_interrupts():
             tune.run(
-                batched(job.trainable),
+                trainable,
                 name=home.trials.name,
                 storage_path=str(home.path),
-                search_alg=StudySearcher(
-                    bridge, slots_for(job.cpus_per_trial, job.gpus_per_trial), job.max_concurrent
-                ),
+                search_alg=StudySearcher(bridge, trainable, slots, job.max_concurrent),
                 scheduler=StudyScheduler(bridge),
                 callbacks=[CheckpointRecorder(bridge)],
                 # Two, so that the one the study names is whole whenever the process dies.

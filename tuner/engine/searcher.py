@@ -6,28 +6,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ray.tune import Trainable
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
 from tuner.engine.bridge import StudyBridge
+from tuner.engine.trial import StudyTrial
 
 
 class StudySearcher(SearchAlgorithm):
-    """Suggests from the study, one trial more than there is room for.
+    """Suggests from the study as many trials as there is room for, at once.
 
-    Ray's own searchers admit one pending trial at a time, so that slots fill one by one. Here every
-    free slot is filled at once, and one trial is held ready so that no slot waits for the sampler.
+    Ray's own searchers admit one pending trial at a time, so that slots fill one by one.
 
     Args:
         bridge: the study.
+        trainable: the class that every trial runs.
         slots: returns how many trials fit on the cluster now.
         max_concurrent: trials at a time at most, >= 1; None for as many as fit.
     """
 
     def __init__(
-        self, bridge: StudyBridge, slots: Callable[[], int], max_concurrent: int | None = None
+        self,
+        bridge: StudyBridge,
+        trainable: type[Trainable],
+        slots: Callable[[], int],
+        max_concurrent: int | None = None,
     ) -> None:
         self._bridge = bridge
+        self._trainable = trainable
         self._slots = slots
         self._max_concurrent = max_concurrent
         self._experiment: Experiment | None = None
@@ -48,8 +55,8 @@ class StudySearcher(SearchAlgorithm):
         assert self._experiment is not None, "Ray adds the experiment before it asks for trials"
         spec, storage = self._experiment.spec, self._experiment.storage
         restore = suggestion.checkpoint and Path(storage.experiment_fs_path, suggestion.checkpoint)
-        return Trial(
-            spec["run"],
+        return StudyTrial(
+            self._trainable,
             config=suggestion.config,
             trial_id=f"{suggestion.number:05d}",
             storage=storage,
@@ -64,5 +71,6 @@ class StudySearcher(SearchAlgorithm):
         return self._finished or self._bridge.exhausted
 
     def _room(self) -> int:
-        ahead = self._slots() + 1
-        return min(ahead, self._max_concurrent) if self._max_concurrent else ahead
+        # One trial waits where none fits, for a cluster that grows when asked.
+        room = max(1, self._slots())
+        return min(room, self._max_concurrent) if self._max_concurrent else room

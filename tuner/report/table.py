@@ -38,9 +38,11 @@ def print_report(
     if not whole and console.width < _WIDE:
         console.print(_figures(records, result))
         for row in records:
-            console.print(Text(f"{row['rank']:>4}  {words[row['trial']]}"))
+            details = Table.grid(padding=(0, 2))
+            details.add_row(f"{row['rank']:>4}", Text(words[row["trial"]]))
             if row["reason"]:
-                console.print(Text(f"      {row['reason']}", style="dim"))
+                details.add_row("", Text(row["reason"], style="dim"))
+            console.print(details)
         return
     table = _figures(records, result, words, no_wrap=whole)
     if not whole:
@@ -59,7 +61,8 @@ def _figures(
     no_wrap: bool = False,
 ) -> Table:
     """One row per trial; with its parameters' words also the lowest layer's name and the reason."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    padding = (0, 1) if words else (0, 1, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=padding)
     lowest = "rotation min (layer)" if words else "rotation min"
     right = {"rank", "trial", result.metric, "mean", "epochs", "seconds"}
     for name in ("rank", "trial", "state", result.metric, lowest, "mean", "epochs", "seconds"):
@@ -73,13 +76,17 @@ def _figures(
             str(row["trial"]),
             Text(row["state"], style=_COLOURS[row["state"]]),
             _number(row[result.metric]),
-            Text(_number(row["rotation_min"]) + layer),
-            _number(row["rotation_mean"]),
+            Text(_distance(row["rotation_min"]) + layer),
+            _distance(row["rotation_mean"]),
             f"{row['epochs']:g}/{result.max_epochs}",
             f"{row['seconds']:.1f}",
             *((Text(words[row["trial"]]), Text(row["reason"])) if words else ()),
         )
     return table
+
+
+def _distance(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _number(value: Any) -> str:
