@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.reference import rank
 from tuner.rotation import Peer
-from tuner.rotation.peers import median_metric, standing
+from tuner.rotation.peers import standing, worst_share
 
 NAN = math.nan
 # A busy machine is no reason to fail.
@@ -72,9 +72,15 @@ def test_standing_matches_the_reference(trial, peers, mode):
 
 
 @pytest.mark.parametrize(
-    ("metrics", "median", "number"),
-    [((0.1, 0.4, 0.3), 0.3, 3), ((0.1, NAN, 0.3), 0.2, 2), ((NAN,), NAN, 0), ((), NAN, 0)],
+    ("metrics", "mode", "boundary", "number"),
+    [
+        ((0.1, 0.2, 0.3, 0.4, 0.5), "max", 0.2, 5),
+        ((0.1, 0.2, 0.3, 0.4, 0.5), "min", 0.4, 5),
+        ((0.1, NAN, 0.3), "max", 0.15, 2),
+        ((NAN,), "max", NAN, 0),
+        ((), "min", NAN, 0),
+    ],
 )
-def test_the_median_leaves_out_peers_without_a_metric(metrics, median, number):
-    result = median_metric([Peer(metric, 0.5) for metric in metrics])
-    assert result == (pytest.approx(median, nan_ok=True), number)
+def test_the_worst_share_leaves_out_peers_without_a_metric(metrics, mode, boundary, number):
+    result = worst_share([Peer(metric, 0.5) for metric in metrics], mode, share=0.25)
+    assert result == (pytest.approx(boundary, nan_ok=True), number)

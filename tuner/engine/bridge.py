@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKPOINT
 
 from tuner.engine.observer import Observer
@@ -79,7 +79,9 @@ class StudyBridge:
         self._sampler = sampler
         self._seed = seed
         self._constants = dict(constants or {})
-        self._observer = observer or Observer()
+        self.observer = observer or Observer()
+        self._made = len(study.get_trials(deepcopy=False))
+        self._waiting = self._numbers(TrialState.WAITING)
         self._running: dict[int, optuna.Trial] = {}
         self._last: dict[int, tuple[float, float]] = {}  # number -> (epoch, metric)
         self._ending: dict[int, tuple[TrialState, str]] = {}
@@ -92,7 +94,7 @@ class StudyBridge:
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to suggest."""
-        return not self._interrupted() and len(self._trials()) >= self.num_trials
+        return not self._waiting and self._made >= self.num_trials
 
     def recover(self) -> None:
         """Take up the trials that another process left running when it died.
@@ -101,6 +103,7 @@ class StudyBridge:
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        self._waiting = self._numbers(TrialState.WAITING)
 
     def release(self) -> None:
         """Let every trial that has not ended wait, to go on when the study is resumed."""
@@ -116,7 +119,10 @@ class StudyBridge:
         """
         if self.exhausted:
             return None
-        number = next((trial.number for trial in self._interrupted()), len(self._trials()))
+        if self._waiting:
+            number = self._waiting.pop(0)
+        else:
+            number, self._made = self._made, self._made + 1
         self.study.sampler = sampler_for_trial(self._sampler, self._seed, number)
         trial = self.study.ask()
         try:
@@ -125,54 +131,57 @@ class StudyBridge:
             self._end(trial, TrialState.FAIL, str(error))
             raise
         self._running[trial.number] = trial
-        self._observer.started(trial.number, trial.params)
+        self.observer.started(trial.number, trial.params)
         return Suggestion(trial.number, config, trial.user_attrs.get(CHECKPOINT))
 
     def report(self, number: int, result: Mapping[str, Any]) -> bool:
         """Record a report; return whether the trial is to stop now.
 
         A report that the trial made before an interruption is not recorded again, and only the last
-        such is judged again: the earlier ones were, and it went on.
+        such is judged again: the earlier ones were, and it went on. A report that cannot be used
+        ends the whole study: see `fatal`.
         """
-        trial = self._running[number]
+        try:
+            return self._report(self._running[number], result)
+        except InvalidInput as error:
+            self.fatal = error
+            return True
+
+    def _report(self, trial: optuna.Trial, result: Mapping[str, Any]) -> bool:
         epoch = self._epoch(result)
-        if self.metric not in result and epoch.is_integer():
-            self.fatal = self._no_metric(result)
+        value = self._value(result, epoch)
+        if epoch > self.max_epochs:
             return True
-        value = float(result.get(self.metric, math.nan))
-        if math.isnan(value) and self.metric in result:
-            self._ending[number] = (
-                TrialState.FAIL,
-                f"{self.metric} must be a number, got nan at epoch {epoch:g}",
-            )
+        if value is not None and math.isnan(value):
+            why = f"{self.metric} must be a number, got nan at epoch {epoch:g}"
+            self._ending[trial.number] = (TrialState.FAIL, why)
             return True
-        if self.metric in result:
-            self._last[number] = (epoch, value)
-        self._observer.reported(number, epoch, result)
-        frozen = self._frozen(number)
-        seen = has_report(frozen, epoch)
-        if not seen:
+        if value is not None:
+            self._last[trial.number] = (epoch, value)
+        self.observer.reported(trial.number, epoch, result)
+        before = self._frozen(trial)
+        if not has_report(before, epoch, value is not None):
             self._record(trial, epoch, value, result)
-        elif any(later > epoch for later in frozen.intermediate_values):
+        elif any(later > epoch for later in before.intermediate_values):
             return False
-        if epoch >= self.max_epochs:
+        if epoch == self.max_epochs:
             return True
         if not trial.should_prune():
             return False
-        reason = self._frozen(number).user_attrs.get(REASON)
+        reason = self._frozen(trial).user_attrs.get(REASON)
         if reason is None:
             reason = explain(self.study, trial, self.metric, self.max_epochs)
-        self._ending[number] = (TrialState.PRUNED, reason)
+        self._ending[trial.number] = (TrialState.PRUNED, reason)
         return True
 
-    def finish(self, number: int, result: Mapping[str, Any] | None) -> None:
+    def finish(self, number: int, result: Mapping[str, Any]) -> None:
         """Record the end of a trial, whose last result Ray hands over only now if it was whole."""
         trial = self._running.get(number)
         if trial is None or self.fatal:
             return
-        if number not in self._ending and result and self._has_something(result):
-            epoch = self._epoch(result)
-            if self._last.get(number, (0.0, 0.0))[0] < epoch:
+        reported = any(_is_reported(key) for key in result)
+        if reported and number not in self._ending:
+            if self._epoch(result) > self._last.get(number, (0.0, 0.0))[0]:
                 self.report(number, result)
             if self.fatal:
                 return
@@ -199,16 +208,16 @@ class StudyBridge:
             self._running[number].set_user_attr(CHECKPOINT, path)
 
     def _end(self, trial: optuna.Trial, state: TrialState, reason: str) -> None:
-        if reason and self._frozen(trial.number).user_attrs.get(REASON) != reason:
+        if reason and self._frozen(trial).user_attrs.get(REASON) != reason:
             trial.set_user_attr(REASON, reason)
         epoch, value = self._last.pop(trial.number, (0.0, math.nan))
         self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
         self._running.pop(trial.number, None)
         self.ended += state != TrialState.FAIL
-        self._observer.finished(trial.number, STATES[state], value, epoch, reason)
+        self.observer.finished(trial.number, STATES[state], value, epoch, reason)
 
     def _record(
-        self, trial: optuna.Trial, epoch: float, value: float, result: Mapping[str, Any]
+        self, trial: optuna.Trial, epoch: float, value: float | None, result: Mapping[str, Any]
     ) -> None:
         # The rotation first: who finds the metric in the study finds its rotation too.
         report_rotation(
@@ -223,7 +232,7 @@ class StudyBridge:
             train_loss=_loss(result),
             epoch_s=float(result.get("epoch_s", result.get("time_this_iter_s", math.nan))),
         )
-        if self.metric in result:
+        if value is not None:
             trial.report(value, int(epoch))
 
     def _epoch(self, result: Mapping[str, Any]) -> float:
@@ -232,24 +241,29 @@ class StudyBridge:
             return round(float(result["progress"]) * self.max_epochs, 6)
         return float(result.get("epoch", result.get("training_iteration", 1)))
 
-    def _has_something(self, result: Mapping[str, Any]) -> bool:
-        return any(_is_reported(key) for key in result)
+    def _value(self, result: Mapping[str, Any], epoch: float) -> float | None:
+        """The metric of a report; None for one within an epoch, which has none."""
+        if self.metric not in result:
+            if not epoch.is_integer():
+                return None
+            reported = sorted(key for key in result if _is_reported(key)) or ["nothing"]
+            raise InvalidInput(
+                f"every epoch must report the metric, {self.metric!r} was not among: "
+                f"{', '.join(reported)}; name one of these as metric, or report it"
+            )
+        try:
+            return float(result[self.metric])
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"the metric must be a number, {self.metric!r} was {result[self.metric]!r}; "
+                "report a float"
+            ) from error
 
-    def _no_metric(self, result: Mapping[str, Any]) -> InvalidInput:
-        reported = sorted(key for key in result if _is_reported(key)) or ["nothing"]
-        return InvalidInput(
-            f"every epoch must report the metric, {self.metric!r} was not among: "
-            f"{', '.join(reported)}; name one of these as metric, or report it"
-        )
+    def _numbers(self, state: TrialState) -> list[int]:
+        return [trial.number for trial in self.study.get_trials(deepcopy=False, states=(state,))]
 
-    def _trials(self) -> list[optuna.trial.FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
-
-    def _interrupted(self) -> list[optuna.trial.FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-
-    def _frozen(self, number: int) -> optuna.trial.FrozenTrial:
-        return self._trials()[number]
+    def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
+        return self.study._storage.get_trial(trial._trial_id)
 
 
 def _is_reported(key: str) -> bool:

@@ -25,10 +25,10 @@ from tuner.job import TuningJob
 from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
 from tuner.study.database import open_database
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
-from tuner.study.result import NUM_TRIALS, StudyResult, load_study, read_result
+from tuner.study.result import NUM_TRIALS, SPACE, StudyResult, read_result
 from tuner.study.space import Space, as_function, fingerprint
 
-SPACE = "space"  # study attribute: what the space may suggest
+_SAID = {SPACE: "search space", MAX_EPOCHS: "epochs per trial"}
 
 
 def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
@@ -51,14 +51,11 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
     space = as_function(job.search_space)
     made_of = fingerprint(space)
     home = StudyFolder(job.folder.absolute() / job.name)
-    fresh = not home.exists()
-    if not fresh:
-        _refuse_another(job, made_of)
-    bridge: StudyBridge | None = None
+    new_folder, new_study, ended = not home.exists(), False, 0
     with home.locked():
         try:
-            with open_for_writing(home, job.storage) as storage, quiet_ray():
-                check_resources(job.cpus_per_trial, job.gpus_per_trial)
+            with open_for_writing(home, job.storage) as storage:
+                new_study = not storage.get_all_studies()
                 study = optuna.create_study(
                     storage=storage,
                     study_name=job.name,
@@ -67,18 +64,20 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
                     pruner=make_pruner(job.pruner, job.rotation_target, job.max_epochs),
                 )
                 _describe(study, job, made_of)
-                home.job.touch(mode=0o600)
-                home.job.write_bytes(cloudpickle.dumps(job))
-                with observer or Progress(job) as watching:
-                    watching.begun(read_result(study, home.path))
-                    bridge = _bridge(job, study, space, watching)
-                    _tune(job, bridge, home)
+                bridge = _bridge(job, study, space, observer or Progress(job))
+                if not bridge.exhausted:
+                    with quiet_ray():
+                        check_resources(job.cpus_per_trial, job.gpus_per_trial)
+                        home.job.touch(mode=0o600)
+                        home.job.write_bytes(cloudpickle.dumps(job))
+                        _tune(job, bridge, home)
+                ended = bridge.ended
                 if bridge.fatal:
                     raise bridge.fatal
                 return read_result(study, home.path)
         except InvalidInput:
-            if fresh and not (bridge and bridge.ended):
-                _remove(home)
+            if new_folder and not ended:
+                _remove(home, new_study)
             raise
 
 
@@ -129,7 +128,7 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
     constants: dict[str, Any] = {"max_epochs": job.max_epochs, "seed": job.seed}
     if job.data_dir is not None:
         constants["data_dir"] = str(Path(job.data_dir).expanduser().absolute())
-    return StudyBridge(
+    bridge = StudyBridge(
         study,
         space,
         metric=job.metric,
@@ -140,17 +139,17 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
         constants=constants,
         observer=observer,
     )
+    bridge.recover()
+    return bridge
 
 
 def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder) -> None:
     """Let Ray Tune run what is left of the study."""
-    bridge.recover()
-    if bridge.exhausted:
-        return
     trainable = batched(job.trainable)
     slots = slots_for(job.cpus_per_trial, job.gpus_per_trial)
     try:
-        with _own_interrupts():
+        with bridge.observer, _own_interrupts():
+            bridge.observer.begun(read_result(bridge.study, home.path))
             tune.run(
                 trainable,
                 name=home.trials.name,
@@ -182,42 +181,33 @@ def _own_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _identity(job: TuningJob, made_of: str) -> dict[str, Any]:
-    """What a study cannot change without its trials ceasing to be comparable."""
-    return {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
-
-
 def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
-    for key, value in {**_identity(job, made_of), NUM_TRIALS: job.num_trials}.items():
-        if study.user_attrs.get(key) != value:
-            study.set_user_attr(key, value)
-
-
-def _refuse_another(job: TuningJob, made_of: str) -> None:
-    """Refuse to mix two jobs in one study.
+    """Write into the study what it is of, or refuse to mix two jobs in one.
 
     Raises:
-        InvalidInput: the study of this name has another space, metric, mode or budget.
+        InvalidInput: the study has trials of another space, metric, mode or budget.
     """
-    made = load_study(job.name, folder=job.folder)
-    known = {METRIC: made.metric, MAX_EPOCHS: made.max_epochs, SPACE: made.space}
-    for key, value in _identity(job, made_of).items():
-        if known[key] != value:
-            got = "another" if key == SPACE else f"{value!r} where it has {known[key]!r}"
+    # What a study cannot change without its trials ceasing to be comparable.
+    for key, value in {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}.items():
+        kept = study.user_attrs.get(key, value)
+        if kept != value:
+            given = "another" if key == SPACE else f"{value!r} where it has {kept!r}"
             raise InvalidInput(
-                f"a study keeps its {key.replace('_', ' ')}, {job.name!r} was given {got}; "
+                f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given {given}; "
                 f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
             )
-    if made.mode != job.mode:
+        study.set_user_attr(key, value)
+    if study.direction.name.lower()[:3] != job.mode:
         raise InvalidInput(
             f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has "
-            f"{made.mode!r}; choose another name"
+            f"{study.direction.name.lower()[:3]!r}; choose another name"
         )
+    study.set_user_attr(NUM_TRIALS, job.num_trials)
 
 
-def _remove(home: StudyFolder) -> None:
+def _remove(home: StudyFolder, with_database: bool) -> None:
     """Remove a study that has nothing in it yet."""
-    if home.storage_url.exists():
+    if with_database and home.storage_url.exists():
         database = open_database(home.storage_url.read_text())
         for study in database.get_all_studies():
             if study.study_name == home.name:

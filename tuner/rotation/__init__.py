@@ -1,14 +1,19 @@
 """Layer rotation: measure it, keep its curve, forecast its end, decide on it.
 
-Needs torch and numpy, and nothing of the tuning service around it.
+Needs torch and numpy, and nothing of the tuning service around it. torch only to measure: what
+reads curves and decides on them does not wait for its import.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from tuner.rotation.curve import RotationCurve
 from tuner.rotation.forecast import Forecast, forecast
-from tuner.rotation.layers import kernels
-from tuner.rotation.monitor import RotationMonitor
 from tuner.rotation.target import RotationTarget
 from tuner.rotation.verdict import Peer, Verdict, decide
+
+if TYPE_CHECKING:
+    from tuner.rotation.layers import kernels
+    from tuner.rotation.monitor import RotationMonitor
 
 __all__ = [
     "Forecast",
@@ -21,3 +26,15 @@ __all__ = [
     "forecast",
     "kernels",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RotationMonitor":
+        from tuner.rotation.monitor import RotationMonitor
+
+        return RotationMonitor
+    if name == "kernels":
+        from tuner.rotation.layers import kernels
+
+        return kernels
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,11 +33,13 @@ class Peer:
     reached: float
 
 
-def median_metric(peers: Sequence[Peer]) -> tuple[float, int]:
-    """Return the median metric of the peers that have one, and their number; NaN for none."""
+def worst_share(peers: Sequence[Peer], mode: Mode, share: float) -> tuple[float, int]:
+    """Return the metric that the worst `share` in (0, 1) of the peers do not beat, and how many
+    peers have one; NaN for none."""
     metrics = _column([peer.metric for peer in peers])
     metrics = metrics[~np.isnan(metrics)]
-    return (float(np.median(metrics)) if metrics.size else math.nan), int(metrics.size)
+    at = share if mode == "max" else 1 - share
+    return (float(np.quantile(metrics, at)) if metrics.size else math.nan), int(metrics.size)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tuner.rotation.curve import RotationCurve
 from tuner.rotation.forecast import Forecast
-from tuner.rotation.peers import Mode, Peer, median_metric, standing
+from tuner.rotation.peers import Mode, Peer, standing, worst_share
 from tuner.rotation.target import RotationTarget
 
 # High rates, and none of the usual warmup, can turn layers to 1 without learning anything
@@ -16,8 +16,8 @@ from tuner.rotation.target import RotationTarget
 # family by final accuracy [measured].
 _TURNED = 0.5
 _EPOCHS_TO_LEARN = 2
-# A median of fewer says little.
-_PEERS_FOR_MEDIAN = 4
+# The worst quarter of fewer is nobody.
+_PEERS_TO_LAG = 4
 # Epochs reported as sums of fractions (ten times 0.1) are whole up to this.
 _EPOCH_ROUNDING = 1e-6
 
@@ -80,21 +80,22 @@ def target_out_of_reach(case: Case) -> str | None:
     """Prune when even the upper end of the forecast misses the target and the metric lags too.
 
     The metric has its say because good runs can end far below a quarter turn, with SGD at a small
-    budget above all: rotation is a strong prior and not a verdict [measured].
+    budget above all: rotation is a strong prior and not a verdict. Pruning the worse half instead
+    of the worst 1/eta lost more than it saved (docs/log.md, 2026-11-23).
     """
     if case.forecast is None or case.epoch < case.warmup_epochs or math.isnan(case.metric):
         return None
     best_hope = case.target.reached(case.forecast.high, case.curve.layers)
     if not best_hope < case.target.floor:
         return None
-    median, peers = median_metric(case.peers)
-    behind = case.metric < median if case.mode == "max" else case.metric > median
-    if peers < _PEERS_FOR_MEDIAN or not behind:
+    lagging, peers = worst_share(case.peers, case.mode, 1 / case.eta)
+    behind = case.metric < lagging if case.mode == "max" else case.metric > lagging
+    if peers < _PEERS_TO_LAG or not behind:
         return None
     return (
         f"target out of reach: the hidden layers are forecast to end at {best_hope:.2f} at the "
-        f"most, below {case.target.floor:.2f}, and {case.metric_name} {case.metric:.4g} is worse "
-        f"than the median {median:.4g} of {peers} trials at epoch {case.epoch:g}"
+        f"most, below {case.target.floor:.2f}, and {case.metric_name} {case.metric:.4g} is in the "
+        f"worst 1/{case.eta} of {peers} trials at epoch {case.epoch:g}, behind {lagging:.4g}"
         f"{_furthest_behind(case)}"
     )
 

@@ -44,7 +44,7 @@ def decide(
     metric_name: str = "metric",
     mode: Mode = "max",
     warmup_epochs: int = 1,
-    eta: int = 3,
+    eta: int = 4,
 ) -> Verdict:
     """Decide on a trial at its last report: prune it, with the reason, or let it go on.
 
@@ -59,7 +59,8 @@ def decide(
         mode: whether a larger ("max") or smaller ("min") metric is better.
         warmup_epochs: epochs before any rule but divergence speaks, >= 0; also the first rung
             (1 if 0). Rungs are at `warmup_epochs * eta^k` whole epochs.
-        eta: the best 1/eta of the trials pass a rung, >= 2. 3 and 4 are usual; 4 costs less.
+        eta: the best 1/eta of the trials pass a rung, >= 2. 3 and 4 are usual.
+            The worst 1/eta at any epoch are those that a missed target prunes.
 
     Raises:
         InvalidInput: `mode`, `warmup_epochs` or `eta` is outside its range.
@@ -87,4 +88,4 @@ def _check(mode: str, warmup_epochs: int, eta: int) -> None:
             f"warmup_epochs must be >= 0, got {warmup_epochs}; use 0 to prune from the first report"
         )
     if eta < 2:
-        raise InvalidInput(f"eta must be >= 2, got {eta}; use 3 to keep a third at each rung")
+        raise InvalidInput(f"eta must be >= 2, got {eta}; use 4 to keep a quarter at each rung")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -51,7 +53,7 @@ class RotationPruner(BasePruner):
         *,
         max_epochs: int | None = None,
         warmup_epochs: int = 1,
-        eta: int = 3,
+        eta: int = 4,
     ) -> None:
         for name, value, least in (
             ("max_epochs", max_epochs, 1),
@@ -146,7 +148,10 @@ def make_pruner(pruner: str | BasePruner, target: RotationTarget, max_epochs: in
         return pruner
     if pruner not in PRUNERS:
         raise unknown_name("pruner", pruner, PRUNERS)
-    return PRUNERS[pruner](target, max_epochs)
+    with warnings.catch_warnings():
+        # Who names one of Optuna's experimental pruners need not be told at every run.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return PRUNERS[pruner](target, max_epochs)
 
 
 def explain(study: Study, trial: optuna.Trial, metric: str, max_epochs: int) -> str:

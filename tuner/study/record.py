@@ -101,9 +101,9 @@ def reports_of(trial: FrozenTrial) -> dict[float, dict[str, Any]]:
     return dict(sorted(reports.items()))
 
 
-def has_report(trial: FrozenTrial, epoch: float) -> bool:
-    """Whether the trial has reported at this epoch already (before a crash, say)."""
-    return _key(epoch) in trial.user_attrs or epoch in trial.intermediate_values
+def has_report(trial: FrozenTrial, epoch: float, with_metric: bool) -> bool:
+    """Whether the study holds a trial's report at this epoch whole, from before a crash, say."""
+    return epoch in trial.intermediate_values if with_metric else _key(epoch) in trial.user_attrs
 
 
 def seconds_of(trial: FrozenTrial) -> float:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 NUM_TRIALS = "num_trials"  # study attribute
+SPACE = "space"  # study attribute: what the space may suggest
 
 State = Literal["complete", "pruned", "failed", "running"]
 STATES: dict[TrialState, State] = {
@@ -249,7 +250,7 @@ def read_result(study: optuna.Study, folder: Path | None) -> StudyResult:
         mode="max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
         max_epochs=max_epochs,
         num_trials=int(attrs.get(NUM_TRIALS, 0)),
-        space=attrs.get("space", ""),
+        space=attrs.get(SPACE, ""),
         trials=tuple(
             _read_trial(trial, max_epochs, folder) for trial in study.get_trials(deepcopy=False)
         ),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
@@ -19,9 +21,9 @@ from tuner.errors import unknown_name
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
-    "gp": lambda seed: GPSampler(seed=seed, deterministic_objective=False),
+    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
     "nsgaii": lambda seed: NSGAIISampler(seed=seed),
-    "qmc": lambda seed: QMCSampler(seed=seed),
+    "qmc": lambda seed: QMCSampler(seed=seed, warn_independent_sampling=False),
 }
 
 
@@ -41,4 +43,7 @@ def sampler_for_trial(sampler: str | BaseSampler, seed: int, number: int) -> Bas
         raise unknown_name("sampler", sampler, SAMPLERS)
     # QMC takes its points in turn from the study, so its scrambling must stay the same.
     stream = (seed,) if sampler == "qmc" else (seed, number)
-    return SAMPLERS[sampler](int(np.random.SeedSequence(stream).generate_state(1)[0]))
+    with warnings.catch_warnings():
+        # Who names one of Optuna's experimental samplers need not be told at every trial.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return SAMPLERS[sampler](int(np.random.SeedSequence(stream).generate_state(1)[0]))
