@@ -75,6 +75,13 @@ def test_each_part_works_on_its_own(text: str, expected: str, folder: Path) -> N
     assert expected in run([sys.executable, script.name], folder)
 
 
+def test_the_examples_define_a_job() -> None:
+    from tuner.jobfile import load_job
+
+    examples = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+    assert [load_job(str(example)).name for example in examples] == ["fashion"]
+
+
 def test_the_make_targets_exist() -> None:
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()
     for target in ("demo", "test", "check", "install"):

@@ -47,7 +47,9 @@ class TuningJob(BaseModel):
         InvalidInput: a value breaks its rule.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True
+    )
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     trainable: Any
@@ -111,7 +113,10 @@ class TuningJob(BaseModel):
         if gpus > 1 and not float(gpus).is_integer():
             raise ValueError("must be whole above 1")
         if gpus == 0 and info.data.get("cpus_per_trial") == 0:
-            raise ValueError("must be > 0 where cpus_per_trial is 0")
+            raise InvalidInput(
+                "a trial must reserve a share of a CPU or a GPU, got none of either; "
+                "leave cpus_per_trial out for 1"
+            )
         return gpus
 
     def with_changes(self, **changes: Any) -> TuningJob:

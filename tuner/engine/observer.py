@@ -26,6 +26,9 @@ class Observer:
     def begun(self, so_far: StudyResult) -> None:
         """The study is open; it may hold trials from before."""
 
+    def noted(self, line: str) -> None:
+        """There is something that the person who runs the study may want to change."""
+
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial was suggested and will run as soon as there is room."""
 

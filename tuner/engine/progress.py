@@ -67,6 +67,9 @@ class Progress(Observer):
                 self._count(trial.number, trial.state, trial.value, trial.epochs, trial.seconds)
         self._before = sum(self._states.values())
 
+    def noted(self, line: str) -> None:
+        self._console.print(escape(line), soft_wrap=True)
+
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         self._running[number] = _Running(params)
 

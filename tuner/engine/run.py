@@ -19,7 +19,7 @@ from tuner.engine.observer import Observer
 from tuner.engine.progress import Progress
 from tuner.engine.scheduler import CheckpointRecorder, StudyScheduler
 from tuner.engine.searcher import StudySearcher
-from tuner.engine.session import check_resources, quiet_ray, slots_for
+from tuner.engine.session import check_resources, quiet_ray, slots_for, unused_gpus
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
@@ -150,6 +150,8 @@ def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder) -> None:
     try:
         with bridge.observer, _own_interrupts():
             bridge.observer.begun(read_result(bridge.study, home.path))
+            if hint := unused_gpus(job.gpus_per_trial):
+                bridge.observer.noted(hint)
             tune.run(
                 trainable,
                 name=home.trials.name,
@@ -170,15 +172,18 @@ def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder) -> None:
 
 @contextmanager
 def _own_interrupts() -> Iterator[None]:
-    """Give Ctrl-C back to the caller afterwards: Ray Tune keeps its own handler for it."""
+    """End as cleanly on SIGTERM as on Ctrl-C, and give both back to the caller afterwards."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Ray Tune handles SIGINT while it runs.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:

@@ -9,6 +9,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from tuner.engine.bridge import StudyBridge
+from tuner.engine.trial import StudyTrial
 
 
 class StudyScheduler(FIFOScheduler):
@@ -32,7 +33,8 @@ class StudyScheduler(FIFOScheduler):
         self._stop_all_if_fatal(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._bridge.fail(int(trial.trial_id), trial.get_pickled_error() or trial.get_error())
+        assert isinstance(trial, StudyTrial), "the searcher makes no others"
+        self._bridge.fail(int(trial.trial_id), trial.failure)
         self._stop_all_if_fatal(tune_controller)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:

@@ -88,6 +88,14 @@ def check_resources(cpus: float, gpus: float) -> None:
             )
 
 
+def unused_gpus(gpus: float) -> str | None:
+    """Return a line for someone whose trials leave the cluster's GPUs idle; None otherwise."""
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpus > 0 or not there:
+        return None
+    return f"trials run on CPUs; there are {there:g} GPUs: --gpus-per-trial 1, or less to share one"
+
+
 def _fitting(cpus: float, gpus: float) -> int:
     there = ray.cluster_resources()
     return min(

@@ -17,10 +17,16 @@ class StudyTrial(Trial):
 
     def __init__(self, trainable: type[Trainable], **fields: Any) -> None:
         self._trainable = trainable
+        self.failure: BaseException | None = None
         super().__init__(trainable.__name__, stub=True, **fields)  # stub: do not look the name up
 
     def get_trainable_cls(self) -> type[Trainable]:
         return self._trainable
+
+    def handle_error(self, exc: Any = None) -> None:
+        # Ray's own goes to a file that is not where `get_error` looks until it has been synced.
+        self.failure = exc
+        super().handle_error(exc)
 
     def get_json_state(self) -> tuple[str, str]:
         return "{}", "{}"

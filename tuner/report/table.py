@@ -26,8 +26,8 @@ def print_report(
     A wide screen shows everything in one table; a narrow one the figures first, then each trial's
     parameters and reason; what goes to a file is one line per trial, nothing cut.
     """
-    console.print(Text(headline(result), style="bold"))
     records = rows(result, sort, top).to_dict("records")
+    console.print(Text(headline(result), style="bold"))
     if not records:
         return
     words = {
