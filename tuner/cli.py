@@ -182,8 +182,7 @@ def _list(items: dict[str, Any]) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    # What goes to a file or another program is not cut to a screen's width.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+    return Console(highlight=False, emoji=False)
 
 
 def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:

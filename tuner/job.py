@@ -65,7 +65,7 @@ class TuningJob(BaseModel):
     cpus_per_trial: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     max_concurrent: int | None = Field(default=None, ge=1)
-    data_dir: str | None = None
+    data_dir: str | Path | None = None
     storage: str | None = None
     folder: Path = Path(DEFAULT_FOLDER)
 

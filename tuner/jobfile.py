@@ -12,7 +12,7 @@ from typing import Any
 
 import search_spaces
 import trainables
-from tuner.errors import InvalidInput
+from tuner.errors import InvalidInput, unknown_name
 from tuner.job import TuningJob
 
 
@@ -33,6 +33,8 @@ def load_job(reference: str) -> TuningJob:
     }
     if wanted in jobs:
         return jobs[wanted]
+    if wanted and jobs:
+        raise unknown_name(f"job in {file}", wanted, jobs)
     if len(jobs) == 1 and not wanted:
         return next(iter(jobs.values()))
     raise InvalidInput(
@@ -74,10 +76,10 @@ def _look_up(reference: str, by_name: Callable[[str], Any]) -> Any:
     try:
         found = _by_value(importlib.import_module(module.removesuffix(".py")))
         return getattr(found, attribute)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # a module is the user's code, like a job file
         raise InvalidInput(
             f"{reference!r} must be a name or module:attribute that can be imported, got "
-            f"{error}; run from the folder that holds the module"
+            f"{_in_one_line(error)}; run from the folder that holds the module"
         ) from error
 
 
@@ -87,20 +89,21 @@ def _run_file(path: Path) -> ModuleType:
             f"a job file must exist, got {str(path)!r}; "
             "or use --trainable NAME --space NAME instead of a file"
         )
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = path.stem if path.stem not in sys.modules else f"{path.stem}_job"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InvalidInput(f"a job file must be Python, got {str(path)!r}; name it FILE.py")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.absolute()))
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except InvalidInput:
         raise
-    except Exception as error:  # the file is the user's code: anything may come out of it
+    except (Exception, SystemExit) as error:  # the file is the user's code: anything may come
         where = getattr(_innermost(error), "tb_lineno", None) or getattr(error, "lineno", "?")
         raise InvalidInput(
-            f"a job file must run, {path} raised {type(error).__name__}: {error} (line {where}); "
+            f"a job file must run, {path} raised {_in_one_line(error)} (line {where}); "
             f"try: python {path}"
         ) from error
     return _by_value(module)
@@ -115,6 +118,10 @@ def _innermost(error: BaseException) -> Any:
             found = found or frame
         frame = frame.tb_next
     return None if isinstance(error, SyntaxError) else found
+
+
+def _in_one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _by_value(module: ModuleType) -> ModuleType:

@@ -27,11 +27,26 @@ def batched(trainable: type[Trainable] | Callable[[dict[str, Any]], Any]) -> typ
     class Batched(base):  # type: ignore[misc]
         __doc__ = base.__doc__
 
+        _crash: Exception | None = None
+
+        def reset(self, *args: Any, **kwargs: Any) -> bool:
+            self._crash = None
+            return super().reset(*args, **kwargs)  # type: ignore[no-any-return]
+
         def train_buffered(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
-            results = []
+            if self._crash is not None:
+                raise self._crash
+            results: list[dict[str, Any]] = []
             until = time.monotonic() + BATCH_S
             while True:
-                results.append(self.train())
+                try:
+                    results.append(self.train())
+                except Exception as error:  # the trial's own; it is raised at the next call
+                    if not results:
+                        raise
+                    # What was reported before counts: it may even have been pruned by then.
+                    self._crash = error
+                    return results
                 last = results[-1]
                 ends = any(last.get(key) for key in (DONE, SHOULD_CHECKPOINT, RESULT_DUPLICATE))
                 if ends or time.monotonic() >= until:

@@ -33,7 +33,7 @@ class Progress(Observer):
 
     def __init__(self, job: TuningJob, console: Console | None = None) -> None:
         self._job = job
-        self._console = console or Console(highlight=False)
+        self._console = console or Console(highlight=False, emoji=False)
         self._begun = time.monotonic()
         self._states: Counter[State] = Counter()
         self._running: dict[int, _Running] = {}

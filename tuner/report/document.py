@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from tuner.errors import unknown_name
 from tuner.study.result import StudyResult
@@ -31,6 +32,8 @@ def rows(result: StudyResult, sort: str = "rank", top: int | None = None) -> pd.
     if column not in table:
         raise unknown_name("column to sort by", sort, [str(name) for name in table])
     descending = column == result.metric and result.mode == "max"
+    if table[column].dropna().map(type).nunique() > 1 and not is_numeric_dtype(table[column]):
+        table[column] = table[column].map(str)  # a choice of None, "auto" and 0.5, say
     table = table.sort_values(column, ascending=not descending, kind="stable", na_position="last")
     return table if top is None else table.head(top)
 
@@ -56,7 +59,12 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
                     "rotation_mean": _known(row["rotation_mean"]),
                     "epochs": _whole(row["epochs"]),
                     "seconds": round(row["seconds"], 3),
-                    "params": by_number[row["trial"]].params,
+                    "params": {
+                        name: None
+                        if isinstance(value, float) and not math.isfinite(value)
+                        else value
+                        for name, value in by_number[row["trial"]].params.items()
+                    },
                     "reason": row["reason"],
                 }
                 for row in table.to_dict("records")
@@ -76,8 +84,8 @@ def headline(result: StudyResult) -> str:
     saved = result.saved
     spent = sum(trial.epochs for trial in result.trials if trial.state in ("complete", "pruned"))
     return (
-        f"{result.name}: {len(result.trials)} trials ({told}); pruning saved {saved.epochs:g} of "
-        f"{spent + saved.epochs:g} epochs ({saved.share:.0%})"
+        f"{result.name}: {len(result.trials)} trials ({told}); pruning saved "
+        f"{_whole(saved.epochs)} of {_whole(spent + saved.epochs)} epochs ({saved.share:.0%})"
     )
 
 

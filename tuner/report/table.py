@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from typing import Any
 
@@ -27,11 +28,13 @@ def print_report(
     parameters and reason; what goes to a file is one line per trial, nothing cut.
     """
     records = rows(result, sort, top).to_dict("records")
-    console.print(Text(headline(result), style="bold"))
+    console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
     if not records:
         return
     words = {
-        trial.number: "  ".join(f"{name}={_number(v)}" for name, v in trial.params.items())
+        trial.number: _in_one_line(
+            "  ".join(f"{name}={_number(v)}" for name, v in trial.params.items())
+        )
         for trial in result.trials
     }
     whole = not console.is_terminal
@@ -41,16 +44,17 @@ def print_report(
             details = Table.grid(padding=(0, 2))
             details.add_row(f"{row['rank']:>4}", Text(words[row["trial"]]))
             if row["reason"]:
-                details.add_row("", Text(row["reason"], style="dim"))
+                details.add_row("", Text(_in_one_line(row["reason"]), style="dim"))
             console.print(details)
         return
     table = _figures(records, result, words, no_wrap=whole)
     if not whole:
         console.print(table)
         return
-    with console.capture() as captured:
-        console.print(table, soft_wrap=True)
-    for line in captured.get().splitlines():
+    # As wide as it needs to be, whatever the console takes its width for.
+    text = io.StringIO()
+    Console(file=text, width=100_000, _environ={}).print(table)
+    for line in text.getvalue().splitlines():
         console.print(Text(line.rstrip()), soft_wrap=True)
 
 
@@ -66,7 +70,7 @@ def _figures(
     lowest = "rotation min (layer)" if words else "rotation min"
     right = {"rank", "trial", result.metric, "mean", "epochs", "seconds"}
     for name in ("rank", "trial", "state", result.metric, lowest, "mean", "epochs", "seconds"):
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+        table.add_column(Text(name), justify="right" if name in right else "left", no_wrap=True)
     for name in ("parameters", "reason") if words else ():
         table.add_column(name, no_wrap=no_wrap)
     for row in records:
@@ -80,9 +84,13 @@ def _figures(
             _distance(row["rotation_mean"]),
             f"{row['epochs']:g}/{result.max_epochs}",
             f"{row['seconds']:.1f}",
-            *((Text(words[row["trial"]]), Text(row["reason"])) if words else ()),
+            *((Text(words[row["trial"]]), Text(_in_one_line(row["reason"]))) if words else ()),
         )
     return table
+
+
+def _in_one_line(text: str) -> str:
+    return text.replace("\n", " ")
 
 
 def _distance(value: float) -> str:

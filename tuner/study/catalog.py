@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage
 
 from tuner.errors import InvalidInput, unknown_name
-from tuner.study.database import WriteBehindDatabase, open_database
+from tuner.study.database import WriteBehindDatabase, close_database, open_database
 from tuner.study.journal import WriteBehindJournal, read_journal
 
 DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
@@ -128,9 +128,13 @@ def open_for_writing(study: StudyFolder, url: str | None) -> Iterator[BaseStorag
         with closing(journal):
             yield JournalStorage(journal)
         return
-    database = WriteBehindDatabase(open_database(url), study.name)
+    stored = open_database(url)
+    database = WriteBehindDatabase(stored, study.name)
     if not kept:
         study.storage_url.touch(mode=0o600)
         study.storage_url.write_text(url)
-    with closing(database):
-        yield database
+    try:
+        with closing(database):
+            yield database
+    finally:
+        close_database(stored)

@@ -28,15 +28,36 @@ def open_database(url: str) -> RDBStorage:
         InvalidInput: the URL is not one, its driver is not installed, or nothing answers there.
     """
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
         return RDBStorage(url)
-    except (SQLAlchemyError, ImportError) as error:
-        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        shown = url if "://" not in url or "@" not in url else "the given URL"
+    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+        shown, why = _without_passwords(url, error)
         raise InvalidInput(
-            f"storage must be the URL of a database that answers, got {shown!r} ({why}); "
+            f"storage must be the URL of a database that answers, got {shown} ({why}); "
             "use e.g. sqlite:///study.db, or leave it out for a file beside the experiment"
         ) from error
+
+
+def close_database(storage: BaseStorage) -> None:
+    """Close the connections of a storage that has any."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _without_passwords(url: str, error: Exception) -> tuple[str, str]:
+    """Return the URL and the first line of what went wrong, as they may be shown."""
+    why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    try:
+        parsed = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        secret = "@" in url or "?" in url
+        return ("the given URL", type(error).__name__) if secret else (repr(url), why)
+    hidden = [key for key in parsed.query if "pass" in key.lower()]
+    for part in (parsed.password, *(parsed.query[key] for key in hidden)):
+        if part:
+            why = why.replace(str(part), "***")
+    shown = parsed.difference_update_query(hidden).render_as_string(hide_password=True)
+    return repr(shown), why
 
 
 class WriteBehindDatabase(InMemoryStorage):
@@ -99,6 +120,10 @@ class WriteBehindDatabase(InMemoryStorage):
         trial_id = super().create_new_trial(study_id, template_trial)
         self._later("create_new_trial", trial_id, study_id, template_trial)
         return trial_id
+
+    def delete_study(self, study_id: int) -> None:
+        super().delete_study(study_id)
+        self._later("delete_study", study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         super().set_study_user_attr(study_id, key, value)

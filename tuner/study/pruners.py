@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -18,6 +18,7 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
     WilcoxonPruner,
 )
+from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -66,7 +67,12 @@ class RotationPruner(BasePruner):
         self.max_epochs = max_epochs
         self.warmup_epochs = warmup_epochs
         self.eta = eta
-        self._peers: dict[tuple[int, int, int], Peer] = {}
+        self._peers: dict[tuple[int, int], Peer] = {}
+        self._peers_of: tuple[BaseStorage, int] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What it remembers of a study stays with the process that opened it.
+        return {**self.__dict__, "_peers": {}, "_peers_of": None}
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         verdict = self.verdict(study, trial)
@@ -104,6 +110,8 @@ class RotationPruner(BasePruner):
 
     def _at(self, study: Study, epoch: int, number: int, max_epochs: int) -> list[Peer]:
         """The other trials that have been at this epoch, as they stood there."""
+        if self._peers_of != (study._storage, study._study_id):
+            self._peers, self._peers_of = {}, (study._storage, study._study_id)
         peers = []
         for other in study.get_trials(deepcopy=False):
             if other.number == number or other.state == TrialState.FAIL:
@@ -111,7 +119,7 @@ class RotationPruner(BasePruner):
             metric = other.intermediate_values.get(epoch)
             if metric is None:
                 continue
-            key = (study._study_id, other.number, epoch)
+            key = (other.number, epoch)
             if key not in self._peers:  # a report never changes, so its peer is made once
                 self._peers[key] = self._peer(curve_of(other, max_epochs), epoch, metric)
             peers.append(self._peers[key])

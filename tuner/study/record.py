@@ -94,7 +94,11 @@ def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:
 
 def reports_of(trial: FrozenTrial) -> dict[float, dict[str, Any]]:
     """Return a trial's reports by epoch, ascending; a report without rotation is an empty one."""
-    reports: dict[float, dict[str, Any]] = {float(epoch): {} for epoch in trial.intermediate_values}
+    reports: dict[float, dict[str, Any]] = {
+        float(epoch): {}
+        for epoch in trial.intermediate_values
+        if epoch > 0  # plain Optuna may count from 0, before any epoch is finished
+    }
     for key, report in trial.user_attrs.items():
         if key.startswith(_REPORT) and key != LAYERS:
             reports[float(key.removeprefix(_REPORT))] = report
@@ -113,7 +117,7 @@ def seconds_of(trial: FrozenTrial) -> float:
 
 
 def _key(epoch: float) -> str:
-    return f"{_REPORT}{epoch:g}"
+    return f"{_REPORT}{int(epoch) if float(epoch).is_integer() else float(epoch)!r}"
 
 
 def _stored(value: float) -> float | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput
 from tuner.rotation import RotationCurve
 from tuner.study.catalog import DEFAULT_FOLDER, find_study, open_for_reading
-from tuner.study.database import open_database
+from tuner.study.database import close_database, open_database
 from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.record import CHECKPOINT, REASON, curve_of, seconds_of
 
@@ -127,8 +128,9 @@ class StudyResult:
         sign = -1 if self.mode == "max" else 1
 
         def key(trial: TrialResult) -> tuple[float, ...]:
-            worth = math.inf if math.isnan(trial.value) else sign * trial.value
-            return (_ORDER[trial.state], worth, trial.number)
+            unknown = math.isnan(trial.value)
+            worth = 0.0 if unknown else sign * trial.value
+            return (_ORDER[trial.state], unknown, worth, trial.number)
 
         return tuple(sorted(self.trials, key=key))
 
@@ -226,24 +228,45 @@ def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> Stud
         InvalidInput: there is no such study.
     """
     if "://" not in name_or_url:
-        home = find_study(name_or_url, folder)
-        study = optuna.load_study(study_name=name_or_url, storage=open_for_reading(home))
-        return read_result(study, home.path)
-    url, _, name = name_or_url.partition("#")
-    storage = open_database(url)
-    names = [study.study_name for study in storage.get_all_studies()]
-    if name not in names and (name or len(names) != 1):
+        home = find_study(name_or_url.rstrip("/"), folder)
+        storage, path, name = open_for_reading(home), home.path, home.name
+    else:
+        url, _, name = name_or_url.partition("#")
+        storage, path = open_database(url), None
+    try:
+        return read_result(_open_study(storage, name, path), path)
+    finally:
+        close_database(storage)
+
+
+def _open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.Study:
+    """Open a storage's study of a name, or its only one: a renamed folder still holds it."""
+    names = sorted(study.study_name for study in storage.get_all_studies())
+    if folder and not names:
+        raise InvalidInput(
+            f"a study must have been begun to be read, {name!r} holds nothing yet; run it"
+        )
+    if name not in names and ((name and not folder) or len(names) != 1):
         raise InvalidInput(
             f"a database URL must name one of its studies, got {name or 'none'!r}; "
-            f"use URL#NAME with one of: {', '.join(sorted(names)) or 'none there'}"
+            f"use URL#NAME with one of: {', '.join(names) or 'none there'}"
         )
-    return read_result(optuna.load_study(study_name=name or names[0], storage=storage), None)
+    study = optuna.load_study(study_name=name if name in names else names[0], storage=storage)
+    if len(study.directions) > 1:
+        raise InvalidInput(
+            f"study {study.study_name!r} must have one objective to be ranked, it has "
+            f"{len(study.directions)}; name another study"
+        )
+    return study
 
 
 def read_result(study: optuna.Study, folder: Path | None) -> StudyResult:
     """Read an open study; checkpoints are looked for under `folder`."""
     attrs = study.user_attrs
-    max_epochs = int(attrs.get(MAX_EPOCHS, 0))
+    trials = study.get_trials(deepcopy=False)
+    # A study made with plain Optuna does not say how long a whole trial is.
+    longest = max((trial.last_step or 0 for trial in trials), default=0)
+    max_epochs = int(attrs.get(MAX_EPOCHS, max(1, longest)))
     return StudyResult(
         name=study.study_name,
         metric=attrs.get(METRIC, "value"),
@@ -251,9 +274,7 @@ def read_result(study: optuna.Study, folder: Path | None) -> StudyResult:
         max_epochs=max_epochs,
         num_trials=int(attrs.get(NUM_TRIALS, 0)),
         space=attrs.get(SPACE, ""),
-        trials=tuple(
-            _read_trial(trial, max_epochs, folder) for trial in study.get_trials(deepcopy=False)
-        ),
+        trials=tuple(_read_trial(trial, max_epochs, folder) for trial in trials),
     )
 
 

@@ -18,12 +18,19 @@ from optuna.samplers import (
 
 from tuner.errors import unknown_name
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
-    "nsgaii": lambda seed: NSGAIISampler(seed=seed),
-    "qmc": lambda seed: QMCSampler(seed=seed, warn_independent_sampling=False),
+# By the study's seed and the trial's own. QMC takes its points in turn from the study, so that its
+# scrambling must stay the same; what it cannot place (a first trial, a conditional parameter) is
+# drawn from the trial's stream.
+SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": lambda study, trial: TPESampler(seed=trial),
+    "random": lambda study, trial: RandomSampler(seed=trial),
+    "gp": lambda study, trial: GPSampler(seed=trial, warn_independent_sampling=False),
+    "nsgaii": lambda study, trial: NSGAIISampler(seed=trial),
+    "qmc": lambda study, trial: QMCSampler(
+        seed=study,
+        independent_sampler=RandomSampler(seed=trial),
+        warn_independent_sampling=False,
+    ),
 }
 
 
@@ -41,9 +48,8 @@ def sampler_for_trial(sampler: str | BaseSampler, seed: int, number: int) -> Bas
         return sampler
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
-    # QMC takes its points in turn from the study, so its scrambling must stay the same.
-    stream = (seed,) if sampler == "qmc" else (seed, number)
+    own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     with warnings.catch_warnings():
         # Who names one of Optuna's experimental samplers need not be told at every trial.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[sampler](int(np.random.SeedSequence(stream).generate_state(1)[0]))
+        return SAMPLERS[sampler](seed, own)

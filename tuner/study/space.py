@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import optuna
@@ -64,7 +65,13 @@ def fingerprint(space: Space) -> str:
         trial = study.ask()
         suggest(space, trial)
         for name, distribution in trial.distributions.items():
-            seen[name] = distribution_to_json(distribution)
+            try:
+                seen[name] = distribution_to_json(distribution)
+            except TypeError as error:
+                raise InvalidInput(
+                    f"choices of {name!r} must be numbers, texts, booleans or None, got "
+                    f"{distribution}; suggest a name and look the rest up by it"
+                ) from error
     if not seen:
         raise InvalidInput(
             f"a search space must suggest something, {_name(space)} suggested nothing in "
@@ -132,11 +139,19 @@ def _convert(space: Mapping[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
             if "grid_search" in value:
                 raise _unfaithful("tune.grid_search", here, "tune.choice")
             converted[key] = _convert(value, here)
-        elif type(value).__module__.startswith("ray.tune.search"):
+        elif _is_domain(value):
             converted[key] = _from_ray(value, here)
+        elif isinstance(value, list | tuple) and any(
+            isinstance(item, BaseDistribution) or _is_domain(item) for item in value
+        ):
+            raise _unfaithful("a list of domains", here, "a dict with a key for each")
         else:
             converted[key] = value
     return converted
+
+
+def _is_domain(value: Any) -> bool:
+    return type(value).__module__.startswith("ray.tune.search")
 
 
 def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
@@ -153,27 +168,34 @@ def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
     log = isinstance(sampler, LogUniform)
     if isinstance(domain, Categorical) and isinstance(sampler, Uniform):
         return _choice(domain.categories)
-    if not isinstance(sampler, Uniform | LogUniform):
+    if not isinstance(domain, Float | Integer) or not isinstance(sampler, Uniform | LogUniform):
         raise _unfaithful(f"tune.{_ray_name(domain)}", at, "tune.uniform")
-    if log and step not in (None, 1):
+    whole = isinstance(domain, Integer)
+    if log and step is not None and not (whole and step == 1):
         raise _unfaithful("a quantised log domain", at, "tune.loguniform")
-    if isinstance(domain, Integer) and step in (None, 1):
-        return IntDistribution(domain.lower, domain.upper - 1, log=log)
     low, high = domain.lower, domain.upper
-    if step is not None:
-        low, high = math.ceil(low / step - 1e-9) * step, math.floor(high / step + 1e-9) * step
-    if isinstance(domain, Integer):
-        return IntDistribution(low, high, step=step or 1)
-    if isinstance(domain, Float):
-        return FloatDistribution(low, high, log=log, step=step)
-    raise _unfaithful(f"tune.{_ray_name(domain)}", at, "tune.choice")
+    if whole and step in (None, 1):
+        high -= 1
+    elif step is not None:
+        # In decimals: 3 steps of 0.1 are 0.3, not 0.30000000000000004.
+        unit = Decimal(str(step))
+        low = math.ceil(round(low / step, 9)) * unit
+        high = math.floor(round(high / step, 9)) * unit
+    if low > high:
+        raise _unfaithful(f"nothing between {domain.lower} and {domain.upper}", at, "a wider range")
+    if whole:
+        return IntDistribution(int(low), int(high), log=log, step=step or 1)
+    return FloatDistribution(float(low), float(high), log=log, step=step)
 
 
 def _choice(categories: Sequence[Any]) -> CategoricalDistribution | _Labelled:
     if all(isinstance(value, bool | int | float | str | None) for value in categories):
         return CategoricalDistribution(categories)
-    values = {str(value): value for value in categories}
-    return _Labelled(CategoricalDistribution(list(values)), values)
+    texts = [str(value) for value in categories]
+    if len(set(texts)) < len(texts) or any(" at 0x" in text for text in texts):
+        # An address differs in every process: where it is in the list does not.
+        texts = [f"{index}: {type(value).__name__}" for index, value in enumerate(categories)]
+    return _Labelled(CategoricalDistribution(texts), dict(zip(texts, categories, strict=True)))
 
 
 def _ray_name(domain: Any) -> str:

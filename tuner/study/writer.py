@@ -30,6 +30,8 @@ class BatchWriter(Generic[Item]):
     def put(self, items: list[Item]) -> None:
         with self._changed:
             self._raise_if_broken()
+            if self._closed:
+                raise OSError("the study is closed; nothing more can be written")
             self._queue += items
             self._changed.notify_all()
 

@@ -1,0 +1,297 @@
+"""A study as data: ranked, with the best trial, what was saved, and every curve."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+
+from tests.study.example_studies import NAN, make_study, study_result, trial_result
+from tuner.errors import InvalidInput
+from tuner.study.catalog import StudyFolder
+from tuner.study.result import Saved, StudyResult, load_study
+
+
+def numbers(result: StudyResult) -> list[int]:
+    return [trial.number for trial in result.ranked]
+
+
+class TestRanking:
+    TRIALS = (
+        trial_result(0, "failed", 0.99),
+        trial_result(1, "pruned", 0.3),
+        trial_result(2, "complete", 0.5),
+        trial_result(3, "running", 0.8),
+        trial_result(4, "complete", 0.7),
+        trial_result(5, "pruned", 0.4),
+        trial_result(6, "running"),
+        trial_result(7, "complete", 0.5),
+        trial_result(8, "failed"),
+        trial_result(9, "pruned"),
+    )
+
+    @pytest.mark.parametrize(
+        ("mode", "order"),
+        [("max", [4, 2, 7, 3, 6, 5, 1, 9, 0, 8]), ("min", [2, 7, 4, 3, 6, 1, 5, 9, 0, 8])],
+    )
+    def test_complete_then_running_pruned_and_failed_each_best_first(self, mode, order):
+        result = study_result(*self.TRIALS, mode=mode)
+        assert numbers(result) == order
+        assert result.best.number == order[0]
+
+    @pytest.mark.parametrize(("mode", "worst"), [("max", -math.inf), ("min", math.inf)])
+    def test_the_worst_value_there_is_comes_before_none_at_all(self, mode, worst):
+        trials = (trial_result(0, "running"), trial_result(1, "running", worst))
+        assert numbers(study_result(*trials, mode=mode)) == [1, 0]
+
+    @pytest.mark.parametrize(
+        ("trials", "among"),
+        [
+            ((), 0),
+            ((trial_result(0, "running", 0.9), trial_result(1, "pruned", 0.8)), 2),
+        ],
+    )
+    def test_there_is_no_best_one_without_a_complete_one(self, trials, among):
+        with pytest.raises(InvalidInput, match=f"has none among {among}; run more trials") as told:
+            _ = study_result(*trials).best
+        assert "\n" not in str(told.value)
+
+    def test_the_table_has_the_reports_columns_and_then_parameters(self):
+        complete = trial_result(0, "complete", 0.5)
+        conditional = trial_result(1, "pruned", 0.25, params={"depth": 3}, reason="too flat")
+        table = study_result(complete, conditional).ranking()
+        assert table.drop(columns=["params/lr", "params/depth"]).to_dict("records") == [
+            {
+                "rank": rank,
+                "trial": rank - 1,
+                "state": state,
+                "val_accuracy": value,
+                "rotation_min": 0.05,
+                "rotation_min_layer": "first",
+                "rotation_mean": pytest.approx(0.075),
+                "epochs": 5,
+                "seconds": 1.5,
+                "reason": reason,
+            }
+            for rank, state, value, reason in (
+                (1, "complete", 0.5, ""),
+                (2, "pruned", 0.25, "too flat"),
+            )
+        ]
+        assert list(table.columns)[:10] == [
+            "rank",
+            "trial",
+            "state",
+            "val_accuracy",
+            "rotation_min",
+            "rotation_min_layer",
+            "rotation_mean",
+            "epochs",
+            "seconds",
+            "params/lr",
+        ]
+        assert table["params/lr"][0] == 0.1
+        assert table["params/depth"][1] == 3
+
+    def test_a_trial_that_has_not_reported_has_no_rotation(self):
+        row = study_result(trial_result(0, "running", epochs=0)).ranking().iloc[0]
+        assert math.isnan(row["rotation_min"])
+        assert math.isnan(row["rotation_mean"])
+        assert (row["rotation_min_layer"], row["epochs"]) == ("", 0)
+
+    def test_an_empty_study_has_empty_tables(self):
+        assert study_result().ranking().empty
+        assert study_result().curves().empty
+
+
+@pytest.mark.parametrize(
+    ("trials", "saved"),
+    [
+        ((), Saved(0, 0.0)),
+        ((("complete", 10),), Saved(0, 0.0)),
+        ((("complete", 10), ("pruned", 1)), Saved(9, 0.45)),
+        ((("pruned", 2), ("pruned", 3)), Saved(15, 0.75)),
+        ((("pruned", 0.5),), Saved(9.5, 0.95)),
+        ((("complete", 10), ("pruned", 5), ("failed", 1), ("running", 2)), Saved(5, 0.25)),
+        ((("failed", 1), ("running", 2)), Saved(0, 0.0)),
+    ],
+)
+def test_saved_is_what_finished_trials_did_not_train(trials, saved):
+    made = [
+        trial_result(number, state, 0.5, epochs=epochs)
+        for number, (state, epochs) in enumerate(trials)
+    ]
+    assert study_result(*made).saved == saved
+
+
+@pytest.mark.parametrize(
+    ("states", "num_trials", "finished"),
+    [
+        (("complete", "pruned", "failed"), 3, True),
+        (("complete", "pruned"), 3, False),
+        (("complete", "pruned", "running"), 3, False),
+        (("complete", "pruned", "failed", "running"), 3, True),
+        ((), 0, True),
+    ],
+)
+def test_a_study_is_finished_when_as_many_trials_have_ended_as_were_asked_for(
+    states, num_trials, finished
+):
+    made = [trial_result(number, state, 0.5) for number, state in enumerate(states)]
+    assert study_result(*made, num_trials=num_trials).finished == finished
+
+
+def test_curves_are_one_row_per_trial_and_report(tmp_path):
+    make_study(tmp_path)
+    table = load_study("example", folder=tmp_path).curves()
+    assert list(table.columns) == [
+        "trial",
+        "epoch",
+        "lr_progress",
+        "train_loss",
+        "val_accuracy",
+        "rotation/first",
+        "rotation/last",
+    ]
+    assert list(table["trial"]) == [0] * 4 + [1] * 2 + [2] * 2 + [3] * 2
+    assert list(table["epoch"]) == [1, 2, 3, 4, 1, 2, 1, 2, 1, 2]
+    assert table["rotation/last"].iloc[:4].tolist() == [0.2, 0.4, 0.6, 0.8]
+    assert table["val_accuracy"].iloc[4:6].tolist() == pytest.approx([0.11, 0.21])
+
+
+class TestLoading:
+    def check(self, result: StudyResult) -> None:
+        assert (result.name, result.metric, result.mode) == ("example", "val_accuracy", "max")
+        assert (result.max_epochs, result.num_trials, result.finished) == (4, 4, False)
+        states = {trial.number: trial.state for trial in result.trials}
+        assert states == {0: "complete", 1: "pruned", 2: "failed", 3: "running"}
+        assert [trial.number for trial in result.ranked] == [0, 3, 1, 2]
+        assert [trial.value for trial in result.trials] == pytest.approx([0.4, 0.21, 0.22, 0.23])
+        assert [trial.epochs for trial in result.trials] == [4, 2, 2, 2]
+        assert [trial.seconds for trial in result.trials] == [2, 1, 1, 1]
+        reasons = [trial.reason for trial in result.trials]
+        assert reasons == ["", "because it was pruned", "because it was fail", ""]
+        assert result.trials[0].rotation == {"first": 0.4, "last": 0.8}
+        assert result.trials[0].params.keys() == {"lr", "optimizer"}
+
+    def test_by_name(self, tmp_path):
+        home = make_study(tmp_path)
+        result = load_study("example", folder=tmp_path)
+        self.check(result)
+        checkpoint = home.path / "trials" / "trial_0" / "checkpoint_000003"
+        assert [trial.checkpoint for trial in result.trials] == [checkpoint, None, None, None]
+
+    def test_by_name_from_a_database(self, tmp_path):
+        make_study(tmp_path / "studies", url=f"sqlite:///{tmp_path}/study.db")
+        self.check(load_study("example", folder=tmp_path / "studies"))
+
+    @pytest.mark.parametrize("suffix", ["", "#example"])
+    def test_by_url_with_or_without_the_name_of_its_only_study(self, tmp_path, suffix):
+        url = f"sqlite:///{tmp_path}/study.db"
+        make_study(tmp_path / "studies", url=url)
+        result = load_study(url + suffix)
+        self.check(result)
+        assert result.trials[0].checkpoint is None
+
+    def test_one_of_several_by_url_and_name(self, tmp_path):
+        url = f"sqlite:///{tmp_path}/study.db"
+        make_study(tmp_path / "studies", url=url)
+        make_study(tmp_path / "studies", name="other", url=url)
+        self.check(load_study(f"{url}#example"))
+        for suffix, got in (("", "'none'"), ("#exmaple", "'exmaple'")):
+            with pytest.raises(InvalidInput, match=f"got {got}; use URL#NAME .*: example, other"):
+                load_study(url + suffix)
+
+    def test_a_database_without_studies_is_one_line(self, tmp_path):
+        with pytest.raises(InvalidInput, match="use URL#NAME with one of: none there"):
+            load_study(f"sqlite:///{tmp_path}/empty.db")
+
+    def test_an_unknown_name_lists_the_nearest_first_and_says_where(self, tmp_path):
+        make_study(tmp_path, name="abc")
+        make_study(tmp_path, name="fashion")
+        (tmp_path / "no_study").mkdir()
+        with pytest.raises(InvalidInput, match="unknown study 'fasion'; known: fashion, abc ") as e:
+            load_study("fasion", folder=tmp_path)
+        assert str(e.value).endswith(f"(in {tmp_path}; elsewhere: --folder)")
+
+    def test_a_folder_that_was_renamed_is_loaded_by_its_new_name(self, tmp_path):
+        make_study(tmp_path).path.rename(tmp_path / "renamed")
+        self.check(load_study("renamed", folder=tmp_path))
+
+    def test_a_renamed_folder_never_gives_another_study_of_its_database(self, tmp_path):
+        url = f"sqlite:///{tmp_path}/study.db"
+        make_study(tmp_path, name="another", url=url)
+        make_study(tmp_path, url=url).path.rename(tmp_path / "renamed")
+        with pytest.raises(InvalidInput, match="another, example") as caught:
+            load_study("renamed", folder=tmp_path)
+        assert "\n" not in str(caught.value)
+
+    def test_a_trailing_slash_does_no_harm(self, tmp_path):
+        make_study(tmp_path)
+        self.check(load_study("example/", folder=tmp_path))
+
+    def test_a_study_killed_before_it_held_anything_is_one_line(self, tmp_path):
+        home = StudyFolder(tmp_path / "early")
+        home.path.mkdir()
+        home.journal.touch()
+        with pytest.raises(InvalidInput, match="'early'") as caught:
+            load_study("early", folder=tmp_path)
+        assert "\n" not in str(caught.value)
+
+    def test_a_study_made_with_plain_optuna_can_be_read(self, tmp_path):
+        url = f"sqlite:///{tmp_path}/study.db"
+
+        def objective(trial: optuna.Trial) -> float:
+            x = trial.suggest_float("x", 0, 1)
+            for step in (1, 2, 3):
+                trial.report(x * step, step)
+            return x
+
+        optuna.create_study(storage=url, study_name="plain").optimize(objective, n_trials=3)
+        result = load_study(url)
+        assert (result.metric, result.mode, result.space) == ("value", "min", "")
+        assert {trial.epochs for trial in result.trials} == {3}
+        assert result.best.value == min(trial.params["x"] for trial in result.trials)
+
+    def test_a_study_of_several_objectives_is_refused_by_one_line(self, tmp_path):
+        url = f"sqlite:///{tmp_path}/study.db"
+        optuna.create_study(storage=url, study_name="two", directions=["minimize", "maximize"])
+        with pytest.raises(InvalidInput, match=r"'two'.* one ") as caught:
+            load_study(url)
+        assert "\n" not in str(caught.value)
+
+    def test_a_result_can_be_sent_to_another_process(self, tmp_path):
+        make_study(tmp_path)
+        result = load_study("example", folder=tmp_path)
+        assert result.best.number == 0  # and what was computed once goes along
+        self.check(pickle.loads(pickle.dumps(result)))
+
+
+class TestWeights:
+    def test_they_load_into_the_model(self, tmp_path):
+        home = make_study(tmp_path)
+        checkpoint = home.trials / "trial_0" / "checkpoint_000003"
+        checkpoint.mkdir(parents=True)
+        model = torch.nn.Linear(2, 3)
+        torch.save({"model": model.state_dict(), "epoch": 4}, checkpoint / "model.pt")
+        weights = load_study("example", folder=tmp_path).best.weights()
+        other = torch.nn.Linear(2, 3)
+        other.load_state_dict(weights)
+        assert torch.equal(other.weight, model.weight)
+
+    @pytest.mark.parametrize("checkpoint", [None, Path("nowhere")])
+    def test_without_a_checkpoint_it_is_one_line(self, checkpoint):
+        trial = trial_result(3, "complete", 0.5, checkpoint=checkpoint)
+        with pytest.raises(InvalidInput, match=f"trial 3 must have a .*has {checkpoint}; ") as told:
+            trial.weights()
+        assert "\n" not in str(told.value)
+
+
+def test_rotation_leaves_out_layers_that_are_unknown():
+    trial = trial_result(0, "running", epochs=1)
+    curve = trial.curve.append(2, {"first": NAN, "last": 0.5})
+    assert trial_result(0, "running", curve=curve).rotation == {"last": 0.5}

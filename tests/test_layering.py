@@ -1,0 +1,119 @@
+"""The floors of the house: what each part may import, and what importing it costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OWN = ("tuner", "trainables", "search_spaces")
+
+
+@pytest.mark.parametrize(
+    ("statement", "heavy", "loaded"),
+    [
+        ("import tuner", "torch ray optuna pandas numpy", ""),
+        ("import tuner.errors", "torch ray optuna pandas numpy", ""),
+        ("from tuner import InvalidInput", "torch ray optuna pandas numpy", ""),
+        ("import tuner.rotation", "ray optuna pandas", ""),
+        ("from tuner import RotationMonitor, RotationTarget", "ray optuna pandas", ""),
+        ("import tuner.study.result", "ray pandas", ""),
+        ("from tuner import RotationPruner, report_rotation, load_study", "ray pandas", ""),
+        ("import tuner.report", "ray", ""),
+        ("from tuner import TuningJob", "ray pandas", ""),
+        ("import trainables, search_spaces", "torch ray optuna pandas", ""),
+        ("import tuner.cli", "torch ray optuna pandas", ""),
+        # That the check sees what is there.
+        ("import tuner.report", "ray pandas optuna", "optuna pandas"),
+    ],
+)
+def test_importing_a_part_loads_no_more_than_it_needs(statement, heavy, loaded):
+    script = f"{statement}; import sys; print(*sorted(set({heavy.split()}) & sys.modules.keys()))"
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        cwd=ROOT,
+    )
+    assert ended.stdout.strip() == loaded
+
+
+def test_every_public_name_is_handed_on_and_an_unknown_one_is_not():
+    import tuner
+
+    assert sorted(tuner.__all__) == dir(tuner) == sorted(tuner._HOMES)
+    for name in tuner.__all__:
+        assert getattr(tuner, name).__module__.startswith("tuner.")
+    with pytest.raises(AttributeError, match="module 'tuner' has no attribute 'tunr'"):
+        tuner.tunr  # noqa: B018
+
+
+def imported(part: str) -> Iterator[tuple[str, str]]:
+    """Yield every import in a file or folder, wherever it stands: the file and the module."""
+    path = ROOT / part
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        package = file.relative_to(ROOT).parent.parts
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield file.name, alias.name
+            elif isinstance(node, ast.ImportFrom):
+                base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+                module = ".".join(filter(None, (base, node.module)))
+                for alias in node.names:
+                    name = f"{module}.{alias.name}"
+                    is_module = (ROOT / name.replace(".", "/")).is_dir() or (
+                        ROOT / f"{name.replace('.', '/')}.py"
+                    ).is_file()
+                    yield file.name, name if is_module else module
+
+
+def within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize(
+    ("part", "allowed"),
+    [
+        ("tuner/errors.py", ()),
+        ("tuner/rotation", ("tuner.rotation", "tuner.errors")),
+        ("trainables", ("trainables", "tuner.rotation", "tuner.errors")),
+        ("search_spaces", ("search_spaces", "tuner.errors")),
+        ("tuner/study", ("tuner.study", "tuner.rotation", "tuner.errors")),
+        ("tuner/job.py", ("tuner.study", "tuner.rotation", "tuner.errors")),
+        ("tuner/jobfile.py", ("tuner.job", "tuner.errors", "trainables", "search_spaces")),
+        ("tuner/report", ("tuner.report", "tuner.study", "tuner.rotation", "tuner.errors")),
+    ],
+)
+def test_a_floor_imports_only_those_below_it(part, allowed):
+    own = [(file, module) for file, module in imported(part) if within(module, OWN)]
+    assert [found for found in own if not within(found[1], allowed)] == []
+    assert bool(own) == bool(allowed)
+
+
+@pytest.mark.parametrize(
+    ("part", "forbidden"),
+    [
+        ("tuner/rotation", ("ray", "optuna", "pandas")),
+        ("tuner/report", ("ray", "tuner.engine")),
+        ("tuner/engine", ("tuner.report", "tuner.cli")),
+        ("search_spaces", ("ray", "torch")),
+        ("trainables", ("optuna",)),
+    ],
+)
+def test_a_part_never_imports_what_it_must_not_know(part, forbidden):
+    modules = list(imported(part))
+    assert [found for found in modules if within(found[1], forbidden)] == []
+    assert modules
+
+
+@pytest.mark.parametrize("part", ["tuner", "trainables", "search_spaces"])
+def test_the_product_never_imports_its_tests(part):
+    assert [found for found in imported(part) if within(found[1], ("tests", "pytest"))] == []
