@@ -114,7 +114,7 @@ class TestRefusing:
 
     def test_a_name_the_file_does_not_define(self, write):
         file = write(JOB)
-        assert f"; name one: {file}:job" in refused(f"{file}:jobs")
+        assert refused(f"{file}:jobs") == f"unknown job in {file} 'jobs'; known: job"
 
     @pytest.mark.parametrize("name", ["missing.py", "", "folder"])
     def test_a_file_that_is_not_there(self, name, tmp_path):

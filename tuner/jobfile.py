@@ -125,9 +125,20 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _by_value(module: ModuleType) -> ModuleType:
-    """Send the module's functions and classes to the workers whole: they cannot import it."""
+    """Send the functions and classes of a user's module, and of what it imports from its own
+    folder, to the workers whole: they cannot import them."""
     from ray import cloudpickle
 
-    if module.__name__.partition(".")[0] not in ("tuner", "trainables", "search_spaces"):
-        cloudpickle.register_pickle_by_value(module)
+    folder = Path(module.__file__ or "").absolute().parent
+    for other in list(sys.modules.values()):
+        file = getattr(other, "__file__", None)
+        if file and Path(file).is_relative_to(folder) and not _is_installed(Path(file)):
+            cloudpickle.register_pickle_by_value(other)
     return module
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a module is of an installed package, or of this project, which workers have too."""
+    here = Path(__file__).parents[1]
+    own = any(file.is_relative_to(here / name) for name in ("tuner", "trainables", "search_spaces"))
+    return own or "site-packages" in file.parts or file.is_relative_to(sys.base_prefix)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Trainable
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
-from ray.tune.trainable import wrap_function
+from ray.tune.trainable import FunctionTrainable, wrap_function
 
 # A call to an actor and back costs some milliseconds; an epoch longer than this pays one as ever,
 # and no trial trains longer than this past the report that prunes it (docs/log.md, 2026-11-23).
@@ -29,9 +30,15 @@ def batched(trainable: type[Trainable] | Callable[[dict[str, Any]], Any]) -> typ
 
         _crash: Exception | None = None
 
-        def reset(self, *args: Any, **kwargs: Any) -> bool:
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._crash = None
-            return super().reset(*args, **kwargs)  # type: ignore[no-any-return]
+            reset: bool = super().reset_config(new_config)
+            if reset or issubclass(base, FunctionTrainable):
+                return reset
+            # Ray gives up a trial whose class cannot be reset. Being set up anew is as good.
+            self.cleanup()
+            self.setup(copy.deepcopy(new_config))
+            return True
 
         def train_buffered(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
             if self._crash is not None:

@@ -21,7 +21,7 @@ from tuner.engine.observer import Observer
 from tuner.errors import InvalidInput
 from tuner.study.pruners import explain
 from tuner.study.record import CHECKPOINT, REASON, has_report, report_rotation
-from tuner.study.result import STATES
+from tuner.study.result import NUM_TRIALS, STATES
 from tuner.study.samplers import sampler_for_trial
 from tuner.study.space import Space, suggest
 
@@ -211,7 +211,15 @@ class StudyBridge:
         if reason and self._frozen(trial).user_attrs.get(REASON) != reason:
             trial.set_user_attr(REASON, reason)
         epoch, value = self._last.pop(trial.number, (0.0, math.nan))
-        self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+        try:
+            self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+        except RuntimeError as error:
+            # A sampler that has tried everything (GridSampler) stops the study, which Optuna knows
+            # only inside `optimize`; by then the trial's end is recorded.
+            if "Study.stop" not in str(error):
+                raise
+            self.num_trials = self._made
+            self.study.set_user_attr(NUM_TRIALS, self._made)
         self._running.pop(trial.number, None)
         self.ended += state != TrialState.FAIL
         self.observer.finished(trial.number, STATES[state], value, epoch, reason)

@@ -51,7 +51,8 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
     space = as_function(job.search_space)
     made_of = fingerprint(space)
     home = StudyFolder(job.folder.absolute() / job.name)
-    new_folder, new_study, ended = not home.exists(), False, 0
+    new_folder, new_root = not home.exists(), not job.folder.exists()
+    new_study, ended = False, 0
     with home.locked():
         try:
             with open_for_writing(home, job.storage) as storage:
@@ -78,6 +79,8 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
         except InvalidInput:
             if new_folder and not ended:
                 _remove(home, new_study)
+                if new_root and not any(job.folder.iterdir()):
+                    job.folder.rmdir()
             raise
 
 
@@ -218,5 +221,3 @@ def _remove(home: StudyFolder, with_database: bool) -> None:
             if study.study_name == home.name:
                 database.delete_study(study._study_id)
     shutil.rmtree(home.path)
-    if not any(home.path.parent.iterdir()):
-        home.path.parent.rmdir()

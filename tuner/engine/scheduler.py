@@ -9,7 +9,6 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from tuner.engine.bridge import StudyBridge
-from tuner.engine.trial import StudyTrial
 
 
 class StudyScheduler(FIFOScheduler):
@@ -33,8 +32,7 @@ class StudyScheduler(FIFOScheduler):
         self._stop_all_if_fatal(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        assert isinstance(trial, StudyTrial), "the searcher makes no others"
-        self._bridge.fail(int(trial.trial_id), trial.failure)
+        # The bridge knows: `StudyTrial` has told it.
         self._stop_all_if_fatal(tune_controller)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:

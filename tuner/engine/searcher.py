@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class StudySearcher(SearchAlgorithm):
         restore = suggestion.checkpoint and Path(storage.experiment_fs_path, suggestion.checkpoint)
         return StudyTrial(
             self._trainable,
+            partial(self._bridge.fail, suggestion.number),
             config=suggestion.config,
             trial_id=f"{suggestion.number:05d}",
             storage=storage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Trainable
@@ -15,18 +16,24 @@ class StudyTrial(Trial):
     `Tuner.restore`; a study is resumed from its storage instead (docs/log.md, 2026-11-23).
     """
 
-    def __init__(self, trainable: type[Trainable], **fields: Any) -> None:
+    def __init__(
+        self,
+        trainable: type[Trainable],
+        failed: Callable[[BaseException | None], None],
+        **fields: Any,
+    ) -> None:
         self._trainable = trainable
-        self.failure: BaseException | None = None
+        self._failed = failed
         super().__init__(trainable.__name__, stub=True, **fields)  # stub: do not look the name up
 
     def get_trainable_cls(self) -> type[Trainable]:
         return self._trainable
 
     def handle_error(self, exc: Any = None) -> None:
-        # Ray's own goes to a file that is not where `get_error` looks until it has been synced.
-        self.failure = exc
+        # Ray puts the error in a file that is not where `get_error` looks until it has been synced,
+        # and does not tell the scheduler of a trial whose actor could not be reset.
         super().handle_error(exc)
+        self._failed(exc)
 
     def get_json_state(self) -> tuple[str, str]:
         return "{}", "{}"

@@ -1,0 +1,111 @@
+"""The forms a job comes in: a plain script, a job file with a module beside it, a built-in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from search_spaces import sgd
+from trainables import DigitsMlp
+from tuner import TuningJob, load_study, run
+from tuner.engine.observer import Observer
+
+COMMAND = Path(sys.executable).with_name("quarterturn")
+
+TRAINABLE = """
+from ray.tune import Trainable
+
+STEP = 0.25
+
+class Steps(Trainable):
+    metric = "score"
+
+    def setup(self, config):
+        self.score = 0.0
+
+    def reset_config(self, new_config):
+        self.setup(new_config)
+        return True
+
+    def step(self):
+        self.score += self.config["speed"] * STEP
+        return {"score": self.score}
+"""
+SPACE = """
+def space(trial):
+    return {"speed": trial.suggest_float("speed", 0.5, 1.0)}
+"""
+JOB = 'TuningJob(name="own", trainable=Steps, search_space=space, num_trials=3, max_epochs=4)'
+
+
+def executed(folder, *command):
+    """Run a command in a folder with a Ray of its own, and return what it printed."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_plain_script_may_define_everything_itself(tmp_path):
+    (tmp_path / "own.py").write_text(
+        f"{TRAINABLE}{SPACE}\nimport tuner\nfrom tuner import TuningJob\n"
+        f"result = tuner.run({JOB})\nprint(result.best.value)\n"
+    )
+    lines = executed(tmp_path, sys.executable, "own.py").splitlines()
+    result = load_study("own", folder=tmp_path / "studies")
+    assert [trial.state for trial in result.trials] == ["complete"] * 3
+    assert len(lines) == 4
+    assert float(lines[-1]) == result.best.value
+    assert result.best.value == pytest.approx(4 * 0.25 * result.best.params["speed"])
+
+
+def test_a_job_file_may_import_the_module_beside_it(tmp_path):
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    (folder / "helper.py").write_text(TRAINABLE)
+    (folder / "job.py").write_text(
+        f"from helper import Steps\nfrom tuner import TuningJob\n{SPACE}\njob = {JOB}\n"
+    )
+    printed = executed(tmp_path, COMMAND, "run", "jobs/job.py")
+    assert "3 trials (3 complete)" in printed
+    result = load_study("own", folder=tmp_path / "studies")
+    assert [trial.state for trial in result.trials] == ["complete"] * 3
+    # Elsewhere, the module is not beside anything; the study has to know it all the same.
+    assert "4 trials (3 complete, 1 pruned)" in executed(
+        folder, COMMAND, "resume", "own", "--folder", "../studies", "--trials", "4"
+    )
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_the_best_trials_weights_give_the_accuracy_it_reported(tmp_path):
+    job = TuningJob(
+        name="digits",
+        trainable=DigitsMlp,
+        search_space=sgd,
+        num_trials=3,
+        max_epochs=3,
+        pruner="none",
+        folder=tmp_path,
+    )
+    result = run(job, observer=Observer())
+    model = DigitsMlp.build_model(None, {})
+    model.load_state_dict(result.best.weights())
+    inputs, target = DigitsMlp.build_data(None, None).validation
+    model.eval()
+    with torch.no_grad():
+        accuracy = (model(inputs).argmax(dim=1) == target).double().mean().item()
+    assert accuracy == pytest.approx(result.best.value)
+    assert accuracy == max(trial.value for trial in result.trials)
+    assert set(result.best.rotation) == {"hidden1.weight", "hidden2.weight", "head.weight"}

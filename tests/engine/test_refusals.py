@@ -1,0 +1,194 @@
+"""Jobs that cannot be run are refused in one line, and leave nothing behind."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+from curve_trials import Curve, space
+from ray import cloudpickle
+
+from tuner import InvalidInput, load_study, resume, run
+from tuner.engine.observer import Observer
+
+pytestmark = pytest.mark.usefixtures("two_cpus")
+# Ray's workers cannot import the tests.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class NoData(Curve):
+    """Trains until trial `bad_from`, then finds its data missing."""
+
+    def report(self):
+        if int(self.trial_id) >= self.config.get("bad_from", 0):
+            raise InvalidInput("the data must be there, got nothing; use --data DIR")
+        return super().report()
+
+
+class OddMetric(Curve):
+    def report(self):
+        return {**super().report(), "score": "high"}
+
+
+class OtherLayers(Curve):
+    """Names another layer in its second report."""
+
+    def report(self):
+        return {"epoch": self.epoch, "score": 0.5, f"rotation/{self.epoch}": 0.1}
+
+
+def narrower(trial):
+    return {**space(trial), "turn": trial.suggest_float("more", 0, 1)}
+
+
+def raises(trial):
+    trial.suggest_float("turn", 0, 1)
+    raise KeyError("lr")
+
+
+def refused(job) -> str:
+    """Run a job that is refused, and return the one line that says why."""
+    with pytest.raises(InvalidInput) as caught:
+        run(job, observer=Observer())
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"metric": "accuracy"}, "'accuracy' was not among: score, train_loss"),
+        ({"trainable": NoData}, "the data must be there, got nothing; use --data DIR"),
+        ({"trainable": OddMetric}, "the metric must be a number, 'score' was 'high'"),
+        ({"trainable": OtherLayers}, "must name the same layers"),
+        ({"gpus_per_trial": 99.0}, "--gpus-per-trial must be at most the [0-9]+ GPUs there are"),
+        ({"cpus_per_trial": 3.0}, "--cpus-per-trial must be at most the 2 CPUs there are, got 3"),
+        ({"search_space": raises}, "raises raised KeyError"),
+        ({"search_space": lambda trial: {}}, "suggested nothing"),
+        ({"storage": "nonsense"}, "storage must be the URL of a database"),
+        ({"storage": "sqlite:////nowhere/to/be/found.db"}, "storage must be the URL"),
+    ],
+    ids=[
+        "metric never reported",
+        "data missing",
+        "metric not a number",
+        "other layers",
+        "too many GPUs",
+        "too many CPUs",
+        "space raises",
+        "space suggests nothing",
+        "no URL",
+        "no database there",
+    ],
+)
+def test_a_job_that_cannot_run_leaves_nothing(make_job, tmp_path, fields, message):
+    import re
+
+    line = refused(make_job(**fields))
+    assert re.search(message, line), line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_there_before_stays(make_job):
+    job = make_job(metric="accuracy")
+    job.folder.mkdir()
+    refused(job)
+    assert list(job.folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(make_job, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    line = refused(make_job(folder=file / "studies"))
+    assert "the output folder must be writable" in line
+    assert str(file) in line
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_had_ended_by_then_stays(make_job):
+    constants = {"bad_from": 2}
+    job = make_job(
+        trainable=NoData,
+        search_space=lambda trial: {**space(trial), **constants},
+        max_concurrent=1,
+        num_trials=4,
+    )
+    assert "the data must be there" in refused(job)
+    result = load_study(job.name, folder=job.folder)
+    assert [trial.state for trial in result.trials[:2]] == ["complete"] * 2
+    assert all(trial.state == "running" for trial in result.trials[2:])
+    constants["bad_from"] = 9
+    finished = run(job, observer=Observer())
+    assert [trial.state for trial in finished.trials] == ["complete"] * 4
+    assert finished.trials[:2] == result.trials[:2]
+
+
+@pytest.fixture(scope="module")
+def finished(two_cpus, tmp_path_factory):
+    from tuner import TuningJob
+
+    job = TuningJob(
+        name="study",
+        trainable=Curve,
+        search_space=space,
+        num_trials=2,
+        max_epochs=3,
+        pruner="none",
+        sampler="random",
+        folder=tmp_path_factory.mktemp("finished"),
+    )
+    return job, run(job, observer=Observer())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search_space": narrower}, "a study keeps its search space, 'study' was given another"),
+        ({"metric": "train_loss"}, "keeps its metric, .* 'train_loss' where it has 'score'"),
+        ({"mode": "min"}, "keeps its mode, .* 'min' where it has 'max'"),
+        ({"max_epochs": 4}, "keeps its epochs per trial, .* 4 where it has 3"),
+    ],
+    ids=["space", "metric", "mode", "epochs"],
+)
+def test_another_job_under_the_same_name_is_refused(finished, changes, message):
+    job, result = finished
+    with pytest.raises(InvalidInput, match=message):
+        run(job.with_changes(**changes), observer=Observer())
+    assert load_study(job.name, folder=job.folder) == result
+
+
+def test_the_same_job_does_nothing_more(finished):
+    job, result = finished
+    assert run(job, observer=Observer()) == result
+
+
+def test_more_trials_continue_the_same_study(finished):
+    job, result = finished
+    longer = resume(job.name, folder=job.folder, observer=Observer(), num_trials=4)
+    assert longer.trials[:2] == result.trials
+    assert [trial.state for trial in longer.trials] == ["complete"] * 4
+    assert len({trial.params["turn"] for trial in longer.trials}) == 4
+    # The same four as if they had been asked for at once.
+    whole = run(job.with_changes(name="whole", num_trials=4), observer=Observer())
+    assert [trial.params for trial in whole.trials] == [trial.params for trial in longer.trials]
+
+
+def test_a_study_that_does_not_exist_cannot_be_resumed(finished):
+    job, _ = finished
+    with pytest.raises(InvalidInput, match="unknown study 'stud'; known: study"):
+        resume("stud", folder=job.folder)
+
+
+def test_a_trial_that_crashes_is_not_the_end(make_job):
+    class Unlucky(Curve):
+        def report(self):
+            if int(self.trial_id) == 1:
+                raise OSError("no space left")
+            return super().report()
+
+    result = run(make_job(trainable=Unlucky), observer=Observer())
+    assert [trial.state for trial in result.trials] == ["complete", "failed", "complete"]
+    assert result.trials[1].reason == "OSError: no space left"
+    assert math.isnan(result.trials[1].value)
