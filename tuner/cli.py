@@ -159,7 +159,12 @@ def report(name: str, form: str | None, top: int | None, sort: str, folder: Path
 
 @cli.command()
 def spaces() -> None:
-    """List the search spaces that come with quarterturn."""
+    """List the search spaces that come with quarterturn.
+
+    \b
+    quarterturn spaces
+    quarterturn run --trainable digits-mlp --space sgd
+    """
     import search_spaces
 
     _list(search_spaces.SPACES)
@@ -167,7 +172,12 @@ def spaces() -> None:
 
 @cli.command()
 def trainables() -> None:
-    """List the trainables that come with quarterturn."""
+    """List the trainables that come with quarterturn.
+
+    \b
+    quarterturn trainables
+    quarterturn run --trainable digits-mlp --space sgd
+    """
     import trainables as known
 
     _list({name: known.find(name) for name in known.TRAINABLES})

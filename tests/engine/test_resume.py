@@ -83,6 +83,7 @@ def start(tmp_path):
     for elsewhere in started:
         if elsewhere.process.poll() is None:
             elsewhere.kill()
+        elsewhere.process.stdout.close()
 
 
 @pytest.mark.parametrize("lines", [3, 30], ids=["in the first trial", "later"])

@@ -57,7 +57,6 @@ def in_plain_optuna(job: TuningJob) -> optuna.Study:
         (RotationPruner(RotationTarget(distance=0.5), warmup_epochs=2, eta=4), "random", True),
         ("none", "random", False),
         ("median", "random", True),
-        ("percentile", "random", True),
         ("asha", "random", True),
         ("hyperband", "tpe", True),
         ("wilcoxon", "random", True),

@@ -65,9 +65,3 @@ def test_no_more_is_suggested_than_there_is_room_for(make_job, tmp_path, fields,
     assert time.time() - begun < 60
     assert [trial.state for trial in result.trials] == ["complete"] * 8
     assert counting.most == most
-
-
-def test_half_a_cpu_makes_twice_the_slots(make_job):
-    counting = Counting()
-    run(make_job(cpus_per_trial=0.5, num_trials=12, max_epochs=2), observer=counting)
-    assert counting.most == 8

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from ray import cloudpickle, tune
 
 from tuner.engine.batching import batched
@@ -57,13 +59,7 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
         try:
             with open_for_writing(home, job.storage) as storage:
                 new_study = not storage.get_all_studies()
-                study = optuna.create_study(
-                    storage=storage,
-                    study_name=job.name,
-                    load_if_exists=True,
-                    direction="maximize" if job.mode == "max" else "minimize",
-                    pruner=make_pruner(job.pruner, job.rotation_target, job.max_epochs),
-                )
+                study = _study(job, storage, new_study)
                 _describe(study, job, made_of)
                 bridge = _bridge(job, study, space, observer or Progress(job))
                 if not bridge.exhausted:
@@ -189,6 +185,16 @@ def _own_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _study(job: TuningJob, storage: BaseStorage, new: bool) -> optuna.Study:
+    pruner = make_pruner(job.pruner, job.rotation_target, job.max_epochs)
+    if not new:  # creating it with load_if_exists would write to it, even to refuse it then
+        return optuna.load_study(study_name=job.name, storage=storage, pruner=pruner)
+    direction = StudyDirection.MAXIMIZE if job.mode == "max" else StudyDirection.MINIMIZE
+    return optuna.create_study(
+        study_name=job.name, storage=storage, pruner=pruner, direction=direction
+    )
+
+
 def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
     """Write into the study what it is of, or refuse to mix two jobs in one.
 
@@ -196,7 +202,8 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         InvalidInput: the study has trials of another space, metric, mode or budget.
     """
     # What a study cannot change without its trials ceasing to be comparable.
-    for key, value in {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}.items():
+    identity = {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
+    for key, value in identity.items():
         kept = study.user_attrs.get(key, value)
         if kept != value:
             given = "another" if key == SPACE else f"{value!r} where it has {kept!r}"
@@ -204,13 +211,15 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
                 f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given {given}; "
                 f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
             )
-        study.set_user_attr(key, value)
-    if study.direction.name.lower()[:3] != job.mode:
+    mode = "max" if study.direction == StudyDirection.MAXIMIZE else "min"
+    if mode != job.mode:
         raise InvalidInput(
-            f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has "
-            f"{study.direction.name.lower()[:3]!r}; choose another name"
+            f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has {mode!r}; "
+            "choose another name"
         )
-    study.set_user_attr(NUM_TRIALS, job.num_trials)
+    for key, value in {**identity, NUM_TRIALS: job.num_trials}.items():
+        if study.user_attrs.get(key) != value:
+            study.set_user_attr(key, value)
 
 
 def _remove(home: StudyFolder, with_database: bool) -> None:

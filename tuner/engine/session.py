@@ -45,7 +45,13 @@ def quiet_ray() -> Iterator[None]:
     with _environment({**_TUNE_ENVIRONMENT, **_RAY_ENVIRONMENT}):
         started = not ray.is_initialized()
         if started:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            except ConnectionError as error:
+                raise InvalidInput(
+                    f"the Ray cluster must answer, got {error}; check RAY_ADDRESS and the token, "
+                    "or unset RAY_ADDRESS to run here"
+                ) from error
         tune_log = logging.getLogger("ray.tune")
         level = tune_log.level
         tune_log.setLevel(logging.CRITICAL)

@@ -8,6 +8,7 @@ thread repeats the changes on the database in the same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -21,12 +22,16 @@ from tuner.errors import InvalidInput
 from tuner.study.writer import BatchWriter
 
 
-def open_database(url: str) -> RDBStorage:
+def open_database(url: str, *, must_exist: bool = False) -> RDBStorage:
     """Open an SQL database by URL, e.g. ``postgresql://host/db`` or ``sqlite:///study.db``.
 
     Raises:
-        InvalidInput: the URL is not one, its driver is not installed, or nothing answers there.
+        InvalidInput: the URL is not one, its driver is not installed, or nothing answers there; or
+            it `must_exist` and is the path of an SQLite file that does not.
     """
+    file = url.removeprefix("sqlite:///")
+    if must_exist and file != url and not Path(file).exists():
+        raise InvalidInput(f"a database must exist to be read, got {url!r}; check the path")
     try:
         return RDBStorage(url)
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:

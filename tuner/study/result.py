@@ -232,7 +232,7 @@ def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> Stud
         storage, path, name = open_for_reading(home), home.path, home.name
     else:
         url, _, name = name_or_url.partition("#")
-        storage, path = open_database(url), None
+        storage, path = open_database(url, must_exist=True), None
     try:
         return read_result(_open_study(storage, name, path), path)
     finally:

@@ -1,0 +1,85 @@
+"""What the tests of the command share: the command itself, in a process and a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("quarterturn")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The environment without what would change where the command works."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("QUARTERTURN_", "RAY_"))}
+    return {**kept, "RAY_ADDRESS": "local"}
+
+
+@pytest.fixture(scope="session")
+def quarterturn(environment) -> Callable[..., Said]:
+    """Return a function that runs the command in a folder, and says what it said."""
+
+    def run(*arguments: str, cwd: Path, **more: str) -> Said:
+        done = subprocess.run(
+            [COMMAND, *map(str, arguments)],
+            cwd=cwd,
+            env={**environment, **more},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def at_once(environment, tmp_path_factory) -> Iterator[Callable[..., Said]]:
+    """Like `quarterturn`, for commands that start no Ray: 0.1 s each instead of 3."""
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("preloaded_command.py")],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    folder = tmp_path_factory.mktemp("said")
+
+    def run(*arguments: str, cwd: Path) -> Said:
+        said = {"out": str(folder / "out"), "err": str(folder / "err")}
+        request = {"cwd": str(cwd), "arguments": [*map(str, arguments)], **said}
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return Said(code, Path(said["out"]).read_text(), Path(said["err"]).read_text())
+
+    yield run
+    server.stdin.close()
+    server.stdout.close()
+    assert server.wait(30) == 0
+
+
+@pytest.fixture(scope="session")
+def first(quarterturn, tmp_path_factory) -> tuple[Path, Said]:
+    """A folder with the finished study of the README's first example, and what the run said."""
+    folder = tmp_path_factory.mktemp("first")
+    command = "run --trainable digits-mlp --space sgd --name first --trials 4 --epochs 3"
+    return folder, quarterturn(*command.split(" "), cwd=folder)

@@ -1,0 +1,108 @@
+"""The command on a terminal: the live view, and Ctrl-C typed into it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("quarterturn")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A command on a pseudo-terminal of 80 columns, which it is the foreground job of."""
+
+    def __init__(self, arguments, cwd, environment):
+        self.fd, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.process = subprocess.Popen(
+            [COMMAND, *arguments],
+            cwd=cwd,
+            env={**environment, "TERM": "xterm-256color"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        self.shown = ""
+
+    def read_until(self, pattern=None, timeout_s=90.0):
+        """Read until the pattern is shown, or to the end."""
+        until = time.monotonic() + timeout_s
+        while pattern is None or not re.search(pattern, self.shown):
+            assert time.monotonic() < until, self.shown
+            if not select.select([self.fd], [], [], 0.2)[0]:
+                continue
+            try:
+                self.shown += ESCAPES.sub("", os.read(self.fd, 65536).decode())
+            except OSError:  # nobody has the other end open any more
+                assert pattern is None, self.shown
+                break
+
+    def type(self, keys):
+        os.write(self.fd, keys.encode())
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+        os.close(self.fd)
+
+
+@pytest.fixture
+def on_terminal(environment, tmp_path):
+    terminals = []
+
+    def start(line):
+        terminals.append(Terminal(line.split(), tmp_path, environment))
+        return terminals[-1]
+
+    yield start
+    for terminal in terminals:
+        terminal.close()
+
+
+def test_a_run_shows_a_live_view_and_then_the_report(on_terminal):
+    terminal = on_terminal(
+        "run --trainable digits-mlp --space sgd --name live --trials 12 --epochs 40"
+    )
+    terminal.read_until(r"[1-9]\d*/12 trials")
+    terminal.read_until()
+    assert terminal.process.wait(30) == 0
+    for part in (r"ETA", r"\d running, \d+ complete, \d+ pruned", r"best val_accuracy 0\.\d+"):
+        assert re.search(part, terminal.shown), terminal.shown
+    assert re.search(r"rotation min / mean +parameters", terminal.shown)
+    view, _, report = terminal.shown.rpartition("live: 12 trials (")
+    assert "trials" in view
+    assert "best: trial" in report
+    lines = [line for line in report.splitlines() if not line.startswith(("its", "in P", "files"))]
+    assert max(map(len, lines)) <= 80
+    assert "Traceback" not in terminal.shown
+
+
+def test_ctrl_c_stops_and_says_how_to_go_on(on_terminal, at_once, tmp_path):
+    terminal = on_terminal(
+        "run --trainable digits-mlp --space sgd --name long --trials 500 --epochs 200"
+    )
+    terminal.read_until(r"[1-9]\d*/500 trials")
+    terminal.type("\x03")
+    terminal.read_until()
+    assert terminal.process.wait(30) == 130
+    assert "To go on: quarterturn resume long" in terminal.shown
+    assert "Traceback" not in terminal.shown
+    report = at_once("report", "long", cwd=tmp_path)
+    assert report.code == 0
+    assert " failed" not in report.out
