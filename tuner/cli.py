@@ -95,7 +95,6 @@ def run(file: str | None, trainable: str | None, space: str | None, **given: Any
     quarterturn run fashion.py --trials 100 --gpus-per-trial 0.5
     quarterturn run --trainable digits-mlp --space sgd --name first --trials 20
     """
-    from tuner.engine.run import run as run_job
     from tuner.jobfile import built_in_job, find_space, load_job
 
     changes = {name: value for name, value in given.items() if value is not None}
@@ -107,6 +106,8 @@ def run(file: str | None, trainable: str | None, space: str | None, **given: Any
         job = built_in_job(trainable, space, **changes)
     else:
         raise click.UsageError("Give a FILE, or both --trainable and --space")
+    from tuner.engine.run import run as run_job  # not before the names are known to be right
+
     _show(lambda: run_job(job), job.name, job.folder)
 
 

@@ -207,6 +207,7 @@ class TestLoading:
                 load_study(url + suffix)
 
     def test_a_database_without_studies_is_one_line(self, tmp_path):
+        (tmp_path / "empty.db").touch()
         with pytest.raises(InvalidInput, match="use URL#NAME with one of: none there"):
             load_study(f"sqlite:///{tmp_path}/empty.db")
 
