@@ -28,10 +28,12 @@ class RotationTrainable(Trainable):
     """Trains a torch model an epoch at a time and reports how far each layer has turned.
 
     Subclass it with `build_model` and `build_data`; everything else has a default. The config
-    keys that it reads, with their rules and defaults, are in `trainables.settings`; the report's
-    keys are `epoch`, `progress`, `lr_progress`, `train_loss`, what `evaluate` returns,
-    `rotation/<layer>`, `rotation_min`, `rotation_mean` and `epoch_s` (seconds), and, at the last
-    epoch of a trainable with a test split, `test_` followed by the names of the metrics.
+    keys that it reads, with their rules and defaults, are in `trainables.settings`. Every report
+    has `progress` and `lr_progress`, both in (0, 1], `train_loss`, `rotation/<layer>`,
+    `rotation_min`, `rotation_mean` and `epoch_s`, the seconds since the last report. The one at
+    an epoch's end has `epoch` too, and what `evaluate` returns, and, at the last epoch of a
+    trainable with a test split, `test_` followed by the names of the metrics. Its `train_loss` is
+    the mean over the epoch; within an epoch it is the mean since the last report.
 
     The same config gives the same reports on the same CPU, also across a checkpoint. Nothing is
     built before the first step, since an error raised there reaches the driver with its type, and
@@ -71,9 +73,15 @@ class RotationTrainable(Trainable):
         return functional.cross_entropy(output, target)
 
     def train_epoch(self) -> float:
-        """Train for one epoch, with the model in training mode, and return the mean loss."""
+        """Train for an epoch, or the part of it until the next report; return its mean loss.
+
+        Called once for each report, with the model in training mode. Leaving the loop early skips
+        the rest of the part. A `train_epoch` that takes nothing from `training_batches` is taken
+        to have trained a whole epoch, and reports once an epoch.
+        """
         # Summed on the device: reading the loss at each step would make the GPU wait each time.
-        total = torch.zeros((), device=self.device)
+        # In float64, so that an epoch's mean loss is the same in one part and in several.
+        total = torch.zeros((), device=self.device, dtype=torch.float64)
         samples = 0
         for inputs, target in self.training_batches():
             with self.autocast():
@@ -123,11 +131,11 @@ class RotationTrainable(Trainable):
         return trial_device(self.is_actor())  # type: ignore[no-untyped-call]
 
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this epoch's (inputs, targets), shuffled, with the learning rate set for each."""
-        run = self._started()
-        for step, batch in enumerate(run.batches):
-            run.set_lr(step)
-            yield batch
+        """Yield an epoch's (inputs, targets), or those of the part of it until the next report.
+
+        They are shuffled, and the learning rate is set for each.
+        """
+        yield from self._started().part()
 
     def evaluation_batches(self, data: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (inputs, targets) of a split, in its order and to its end."""
@@ -159,24 +167,24 @@ class RotationTrainable(Trainable):
         self._run = None
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch and report it.
+        """Train an epoch, or the part of it until the next report, and report it.
 
         A trial that was restored from its last epoch reports that epoch again and trains no more.
         """
         run = self._started()
         begun = time.perf_counter()
+        train_loss = run.position.train_loss
         if not run.done:
-            run.model.train()
-            run.set_lr(0)
-            run.train_loss = float(self.train_epoch())
-            run.epoch += 1
-        report: dict[str, Any] = {
-            "epoch": run.epoch,
-            **run.clocks(),
-            "train_loss": run.train_loss,
-            **self._metrics(run),
-            **run.monitor.report(),
-        }
+            run.begin_part()
+            train_loss = float(self.train_epoch())
+            run.finish_part(train_loss)
+        report: dict[str, Any] = {**run.clocks(), **run.monitor.report()}
+        if run.within_epoch:
+            report["train_loss"] = train_loss
+        else:
+            report["epoch"] = run.position.epoch
+            report["train_loss"] = run.position.train_loss
+            report.update(self._metrics(run))
         report["epoch_s"] = time.perf_counter() - begun
         report[DONE] = run.done
         if run.done or time.monotonic() - self._saved_at >= run.settings.checkpoint_every_s:

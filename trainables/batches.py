@@ -13,6 +13,9 @@ from trainables.data import Split, sample_count
 SUBSET_SEED = 0
 """The subset of `train_samples` is the same for every trial, so that trials can be compared."""
 
+SEEDING_SAMPLES = 16
+"""So many shuffled sample numbers tell one part of one epoch from any other."""
+
 
 class Order:
     """The sample numbers of each batch, drawn anew for every pass when there is a generator.
@@ -39,11 +42,6 @@ class Order:
         drawn = torch.randperm(len(self.numbers), generator=self.generator)
         return self.numbers[drawn[: self.kept]]
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of the next pass, as a DataLoader wants them."""
-        for batch in torch.split(self.draw(), self.batch_size):
-            yield batch.tolist()
-
 
 class TensorBatches:
     """Batches of a pair of tensors, cut out where the tensors are; only numbers are copied."""
@@ -56,29 +54,46 @@ class TensorBatches:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        numbers = self.order.draw().to(self.inputs.device)
-        for batch in torch.split(numbers, self.order.batch_size):
+        return self.cut(self.order.draw())
+
+    def cut(self, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of these sample numbers, a pass or a part of one."""
+        for batch in torch.split(numbers.to(self.inputs.device), self.order.batch_size):
             yield self.inputs[batch], self.targets[batch]
 
 
 class DatasetBatches:
-    """Batches of a Dataset, collated by a DataLoader and moved to the device."""
+    """Batches of a Dataset, collated by a DataLoader and moved to the device.
+
+    What worker processes draw at random depends on the samples that a pass, or a part of one, is
+    asked for, and on nothing else.
+    """
 
     def __init__(self, split: Split, order: Order, device: torch.device, num_workers: int):
+        self.split = split
         self.order = order
         self.device = device
-        self.loader = DataLoader(
-            split,  # type: ignore[arg-type]
-            batch_sampler=order,
-            num_workers=num_workers,
-            pin_memory=device.type == "cuda",
-        )
+        self.num_workers = num_workers
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for inputs, targets in self.loader:
+        return self.cut(self.order.draw())
+
+    def cut(self, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of these sample numbers; no others are loaded."""
+        # A loader seeds its workers from the global generator unless it has one of its own, and a
+        # trial's weights would then depend on how many parts its epochs have.
+        seed = hash(tuple(numbers[:SEEDING_SAMPLES].tolist()))
+        loader = DataLoader(
+            self.split,  # type: ignore[arg-type]
+            batch_sampler=map(Tensor.tolist, torch.split(numbers, self.order.batch_size)),
+            num_workers=self.num_workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for inputs, targets in loader:
             yield (
                 inputs.to(self.device, non_blocking=True),
                 targets.to(self.device, non_blocking=True),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainables.batches import Batches
 from trainables.data import Data
+from trainables.parts import Position, part_end, reports_in_epoch
 from trainables.precision import Precision
 from trainables.randomness import random_state, restore_random_state
 from trainables.schedules import lr_factors, lr_spent
@@ -35,11 +37,16 @@ class Run:
     precision: Precision
     shuffle: torch.Generator
     batches: Batches
-    epoch: int = 0
-    train_loss: float = float("nan")
+    position: Position = field(default_factory=Position)
     initial_lrs: list[float] = field(init=False)
     lr_factors: NDArray[np.float64] = field(init=False)
     lr_spent: NDArray[np.float64] = field(init=False)
+    _order: Tensor | None = field(init=False, default=None)
+    """The sample numbers of the epoch begun, once a batch of it was asked for."""
+    _drawn_from: Tensor | None = field(init=False, default=None)
+    """The state of `shuffle` that `_order` was drawn from."""
+    _samples: int = field(init=False, default=0)
+    """Samples that the part begun has yielded."""
 
     def __post_init__(self) -> None:
         # Kept apart from the optimizer: its own values are overwritten at every step, and by a
@@ -60,20 +67,64 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether the last epoch is finished."""
-        return self.epoch >= self.settings.max_epochs
+        return self.position.epoch >= self.settings.max_epochs
 
-    def set_lr(self, step_of_epoch: int) -> None:
-        """Give every group of the optimizer its learning rate for a step of the coming epoch."""
-        factor = float(self.lr_factors[self.epoch * len(self.batches) + step_of_epoch])
+    @property
+    def within_epoch(self) -> bool:
+        """Whether the last part ended before its epoch did."""
+        return self.position.step > 0
+
+    def begin_part(self) -> None:
+        """Make ready for the steps until the next report."""
+        self.model.train()
+        self._set_lr(self.position.step)
+        self._samples = 0
+
+    def part(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the (inputs, targets) until the next report, with the learning rate set."""
+        if self._order is None:
+            self._drawn_from = self.shuffle.get_state()
+            self._order = self.batches.order.draw()
+        size = self.settings.batch_size
+        steps = range(self.position.step, self._part_end())
+        numbers = self._order[steps.start * size : steps.stop * size]
+        for step, batch in zip(steps, self.batches.cut(numbers), strict=True):
+            self._set_lr(step)
+            self._samples += len(batch[1])
+            yield batch
+
+    def finish_part(self, train_loss: float) -> None:
+        """Move to the end of the part, whose mean loss is given, however much of it was used.
+
+        When none of it was, the model was trained in some way of its own: the epoch is over.
+        """
+        steps = len(self.batches)
+        end = self._part_end() if self._samples else steps
+        self.position = self.position.after(end, steps, self._samples, train_loss)
+        if not self.within_epoch:
+            self._order = None
+
+    def _part_end(self) -> int:
+        steps = len(self.batches)
+        reports = reports_in_epoch(
+            self.settings.reports_per_epoch,
+            self.position.epoch,
+            steps,
+            self.batches.order.kept,
+        )
+        return part_end(self.position.step, steps, reports)
+
+    def _set_lr(self, step_of_epoch: int) -> None:
+        factor = float(self.lr_factors[self.position.epoch * len(self.batches) + step_of_epoch])
         for group, initial in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
             group["lr"] = initial * factor
 
     def clocks(self) -> dict[str, float]:
-        """Return `progress` and `lr_progress` after the epochs so far, of which there is one."""
-        last_step = self.epoch * len(self.batches) - 1
+        """Return `progress` and `lr_progress` after the parts so far, of which there is one."""
+        done = self.position.epoch * len(self.batches) + self.position.step
         return {
-            "progress": self.epoch / self.settings.max_epochs,
-            "lr_progress": float(self.lr_spent[last_step]),
+            "progress": done / len(self.lr_spent),
+            "lr_progress": float(self.lr_spent[done - 1]),
         }
 
     def save(self, folder: str) -> None:
@@ -83,20 +134,29 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "monitor": self.monitor.state_dict(),
-            "epoch": self.epoch,
-            "train_loss": self.train_loss,
+            "position": asdict(self.position),
+            "batch_size": self.settings.batch_size,
             "rng": random_state(self.shuffle, self.precision.device),
         }
+        if self._order is not None:
+            # To be drawn again, which is smaller than the order itself.
+            state["rng"]["shuffle"] = self._drawn_from
         torch.save(state, Path(folder, CHECKPOINT_FILE))
 
     def load(self, folder: str) -> None:
-        """Continue from what `save` wrote, as if the run had never stopped."""
+        """Continue from what `save` wrote, as if the run had never stopped.
+
+        A run of another batch size goes on within an epoch from the batch that holds the next
+        sample of the saved one.
+        """
         # On the CPU first: the generators' states must stay there, the rest is copied anyway.
         state = torch.load(Path(folder, CHECKPOINT_FILE), map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.monitor.load_state_dict(state["monitor"])
-        self.epoch = state["epoch"]
-        self.train_loss = state["train_loss"]
+        position = Position(**state["position"])
+        step = position.step * state["batch_size"] // self.settings.batch_size
+        self.position = replace(position, step=min(step, len(self.batches) - 1))
+        self._order = None
         restore_random_state(state["rng"], self.shuffle, self.precision.device)

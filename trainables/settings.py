@@ -35,6 +35,11 @@ def _whole(least: int) -> Rule:
     )
 
 
+def _is_reports(value: Any) -> bool:
+    numbers = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+    return value is None or all(_is(number, Integral) and number >= 1 for number in numbers)
+
+
 POSITIVE = Rule("a number > 0", lambda value: _is(value, Real) and 0 < value < float("inf"))
 NOT_NEGATIVE = Rule("a number >= 0", lambda value: _is(value, Real) and 0 <= value < float("inf"))
 SHARE = Rule("a number in [0, 1)", lambda value: _is(value, Real) and 0 <= value < 1)
@@ -56,6 +61,10 @@ RULES: Mapping[str, Rule] = {
     ),
     "num_workers": _whole(0),
     "checkpoint_every_s": NOT_NEGATIVE,
+    "reports_per_epoch": Rule(
+        "a whole number >= 1, or two of them, of the first epoch and of each later one",
+        _is_reports,
+    ),
     "amp": Rule("'auto' or 'off'", lambda value: value in ("auto", "off")),
     "warmup_epochs": NOT_NEGATIVE,
     "step_factor": POSITIVE,
@@ -90,6 +99,8 @@ class Settings:
     data_dir: str | Path | None = None
     num_workers: int = 0
     checkpoint_every_s: float = 30.0
+    reports_per_epoch: int | Sequence[int] | None = None
+    """None is for 1, and in the first epoch for up to 4; see `parts.reports_in_epoch`."""
     amp: str = "auto"
     schedule: str = "constant"
     warmup_epochs: float = 0.0

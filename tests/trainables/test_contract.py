@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from smallest_net import epochs, reports
 
 from trainables import TRAINABLES, RotationTrainable, find
 from trainables.fashion_files import DEBIAN_FOLDER, read_fashion
 from trainables.randomness import seed_everything
 
 OTHER_CONFIG = {"optimizer": "adamw", "batch_size": 32, "seed": 3, "schedule": "step"}
-BY_THE_CLOCK = {"epoch_s", "should_checkpoint"}
 
 
 class Case(NamedTuple):
@@ -49,75 +49,87 @@ def start(case: Case, **changes: Any) -> RotationTrainable:
     return find(case.name)(config={**config, **case.config, **changes})
 
 
-def comparable(report: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in report.items() if key not in BY_THE_CLOCK}
-
-
-def two_epochs(trial: RotationTrainable) -> list[dict[str, Any]]:
-    return [comparable(trial.step()) for _ in range(2)]
-
-
 def test_every_registered_trainable_is_held_to_the_contract():
     assert {case.name for case in CASES} == set(TRAINABLES)
 
 
 def test_each_epoch_reports_every_key_in_its_range(case):
-    trial = start(case)
+    trial = start(case, reports_per_epoch=1)
     for epoch in (1, 2):
         report = trial.train()
-        layers = [key for key in report if key.startswith("rotation/")]
+        hold_in_every_report(report)
         assert report["epoch"] == report["training_iteration"] == epoch
         assert report["progress"] == epoch / 2
-        assert 0 < report["lr_progress"] <= 1
         assert (report["lr_progress"] == 1.0) == (epoch == 2)
-        assert math.isfinite(report["train_loss"])
         assert math.isfinite(report["val_loss"])
         assert 0 <= report["val_accuracy"] <= 1
-        assert len(layers) >= 3
-        assert all(0 < report[layer] < 2 for layer in layers)
-        assert report["rotation_min"] == min(report[layer] for layer in layers)
-        assert report["rotation_min"] <= report["rotation_mean"] < 2
-        assert report["epoch_s"] > 0
         assert report["done"] == (epoch == 2)
 
 
+def test_a_report_within_an_epoch_has_the_clocks_and_the_rotation_and_no_metric(case):
+    trial = start(case, reports_per_epoch=(3, 1))
+    progress = []
+    for iteration in (1, 2):
+        report = trial.train()
+        hold_in_every_report(report)
+        assert report["training_iteration"] == iteration
+        assert not report["done"]
+        assert not [key for key in report if key.startswith(("val_", "test_"))]
+        assert "epoch" not in report
+        progress.append(report["progress"])
+    assert progress == pytest.approx([1 / 6, 1 / 3], abs=0.1)
+    assert trial.train()["epoch"] == 1
+
+
+def hold_in_every_report(report: dict[str, Any]) -> None:
+    layers = [key for key in report if key.startswith("rotation/")]
+    assert 0 < report["lr_progress"] <= 1
+    assert math.isfinite(report["train_loss"])
+    assert len(layers) >= 3
+    assert all(0 < report[layer] < 2 for layer in layers)
+    assert report["rotation_min"] == min(report[layer] for layer in layers)
+    assert report["rotation_min"] <= report["rotation_mean"] < 2
+    assert report["epoch_s"] > 0
+
+
 def test_the_test_split_is_looked_at_only_after_the_last_epoch(case):
-    first, last = two_epochs(start(case))
+    first, last = epochs(start(case))
     assert not [key for key in first if key.startswith("test_")]
     assert 0 <= last["test_accuracy"] <= 1
     assert first["val_accuracy"] != last["test_accuracy"]
 
 
 def test_the_same_seed_gives_the_same_reports_and_another_does_not(case):
-    reports = two_epochs(start(case))
-    assert two_epochs(start(case)) == reports
-    assert two_epochs(start(case, seed=1)) != reports
+    expected = reports(start(case))
+    assert reports(start(case)) == expected
+    assert reports(start(case, seed=1)) != expected
 
 
-def test_a_resumed_trial_reports_what_an_unbroken_one_does(case, tmp_path):
-    unbroken = start(case)
-    unbroken.train()
+@pytest.mark.parametrize("reports_per_epoch", [1, 2], ids=["at-an-end", "within"])
+def test_a_resumed_trial_reports_what_an_unbroken_one_does(case, reports_per_epoch, tmp_path):
+    unbroken = start(case, reports_per_epoch=reports_per_epoch)
+    assert ("epoch" in unbroken.train()) == (reports_per_epoch == 1)
     saved = unbroken.save(str(tmp_path))
-    expected = comparable(unbroken.step())
+    expected = reports(unbroken, 1)
 
     # Whatever it was built with must give way to the checkpoint: weights, initialisation, order.
-    resumed = start(case, seed=7)
+    resumed = start(case, seed=7, reports_per_epoch=reports_per_epoch)
     resumed.restore(saved)
-    assert comparable(resumed.step()) == expected
+    assert reports(resumed, 1) == expected
 
 
 def test_a_reused_actor_trains_as_a_fresh_one_does(case):
     fresh = start(case)
-    config, expected = fresh.config, two_epochs(fresh)
+    config, expected = fresh.config, epochs(fresh)
     assert fresh.reset({**config, **OTHER_CONFIG})
-    assert two_epochs(fresh) != expected
+    assert epochs(fresh) != expected
     assert fresh.reset(config)
-    assert two_epochs(fresh) == expected
+    assert epochs(fresh) == expected
 
 
 def test_the_checkpoint_loads_safely_into_the_plain_model(case, tmp_path):
     trial = start(case)
-    reported = two_epochs(trial)[-1]
+    reported = epochs(trial)[-1]
     trial.save(str(tmp_path))
     state = torch.load(tmp_path / "model.pt", weights_only=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from smallest_net import Smallest, epochs, points
+from smallest_net import Smallest, epochs, points, reports
 from torch import nn
 
 from trainables import Data, RotationTrainable
@@ -55,6 +55,51 @@ def test_an_own_epoch_can_use_the_loops_parts():
     assert trial.rates == (0.25, 0.5, 0.5, 0.5)
     assert (first["lr_progress"], last["lr_progress"]) == (0.75 / 1.75, 1.0)
     assert first["train_loss"] > last["train_loss"]
+
+
+def test_an_own_epoch_is_called_for_each_part_and_its_losses_are_averaged():
+    class Counted(Smallest):
+        calls = ()
+
+        def train_epoch(self):
+            count = sum(len(target) for _, target in self.training_batches())
+            self.calls = (*self.calls, count)
+            return float(len(self.calls))
+
+    trial = Counted(config={"max_epochs": 2, "batch_size": 20, "reports_per_epoch": 2})
+    found = reports(trial)
+    assert trial.calls == (60, 40, 60, 40)
+    assert [report["train_loss"] for report in found] == pytest.approx([1, 1.4, 3, 3.4])
+
+
+def test_an_own_epoch_without_the_batches_reports_whole_epochs_only():
+    class OwnLoader(Smallest):
+        def train_epoch(self):
+            self.optimize(self.loss(self.model(points(10, 3)[0]), points(10, 3)[1]))
+            return 0.5
+
+    found = reports(OwnLoader(config={"max_epochs": 2, "batch_size": 10, "reports_per_epoch": 4}))
+    assert [report["epoch"] for report in found] == [1, 2]
+    assert [report["progress"] for report in found] == [0.5, 1.0]
+    assert [report["train_loss"] for report in found] == [0.5, 0.5]
+
+
+def test_leaving_the_loop_early_skips_the_rest_of_the_part():
+    class Hasty(Smallest):
+        rates = ()
+
+        def train_epoch(self):
+            for _ in self.training_batches():
+                self.rates = (*self.rates, self.optimizer.param_groups[0]["lr"])
+                break
+            return 1.0
+
+    trial = Hasty(
+        config={"max_epochs": 2, "batch_size": 25, "warmup_epochs": 1, "reports_per_epoch": 2}
+    )
+    found = reports(trial)
+    assert [report["progress"] for report in found] == [0.25, 0.5, 0.75, 1.0]
+    assert trial.rates == pytest.approx((0.025, 0.075, 0.1, 0.1))
 
 
 def test_an_own_optimizer_keeps_the_rates_of_its_groups_apart():
