@@ -34,6 +34,8 @@ check: lint test
 
 bench: install
 	$(BIN)/python benchmarks/overhead.py --json
+	$(BIN)/python benchmarks/decide.py --json
+	$(BIN)/python benchmarks/forecast.py --json benchmarks/curves/*.parquet
 
 # Kills a running job many times over and checks that nothing is lost.
 soak: install-test

@@ -25,9 +25,10 @@ OWN = ("tuner", "trainables", "search_spaces")
         ("import tuner.study.result", "ray pandas", ""),
         ("from tuner import RotationPruner, report_rotation, load_study", "ray pandas", ""),
         ("import tuner.report", "ray", ""),
+        ("import tuner.replay.recording", "torch ray optuna pandas", ""),
         ("from tuner import TuningJob", "ray pandas", ""),
         ("import trainables, search_spaces", "torch ray optuna pandas", ""),
-        ("import tuner.cli", "torch ray optuna pandas", ""),
+        ("import tuner.cli", "torch ray optuna pandas pyarrow", ""),
         # That the check sees what is there.
         ("import tuner.report", "ray pandas optuna", "optuna pandas"),
     ],
@@ -90,6 +91,7 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("tuner/job.py", ("tuner.study", "tuner.rotation", "tuner.errors")),
         ("tuner/jobfile.py", ("tuner.job", "tuner.errors", "trainables", "search_spaces")),
         ("tuner/report", ("tuner.report", "tuner.study", "tuner.rotation", "tuner.errors")),
+        ("tuner/replay", ("tuner.replay", "tuner.study", "tuner.rotation", "tuner.errors")),
     ],
 )
 def test_a_floor_imports_only_those_below_it(part, allowed):
@@ -103,6 +105,7 @@ def test_a_floor_imports_only_those_below_it(part, allowed):
     [
         ("tuner/rotation", ("ray", "optuna", "pandas")),
         ("tuner/report", ("ray", "tuner.engine")),
+        ("tuner/replay", ("ray", "torch", "tuner.engine", "tuner.report")),
         ("tuner/engine", ("tuner.report", "tuner.cli")),
         ("search_spaces", ("ray", "torch")),
         ("trainables", ("optuna",)),

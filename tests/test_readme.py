@@ -50,10 +50,12 @@ def block_with(text: str) -> str:
 def test_the_commands_run_in_the_order_they_are_written(folder: Path) -> None:
     (folder / "mine.py").write_text(block_with("# mine.py"))
     printed = {command: run(command.split(), folder) for command in COMMANDS}
-    assert len(printed) == 8
+    assert len(printed) == 11
     assert "val_accuracy" in printed["quarterturn report first --top 3"]
     assert "16 trials" in printed["quarterturn resume first --trials 16"]
     assert "10 trials" in printed["quarterturn run mine.py"]
+    assert "12 trials (12 complete)" in printed["quarterturn export whole"]
+    assert "rotation" in printed["quarterturn replay whole.parquet --trials 12 --repeats 5"]
     # Only now is there a best trial whose weights can be loaded.
     assert "has val_accuracy 0." in run(
         [sys.executable, "-c", block_with("best.weights()")], folder

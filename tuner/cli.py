@@ -159,6 +159,76 @@ def report(name: str, form: str | None, top: int | None, sort: str, folder: Path
 
 
 @cli.command()
+@click.argument("name")
+@click.option("--output", type=Path, help="File to write.  [default: NAME.parquet]")
+@_FOLDER
+def export(name: str, output: Path | None, folder: Path | None) -> None:
+    """Write the curves of a study's complete and pruned trials to a Parquet file.
+
+    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. A file
+    that is there already is replaced.
+
+    \b
+    quarterturn export fashion
+    quarterturn export fashion --output curves/fashion.parquet
+    """
+    from tuner.replay.recording import export as write
+    from tuner.study.catalog import DEFAULT_FOLDER
+    from tuner.study.result import load_study
+
+    result = load_study(name, folder=folder or DEFAULT_FOLDER)
+    stem = result.name if "://" in name else Path(name).name
+    click.echo(write(result, output or Path(f"{stem}.parquet")))
+
+
+@cli.command()
+@click.argument("file", type=Path)
+@click.option(
+    "--schedulers",
+    help="Comma-separated names; asha, one-epoch and all stand for several.  [default: all but "
+    "wilcoxon, whose permutation tests take seconds a repeat]",
+)
+@click.option("--trials", default=50, show_default=True, help="To draw for each repeat.")
+@click.option("--repeats", default=50, show_default=True, help="Random draws of trials.")
+@click.option("--workers", default=1, show_default=True, help="Trials at a time.")
+@click.option("--seed", default=0, show_default=True, help="Of the draws.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--plot", type=Path, help="A .png or .svg file to draw cost against loss to.")
+def replay(
+    file: Path, schedulers: str | None, as_json: bool, plot: Path | None, **given: int
+) -> None:
+    """Replay recorded trials through several schedulers: what each costs, and what it loses.
+
+    FILE is a recording, as `quarterturn export` writes it. Every repeat draws trials in random
+    order, the same for every scheduler. The loss is how much worse the selected trial ends than
+    the one that is best when every trial runs to its end.
+
+    \b
+    quarterturn replay fashion.parquet
+    quarterturn replay fashion.parquet --schedulers none,asha,rotation --workers 8 --json
+    quarterturn replay fashion.parquet --plot fashion.png
+    """
+    from tuner.replay import bench, summary
+    from tuner.replay.plot import check_picture, write_picture
+    from tuner.replay.recording import read_recording
+
+    if plot:
+        check_picture(plot)
+    names = bench.find_schedulers(bench.DEFAULT if schedulers is None else schedulers.split(","))
+    recording = read_recording(file)
+    with summary.progress(len(names) * given["repeats"]) as advance:
+        comparison = bench.replay(recording, names, advance=advance, **given)
+    if as_json:
+        click.echo(summary.to_json(comparison, file))
+    else:
+        summary.print_comparison(comparison, _console())
+    if plot:
+        write_picture(comparison, plot)
+        if not as_json:
+            click.echo(f"wrote {plot}")
+
+
+@cli.command()
 def spaces() -> None:
     """List the search spaces that come with quarterturn.
 

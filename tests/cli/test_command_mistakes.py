@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +165,20 @@ def test_a_cluster_that_wants_a_token_is_told_in_the_last_line(quarterturn, work
     assert cluster["RAY_ADDRESS"] in last
     assert "Traceback" not in said.err
     assert not (workplace / "studies" / "new").exists()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_not_there_is_told_at_once(quarterturn, tmp_path, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+    command = "run --trainable digits-mlp --space sgd --name new"
+    begun = time.monotonic()
+    said = quarterturn(*command.split(), cwd=tmp_path, RAY_ADDRESS=address)
+    assert time.monotonic() - begun < 30  # Ray itself takes 120
+    assert (said.code, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"quarterturn: the Ray cluster must answer, got {address!r} (")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_arguments_print_the_help(at_once, tmp_path):

@@ -82,7 +82,7 @@ def test_a_run_shows_a_live_view_and_then_the_report(on_terminal):
     terminal.read_until(r"[1-9]\d*/12 trials")
     terminal.read_until()
     assert terminal.process.wait(30) == 0
-    for part in (r"ETA", r"\d running, \d+ complete, \d+ pruned", r"best val_accuracy 0\.\d+"):
+    for part in (r"ETA", r"\d running, \d+ paused, \d+ complete", r"best val_accuracy 0\.\d+"):
         assert re.search(part, terminal.shown), terminal.shown
     assert re.search(r"rotation min / mean +parameters", terminal.shown)
     view, _, report = terminal.shown.rpartition("live: 12 trials (")

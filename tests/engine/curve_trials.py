@@ -56,6 +56,11 @@ class Curve(Trainable):
     metric = "score"
     mode = "max"
 
+    @property
+    def number(self) -> int:
+        # Ray's id of a trial that goes on after an interruption or a pause ends in -1, -2, ...
+        return int(self.trial_id.partition("-")[0])
+
     def setup(self, config: dict[str, Any]) -> None:
         self.epoch = 0
 
@@ -68,7 +73,7 @@ class Curve(Trainable):
         self.epoch += 1
         if "log" in self.config:
             with Path(self.config["log"]).open("a") as log:
-                log.write(f"{int(self.trial_id)} {self.epoch} {time.time()}\n")
+                log.write(f"{self.number} {self.epoch} {time.time()}\n")
         time.sleep(self.config.get("pause_s", 0.0))
         report = self.report()
         if self.config.get("saves"):
@@ -83,6 +88,12 @@ class Curve(Trainable):
 
     def load_checkpoint(self, checkpoint: str) -> None:
         self.epoch = int(Path(checkpoint, "epoch").read_text())
+
+
+class Unpausable(Curve):
+    """Writes no checkpoints, so that its trials cannot wait."""
+
+    save_checkpoint = Trainable.save_checkpoint
 
 
 class Interrupting(Observer):

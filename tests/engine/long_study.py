@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution
 import tuner
 from tuner.engine.observer import Observer
 
-TRIALS, EPOCHS = 10, 8
+TRIALS, EPOCHS = 18, 8
 
 
 def long_study(folder: Path, log: Path) -> tuner.TuningJob:

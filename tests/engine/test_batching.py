@@ -8,6 +8,7 @@ import pytest
 from curve_trials import Curve, logged, report_at
 from optuna.pruners import ThresholdPruner
 from ray import cloudpickle, tune
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from tuner import run
 from tuner.engine import batching
@@ -41,6 +42,14 @@ class Crashing(Curve):
         return super().report()
 
 
+class SavingThird(Curve):
+    """Asks for a checkpoint at its third report, and ends with its fifth."""
+
+    def report(self):
+        last = self.epoch == 5
+        return {**super().report(), SHOULD_CHECKPOINT: self.epoch == 3, "done": last}
+
+
 class Ending(Curve):
     def report(self):
         return {**super().report(), "done": self.epoch == self.config["ends_at"]}
@@ -66,6 +75,33 @@ def test_a_batch_ends_with_the_trial():
 def test_a_batch_ends_at_a_report_that_asks_for_a_checkpoint():
     trial = batched(Curve)(config={**CONFIG, "saves": True})
     assert [report["epoch"] for report in trial.train_buffered()] == [1]
+
+
+@pytest.mark.usefixtures("_results_outside_home", "_long_batches")
+def test_a_report_that_asks_for_a_checkpoint_comes_by_itself():
+    trial = batched(SavingThird)(config=CONFIG)
+    batches = [[report["epoch"] for report in trial.train_buffered()] for _ in range(3)]
+    assert batches == [[1, 2], [3], [4, 5]]
+    # Ray has the checkpoint written before it asks for more: it must hold no more than epoch 3.
+    trial.reset(CONFIG)
+    assert [report["epoch"] for report in trial.train_buffered()] == [1, 2]
+    assert trial.epoch == 3
+
+
+@pytest.mark.usefixtures("_results_outside_home", "_long_batches")
+def test_the_first_report_at_a_place_to_pause_comes_by_itself():
+    in_epochs = lambda result: result["epoch"] / 4  # noqa: E731
+    trial = batched(Ending, (0.25, 1.1, 2.5), in_epochs)(config={**CONFIG, "ends_at": 12})
+    batches = [[report["epoch"] for report in trial.train_buffered()] for _ in range(6)]
+    assert batches == [[1], [2, 3, 4], [5], [6, 7, 8, 9], [10], [11, 12]]
+
+
+@pytest.mark.usefixtures("_results_outside_home", "_long_batches")
+def test_a_report_that_is_held_back_is_lost_with_the_trial_that_made_it():
+    trial = batched(SavingThird)(config=CONFIG)
+    trial.train_buffered()
+    trial.reset(CONFIG)
+    assert [report["epoch"] for report in trial.train_buffered()] == [1, 2]
 
 
 @pytest.mark.usefixtures("_results_outside_home", "_long_batches")

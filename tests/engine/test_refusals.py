@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import sys
 
+import optuna
 import pytest
 from curve_trials import Curve, space
 from ray import cloudpickle
 
 from tuner import InvalidInput, load_study, resume, run
 from tuner.engine.observer import Observer
+from tuner.study.catalog import StudyFolder, open_for_writing
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 # Ray's workers cannot import the tests.
@@ -21,7 +23,7 @@ class NoData(Curve):
     """Trains until trial `bad_from`, then finds its data missing."""
 
     def report(self):
-        if int(self.trial_id) >= self.config.get("bad_from", 0):
+        if self.number >= self.config.get("bad_from", 0):
             raise InvalidInput("the data must be there, got nothing; use --data DIR")
         return super().report()
 
@@ -159,6 +161,18 @@ def test_another_job_under_the_same_name_is_refused(finished, changes, message):
     assert load_study(job.name, folder=job.folder) == result
 
 
+def test_a_study_that_was_interrupted_before_its_first_trial_takes_any_job(make_job):
+    job = make_job()
+    home = StudyFolder(job.folder / job.name)
+    home.path.mkdir(parents=True)
+    with open_for_writing(home, None) as storage:
+        empty = optuna.create_study(study_name=job.name, storage=storage, direction="maximize")
+        empty.set_user_attr("metric", "accuracy")
+        empty.set_user_attr("max_epochs", 99)
+    result = run(job, observer=Observer())
+    assert (result.metric, result.max_epochs, len(result.trials)) == ("score", 9, 3)
+
+
 def test_the_same_job_does_nothing_more(finished):
     job, result = finished
     assert run(job, observer=Observer()) == result
@@ -184,7 +198,7 @@ def test_a_study_that_does_not_exist_cannot_be_resumed(finished):
 def test_a_trial_that_crashes_is_not_the_end(make_job):
     class Unlucky(Curve):
         def report(self):
-            if int(self.trial_id) == 1:
+            if self.number == 1:
                 raise OSError("no space left")
             return super().report()
 

@@ -1,15 +1,19 @@
-"""A pruner judges Ray's trials as it judges the same trials in plain Optuna."""
+"""A pruner judges Ray's trials as it judges the same trials in plain Optuna, and in the replay."""
 
 from __future__ import annotations
 
 import optuna
 import pytest
-from curve_trials import report_at
+from curve_trials import Unpausable, report_at
 from optuna.pruners import PercentilePruner, ThresholdPruner
 from optuna.trial import TrialState
 
 from tuner import RotationPruner, RotationTarget, TuningJob, load_study, report_rotation, run
 from tuner.engine.observer import Observer
+from tuner.replay.recording import RecordedTrial
+from tuner.replay.rotation import RotationPolicy
+from tuner.replay.simulator import simulate
+from tuner.rotation import Criteria, RotationCurve
 from tuner.study.pruners import explain, make_pruner
 from tuner.study.samplers import sampler_for_trial
 
@@ -21,7 +25,7 @@ def in_plain_optuna(job: TuningJob) -> optuna.Study:
     study = optuna.create_study(
         study_name=job.name,
         direction="maximize",
-        pruner=make_pruner(job.pruner, job.rotation_target, job.max_epochs),
+        pruner=make_pruner(job.pruner, job.rotation_target, job.max_epochs, job.seed),
     )
     study.set_user_attr("metric", job.metric)
     study.set_user_attr("max_epochs", job.max_epochs)
@@ -54,7 +58,8 @@ def in_plain_optuna(job: TuningJob) -> optuna.Study:
     [
         ("rotation", "random", True),
         ("rotation", "tpe", True),
-        (RotationPruner(RotationTarget(distance=0.5), warmup_epochs=2, eta=4), "random", True),
+        (RotationPruner(RotationTarget(distance=0.5), warmup_epochs=2, keep=0.25), "random", True),
+        (RotationPruner(audit=0.5), "random", True),
         ("none", "random", False),
         ("median", "random", True),
         ("asha", "random", True),
@@ -67,7 +72,13 @@ def in_plain_optuna(job: TuningJob) -> optuna.Study:
 )
 def test_the_verdicts_are_those_of_plain_optuna(make_job, pruner, sampler, prunes):
     job = make_job(
-        pruner=pruner, sampler=sampler, num_trials=24, max_epochs=9, max_concurrent=1, seed=7
+        trainable=Unpausable,
+        pruner=pruner,
+        sampler=sampler,
+        num_trials=24,
+        max_epochs=9,
+        max_concurrent=1,
+        seed=7,
     )
     result = run(job, observer=Observer())
     plain = in_plain_optuna(job)
@@ -82,7 +93,58 @@ def test_the_verdicts_are_those_of_plain_optuna(make_job, pruner, sampler, prune
         )
         for trial in plain.trials
     ]
+    assert [trial.audit for trial in result.trials] == [
+        trial.user_attrs.get("audit", "") for trial in plain.trials
+    ]
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
     assert bool(pruned) is prunes
     assert all(trial.reason for trial in pruned)
     assert load_study(job.name, folder=job.folder) == result
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"warmup_epochs": 1, "keep": 0.5},
+        {"audit": 0.4, "seed": 2},
+        {"warmup_epochs": 2, "keep": 0.2, "audit": 0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("trials", [6, 40])
+def test_trials_that_wait_go_as_far_as_in_the_replay(make_job, settings, trials):
+    job = make_job(
+        pruner=RotationPruner(**settings),
+        num_trials=trials,
+        max_epochs=16,
+        max_concurrent=1,
+        seed=7,
+    )
+    result = run(job, observer=Observer())
+    criteria = Criteria(metric_name="score", **settings)
+    whole = [
+        RecordedTrial(t.number, whole_curve(t.params, job.max_epochs), float("nan"), t.params)
+        for t in result.trials
+    ]
+    replayed = simulate(whole, RotationPolicy(job.max_epochs, criteria), 1, "max")
+    assert {trial.number: trial.epochs for trial in result.trials} == replayed.epochs
+    complete = {trial.number for trial in result.trials if trial.state == "complete"}
+    assert complete == replayed.finished
+    assert 0 < len(complete) < trials
+
+
+def whole_curve(params, max_epochs) -> RotationCurve:
+    """Return what a trial of these parameters reports when it is never stopped."""
+    curve = RotationCurve(layers=("first", "hidden", "head"), max_epochs=max_epochs)
+    for epoch in range(1, max_epochs + 1):
+        report = report_at(epoch, {**params, "max_epochs": max_epochs})
+        curve = curve.append(
+            epoch,
+            # As the study stores it.
+            {layer: round(report[f"rotation/{layer}"], 6) for layer in curve.layers},
+            metric=report["score"],
+            train_loss=report["train_loss"],
+            lr_progress=report["lr_progress"],
+        )
+    return curve

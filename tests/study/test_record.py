@@ -15,7 +15,14 @@ from tuner.errors import InvalidInput
 from tuner.rotation import RotationCurve
 from tuner.study.database import WriteBehindDatabase, open_database
 from tuner.study.journal import WriteBehindJournal, read_journal
-from tuner.study.record import curve_of, report_rotation, reports_of, seconds_of
+from tuner.study.record import (
+    curve_of,
+    read_test,
+    report_rotation,
+    report_test,
+    reports_of,
+    seconds_of,
+)
 
 NAN = math.nan
 
@@ -129,3 +136,45 @@ def test_a_step_that_is_not_an_epoch_finished_is_refused(trial, step):
     with pytest.raises(InvalidInput, match=f"step must be > 0, .*got {step:g}; count epochs from"):
         report_rotation(trial, step, {"a": 0.1})
     assert frozen(trial).user_attrs == {}
+
+
+class TestTestMetrics:
+    def test_they_are_read_back_and_no_curve_or_report_holds_them(self, trial):
+        report_all(trial)
+        report_test(trial, {"test_accuracy": 0.875, "test_loss": NAN, "test_top5": math.inf})
+        stored = read_test(frozen(trial))
+        assert repr(stored) == "{'test_accuracy': 0.875, 'test_loss': nan, 'test_top5': inf}"
+        assert frozen(trial).user_attrs["test"]["test_loss"] is None
+        assert repr(curve_of(frozen(trial), 4)) == repr(EXPECTED)
+        assert "test" not in repr(reports_of(frozen(trial)))
+
+    def test_the_last_value_of_a_name_wins_and_others_stay(self, trial):
+        report_test(trial, {"test_accuracy": 0.25, "test_loss": 2.0})
+        report_test(trial, {"test_accuracy": 0.5})
+        assert read_test(frozen(trial)) == {"test_accuracy": 0.5, "test_loss": 2.0}
+
+    def test_nothing_is_written_when_nothing_changed(self, trial, monkeypatch):
+        report_test(trial, {})
+        assert frozen(trial).user_attrs == read_test(frozen(trial)) == {}
+        report_test(trial, {"test_loss": NAN, "test_accuracy": 0.25})
+        monkeypatch.setattr(trial, "set_user_attr", None)
+        report_test(trial, {"test_loss": NAN, "test_accuracy": 0.25})
+        report_test(trial, {})
+
+    def test_they_survive_the_journal_and_a_database(self, tmp_path: Path):
+        metrics = {"test_accuracy": 0.875, "test_loss": NAN}
+        database = open_database(f"sqlite:///{tmp_path}/study.db")
+        behind = WriteBehindDatabase(database, "s")
+        with closing(WriteBehindJournal(tmp_path / "study.log")) as journal, closing(behind):
+            for storage in (JournalStorage(journal), behind):
+                report_test(optuna.create_study(storage=storage, study_name="s").ask(), metrics)
+        for storage in (read_journal(tmp_path / "study.log"), database):
+            stored = optuna.load_study(study_name="s", storage=storage)
+            assert repr(read_test(stored.trials[0])) == repr(metrics)
+
+    @pytest.mark.parametrize("foreign", [5, "good", [0.5], None, {"note": "good", "fold": [1]}])
+    def test_an_attribute_of_that_name_in_a_study_made_elsewhere_is_none_of_them(
+        self, trial, foreign
+    ):
+        trial.set_user_attr("test", foreign)
+        assert read_test(frozen(trial)) == {}

@@ -13,7 +13,8 @@ import torch
 from tests.study.example_studies import NAN, make_study, study_result, trial_result
 from tuner.errors import InvalidInput
 from tuner.study.catalog import StudyFolder
-from tuner.study.result import Saved, StudyResult, load_study
+from tuner.study.record import report_rotation, report_test
+from tuner.study.result import Saved, StudyResult, load_study, read_result
 
 
 def numbers(result: StudyResult) -> list[int]:
@@ -296,3 +297,22 @@ def test_rotation_leaves_out_layers_that_are_unknown():
     trial = trial_result(0, "running", epochs=1)
     curve = trial.curve.append(2, {"first": NAN, "last": 0.5})
     assert trial_result(0, "running", curve=curve).rotation == {"last": 0.5}
+
+
+def test_a_trial_has_its_test_metrics_and_neither_its_curves_nor_the_ranking_do():
+    study = optuna.create_study(study_name="tested")
+    for number in range(2):
+        trial = study.ask()
+        report_rotation(trial, 1, {"a": 0.5})
+        if number:
+            report_test(trial, {"test_accuracy": 0.75, "test_loss": NAN})
+        trial.report(0.5, 1)
+        study.tell(trial, 0.5)
+    result = read_result(study, None)
+    assert [trial.test for trial in result.trials] == [
+        {},
+        {"test_accuracy": 0.75, "test_loss": pytest.approx(NAN, nan_ok=True)},
+    ]
+    assert repr(result.trials[0].curve) == repr(result.trials[1].curve)
+    for table in (result.curves(), result.ranking()):
+        assert not any("test" in column for column in table.columns)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
+from optuna.trial import TrialState
 
 from tuner.errors import InvalidInput
 from tuner.study.journal import WriteBehindJournal
-from tuner.study.samplers import SAMPLERS, sampler_for_trial
+from tuner.study.samplers import SAMPLERS, PausedAsPruned, sampler_for_trial
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -80,3 +83,129 @@ def test_a_sampler_given_as_an_object_is_used_as_it_is():
 def test_an_unknown_name_lists_the_nearest_first():
     with pytest.raises(InvalidInput, match="unknown sampler 'nsga2'; known: nsgaii, "):
         sampler_for_trial("nsga2", 0, 0)
+
+
+# Paused trials.
+
+
+def good_are_paused(near_x: float) -> tuple[optuna.Study, set[int]]:
+    """Return a study of poor trials at any x, pruned, and of good ones, paused, with these."""
+    study = optuna.create_study(direction="maximize")
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    for step in range(24):
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.PRUNED,
+                params={"x": step / 24},
+                distributions={"x": distribution},
+                intermediate_values={1: 0.1 + 0.01 * (step % 5)},
+            )
+        )
+    paused = set()
+    for step in range(10):
+        study.enqueue_trial({"x": near_x + 0.002 * step})
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.report(0.9, 1)
+        paused.add(trial.number)
+    return study, paused
+
+
+def suggested_x(study: optuna.Study, sampler: Callable[[int], BaseSampler]) -> list[float]:
+    """Return what is suggested next, by twenty seeds; each suggestion is then left out again."""
+    drawn = []
+    for seed in range(20):
+        study.sampler = sampler(seed)
+        trial = study.ask()
+        drawn.append(trial.suggest_float("x", 0, 1))
+        study.tell(trial, state=TrialState.FAIL)
+    return drawn
+
+
+def near(values: Sequence[float], x: float) -> float:
+    """Return the share of the values within a tenth."""
+    return sum(abs(value - x) < 0.1 for value in values) / len(values)
+
+
+@pytest.mark.parametrize("x", [0.9, 0.7])
+def test_good_trials_lead_tpe_though_they_are_paused(x):
+    study, paused = good_are_paused(x)
+    running = suggested_x(study, lambda seed: TPESampler(seed=seed))
+    seen = suggested_x(study, lambda seed: PausedAsPruned(TPESampler(seed=seed), paused))
+    assert near(running, x) < 0.2
+    assert near(seen, x) > 0.8
+
+
+def test_paused_trials_count_as_pruned_ones_do():
+    study, paused = good_are_paused(0.9)
+    pruned, _ = good_are_paused(0.9)
+    for number in paused:
+        pruned.tell(number, state=TrialState.PRUNED)
+    assert suggested_x(
+        study, lambda seed: PausedAsPruned(TPESampler(seed=seed), paused)
+    ) == suggested_x(pruned, lambda seed: TPESampler(seed=seed))
+
+
+def test_only_the_paused_are_shown_otherwise():
+    study, paused = good_are_paused(0.9)
+    shown = {}
+
+    class Looks(RandomSampler):
+        def infer_relative_search_space(self, study, trial):
+            shown.update({other.number: other.state for other in study.get_trials()})
+            pruned = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            assert {other.number for other in pruned} == set(range(24)) | some
+            assert {other.number for other in running} == (paused - some) | {trial.number}
+            return super().infer_relative_search_space(study, trial)
+
+    some = set(sorted(paused)[:4])
+    study.sampler = PausedAsPruned(Looks(), some)
+    asked = study.ask()
+    asked.suggest_float("x", 0, 1)
+    expected = {trial.number: trial.state for trial in study.trials}
+    assert expected[asked.number] == TrialState.RUNNING
+    assert shown == expected | dict.fromkeys(some, TrialState.PRUNED)
+
+
+def test_the_study_itself_stays_as_it_was_and_records_what_is_suggested():
+    study, paused = good_are_paused(0.9)
+    before = repr(study.trials)
+    study.sampler = PausedAsPruned(TPESampler(seed=0), paused)
+    trial = study.ask()
+    x = trial.suggest_float("x", 0, 1)
+    assert type(study) is optuna.Study
+    assert repr(study.trials[:-1]) == before
+    assert trial.study is study
+    assert trial.number == len(study.trials) - 1 == 34
+    assert study.trials[34].params == {"x": x}
+    study.tell(trial, 0.5)
+    assert study.trials[34].value == 0.5
+    assert {t.number for t in study.trials if t.state == TrialState.RUNNING} == paused
+
+
+def test_a_trial_that_goes_on_is_seen_running_again():
+    study, paused = good_are_paused(0.9)
+    nobody = suggested_x(study, lambda seed: PausedAsPruned(TPESampler(seed=seed), ()))
+    assert nobody == suggested_x(study, lambda seed: TPESampler(seed=seed))
+    left = set(paused)
+    seen = PausedAsPruned(TPESampler(seed=0), left)
+    left.clear()
+    study.sampler = seen
+    assert study.ask().suggest_float("x", 0, 1) == nobody[0]
+
+
+def test_every_named_sampler_suggests_beside_paused_trials(sampler):
+    study = optuna.create_study()
+    for _ in range(12):
+        tell_next(study, sampler, seed=0)
+    waiting = study.ask()
+    objective(waiting)
+    waiting.report(1.0, 1)
+    paused = {waiting.number}
+    for _ in range(3):
+        number = len(study.trials)
+        study.sampler = PausedAsPruned(sampler_for_trial(sampler, 0, number), paused)
+        trial = study.ask()
+        study.tell(trial, objective(trial))
+    assert len({repr(trial.params) for trial in study.trials}) == len(study.trials) == 16

@@ -15,26 +15,30 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKPOINT
 
 from tuner.engine.observer import Observer
+from tuner.engine.reading import Report, epoch_of, read, says_anything
+from tuner.engine.waiting import WaitingRoom
 from tuner.errors import InvalidInput
 from tuner.study.pruners import explain
-from tuner.study.record import CHECKPOINT, REASON, has_report, report_rotation
+from tuner.study.record import (
+    AUDIT,
+    CHECKPOINT,
+    REASON,
+    has_report,
+    report_rotation,
+    report_test,
+    reports_of,
+)
 from tuner.study.result import NUM_TRIALS, STATES
-from tuner.study.samplers import sampler_for_trial
+from tuner.study.samplers import PausedAsPruned, sampler_for_trial
 from tuner.study.space import Space, suggest
-
-_ROTATION = "rotation/"
-# What Ray adds to every result, and what a report carries besides metrics.
-_OWN_KEYS = ("epoch", "progress", "lr_progress", "epoch_s", "rotation_min", "rotation_mean")
-_NOT_METRICS = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, *_OWN_KEYS, DONE, SHOULD_CHECKPOINT}
 
 
 @dataclass(frozen=True)
 class Suggestion:
     """A trial to run: its number in the study, its whole config, and the checkpoint (relative to
-    the trials' folder) it goes on from, if it was interrupted."""
+    the trials' folder) it goes on from, if it was interrupted or has waited."""
 
     number: int
     config: dict[str, Any]
@@ -54,6 +58,8 @@ class StudyBridge:
         seed: of a named sampler.
         constants: merged into every config that does not set them.
         observer: told of every start, report and end.
+        may_wait: whether trials can be paused at a checkpoint and go on later; needs a
+            `RotationPruner`.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class StudyBridge:
         seed: int = 0,
         constants: Mapping[str, Any] | None = None,
         observer: Observer | None = None,
+        may_wait: bool = False,
     ) -> None:
         self.study = study
         self.metric = metric
@@ -80,51 +87,80 @@ class StudyBridge:
         self._seed = seed
         self._constants = dict(constants or {})
         self.observer = observer or Observer()
+        self._room = WaitingRoom(study, is_open=may_wait)
         self._made = len(study.get_trials(deepcopy=False))
-        self._waiting = self._numbers(TrialState.WAITING)
+        self._interrupted: list[optuna.Trial] = []
         self._running: dict[int, optuna.Trial] = {}
-        self._last: dict[int, tuple[float, float]] = {}  # number -> (epoch, metric)
         self._ending: dict[int, tuple[TrialState, str]] = {}
 
     @property
     def live(self) -> int:
-        """How many trials have been suggested and have not ended."""
+        """How many trials have been suggested, and have neither ended nor paused."""
         return len(self._running)
 
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to suggest."""
-        return not self._waiting and self._made >= self.num_trials
+        return not self._interrupted and not self._room and not self._more_to_come
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """The epochs at which a trial may pause."""
+        return self._room.rungs(self.max_epochs)
+
+    @property
+    def _more_to_come(self) -> bool:
+        return self._made < self.num_trials
 
     def recover(self) -> None:
-        """Take up the trials that another process left running when it died.
+        """Take up the trials that another process left running or paused when it ended.
 
         Only for the one process that runs the study.
         """
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        self._waiting = self._numbers(TrialState.WAITING)
+        for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study._storage.set_trial_state_values(left._trial_id, TrialState.WAITING)
+        for _ in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            trial = self.study.ask()
+            verdict = self._room.verdict(trial)
+            if verdict is not None and verdict.wait:
+                self._room.enter(trial)
+            else:
+                self._interrupted.append(trial)
 
     def release(self) -> None:
         """Let every trial that has not ended wait, to go on when the study is resumed."""
-        for trial in self._running.values():
+        for trial in (*self._running.values(), *self._room.empty(), *self._interrupted):
             self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         self._running.clear()
+        self._interrupted.clear()
 
     def ask(self) -> Suggestion | None:
-        """Suggest the next trial: interrupted ones first, then new ones; None when all are made.
+        """Suggest what to run next; None when there is nothing to run, or nothing yet.
+
+        Interrupted trials come first, then paused ones that may go on, then new ones. When there
+        are no new ones and none may go on, the paused ones are pruned.
 
         Raises:
             InvalidInput: the search space cannot be drawn from.
         """
-        if self.exhausted:
-            return None
-        if self._waiting:
-            number = self._waiting.pop(0)
-        else:
-            number, self._made = self._made, self._made + 1
-        self.study.sampler = sampler_for_trial(self._sampler, self._seed, number)
-        trial = self.study.ask()
+        if self._interrupted:
+            return self._start(self._interrupted.pop(0))
+        if (trial := self._room.let_go(self._more_to_come)) is not None:
+            return self._start(trial)
+        if self._more_to_come:
+            return self._start(self._new())
+        if not self._running:
+            for trial, reason in self._room.close():
+                self._end(trial, TrialState.PRUNED, reason)
+        return None
+
+    def _new(self) -> optuna.Trial:
+        sampler = sampler_for_trial(self._sampler, self._seed, self._made)
+        self._made += 1
+        self.study.sampler = PausedAsPruned(sampler, self._room) if self._room else sampler
+        return self.study.ask()
+
+    def _start(self, trial: optuna.Trial) -> Suggestion:
         try:
             config = {**self._constants, **suggest(self._space, trial)}
         except InvalidInput as error:
@@ -132,7 +168,12 @@ class StudyBridge:
             raise
         self._running[trial.number] = trial
         self.observer.started(trial.number, trial.params)
-        return Suggestion(trial.number, config, trial.user_attrs.get(CHECKPOINT))
+        checkpoint = self._frozen(trial).user_attrs.get(CHECKPOINT)
+        return Suggestion(trial.number, config, checkpoint)
+
+    def is_pausing(self, number: int) -> bool:
+        """Whether a trial's checkpoint is to be written now, for it to go on from later."""
+        return self._room.is_entering(number)
 
     def report(self, number: int, result: Mapping[str, Any]) -> bool:
         """Record a report; return whether the trial is to stop now.
@@ -148,29 +189,37 @@ class StudyBridge:
             return True
 
     def _report(self, trial: optuna.Trial, result: Mapping[str, Any]) -> bool:
-        epoch = self._epoch(result)
-        value = self._value(result, epoch)
-        if epoch > self.max_epochs:
+        report = read(result, self.metric, self.max_epochs)
+        if report.epoch > self.max_epochs:
             return True
-        if value is not None and math.isnan(value):
-            why = f"{self.metric} must be a number, got nan at epoch {epoch:g}"
+        if report.value is not None and math.isnan(report.value):
+            why = f"{self.metric} must be a number, got nan at epoch {report.epoch:g}"
             self._ending[trial.number] = (TrialState.FAIL, why)
             return True
-        if value is not None:
-            self._last[trial.number] = (epoch, value)
-        self.observer.reported(trial.number, epoch, result)
+        self.observer.reported(trial.number, report.epoch, result)
         before = self._frozen(trial)
-        if not has_report(before, epoch, value is not None):
-            self._record(trial, epoch, value, result)
-        elif any(later > epoch for later in before.intermediate_values):
+        if not has_report(before, report.epoch, report.value is not None):
+            _record(trial, report)
+        elif max(reports_of(before)) > report.epoch:
             return False
-        if epoch == self.max_epochs:
-            return True
-        if not trial.should_prune():
-            return False
-        reason = self._frozen(trial).user_attrs.get(REASON)
-        if reason is None:
-            reason = explain(self.study, trial, self.metric, self.max_epochs)
+        return report.epoch == self.max_epochs or self._stops(trial)
+
+    def _stops(self, trial: optuna.Trial) -> bool:
+        """Whether a trial stops at its last report: to wait for its peers, or pruned."""
+        verdict = self._room.verdict(trial)
+        if verdict is None:
+            if not trial.should_prune():
+                return False
+            reason = self._frozen(trial).user_attrs.get(REASON)
+            reason = reason or explain(self.study, trial, self.metric, self.max_epochs)
+        elif verdict.wait:
+            return self._room.keeps(trial.number, self._more_to_come)
+        else:
+            if verdict.audit and AUDIT not in self._frozen(trial).user_attrs:
+                trial.set_user_attr(AUDIT, verdict.reason)
+            if not verdict.prune:
+                return False
+            reason = verdict.reason
         self._ending[trial.number] = (TrialState.PRUNED, reason)
         return True
 
@@ -179,16 +228,18 @@ class StudyBridge:
         trial = self._running.get(number)
         if trial is None or self.fatal:
             return
-        reported = any(_is_reported(key) for key in result)
-        if reported and number not in self._ending:
-            if self._epoch(result) > self._last.get(number, (0.0, 0.0))[0]:
+        if self._room.is_entering(number):
+            self._room.enter(self._running.pop(number))
+            self.observer.paused(number, self._reached(trial)[0])
+            return
+        if says_anything(result) and number not in self._ending:
+            if epoch_of(result, self.metric, self.max_epochs) > self._reached(trial)[0]:
                 self.report(number, result)
             if self.fatal:
                 return
-        if number not in self._last:
-            self._ending.setdefault(
-                number, (TrialState.FAIL, f"it ended without ever reporting {self.metric}")
-            )
+        if not self._frozen(trial).intermediate_values:
+            why = f"it ended without ever reporting {self.metric}"
+            self._ending.setdefault(number, (TrialState.FAIL, why))
         state, reason = self._ending.pop(number, (TrialState.COMPLETE, ""))
         self._end(trial, state, reason)
 
@@ -210,7 +261,7 @@ class StudyBridge:
     def _end(self, trial: optuna.Trial, state: TrialState, reason: str) -> None:
         if reason and self._frozen(trial).user_attrs.get(REASON) != reason:
             trial.set_user_attr(REASON, reason)
-        epoch, value = self._last.pop(trial.number, (0.0, math.nan))
+        epoch, value = self._reached(trial)
         try:
             self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
         except RuntimeError as error:
@@ -221,67 +272,34 @@ class StudyBridge:
             self.num_trials = self._made
             self.study.set_user_attr(NUM_TRIALS, self._made)
         self._running.pop(trial.number, None)
+        self._room.turn_away(trial.number)
         self.ended += state != TrialState.FAIL
         self.observer.finished(trial.number, STATES[state], value, epoch, reason)
 
-    def _record(
-        self, trial: optuna.Trial, epoch: float, value: float | None, result: Mapping[str, Any]
-    ) -> None:
-        # The rotation first: who finds the metric in the study finds its rotation too.
-        report_rotation(
-            trial,
-            epoch,
-            {
-                key.removeprefix(_ROTATION): float(distance)
-                for key, distance in result.items()
-                if key.startswith(_ROTATION)
-            },
-            lr_progress=float(result.get("lr_progress", math.nan)),
-            train_loss=_loss(result),
-            epoch_s=float(result.get("epoch_s", result.get("time_this_iter_s", math.nan))),
-        )
-        if value is not None:
-            trial.report(value, int(epoch))
-
-    def _epoch(self, result: Mapping[str, Any]) -> float:
-        """Epochs finished, fractions included; a trainable that does not say counts its reports."""
-        if "progress" in result and self.metric not in result:
-            return round(float(result["progress"]) * self.max_epochs, 6)
-        return float(result.get("epoch", result.get("training_iteration", 1)))
-
-    def _value(self, result: Mapping[str, Any], epoch: float) -> float | None:
-        """The metric of a report; None for one within an epoch, which has none."""
-        if self.metric not in result:
-            if not epoch.is_integer():
-                return None
-            reported = sorted(key for key in result if _is_reported(key)) or ["nothing"]
-            raise InvalidInput(
-                f"every epoch must report the metric, {self.metric!r} was not among: "
-                f"{', '.join(reported)}; name one of these as metric, or report it"
-            )
-        try:
-            return float(result[self.metric])
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(
-                f"the metric must be a number, {self.metric!r} was {result[self.metric]!r}; "
-                "report a float"
-            ) from error
-
-    def _numbers(self, state: TrialState) -> list[int]:
-        return [trial.number for trial in self.study.get_trials(deepcopy=False, states=(state,))]
+    def _reached(self, trial: optuna.Trial) -> tuple[float, float]:
+        """The epochs that a trial has reported, and its last metric; NaN before the first."""
+        frozen = self._frozen(trial)
+        step = frozen.last_step
+        value = math.nan if step is None else frozen.intermediate_values[step]
+        return max(reports_of(frozen), default=0.0), value
 
     def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
         return self.study._storage.get_trial(trial._trial_id)
 
 
-def _is_reported(key: str) -> bool:
-    return key not in _NOT_METRICS and not key.startswith((_ROTATION, "config/"))
-
-
-def _loss(result: Mapping[str, Any]) -> float:
-    """The training loss: NaN if not reported, infinite if it was reported as not a number."""
-    loss = float(result.get("train_loss", math.nan))
-    return math.inf if "train_loss" in result and math.isnan(loss) else loss
+def _record(trial: optuna.Trial, report: Report) -> None:
+    # The metric last: who finds it in the study finds its rotation and its test too.
+    report_rotation(
+        trial,
+        report.epoch,
+        report.distances,
+        lr_progress=report.lr_progress,
+        train_loss=report.train_loss,
+        epoch_s=report.epoch_s,
+    )
+    report_test(trial, report.test)
+    if report.value is not None:
+        trial.report(report.value, int(report.epoch))
 
 
 def _describe(error: BaseException | None) -> str:

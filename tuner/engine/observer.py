@@ -35,5 +35,8 @@ class Observer:
     def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
         """A trial reported; `epoch` counts the epochs it has finished."""
 
+    def paused(self, number: int, epochs: float) -> None:
+        """A trial waits at a checkpoint until more of its peers are known."""
+
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
         """A trial ended; `value` is its last metric, NaN if it never reported one."""

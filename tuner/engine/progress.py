@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.engine.observer import Observer
+from tuner.engine.reading import seconds_of
 from tuner.job import TuningJob
-from tuner.study.result import State, StudyResult
+from tuner.study.result import State, StudyResult, TrialResult
 
 _COLOURS: dict[State, str] = {"complete": "green", "pruned": "yellow", "failed": "red"}
 
@@ -37,6 +38,7 @@ class Progress(Observer):
         self._begun = time.monotonic()
         self._states: Counter[State] = Counter()
         self._running: dict[int, _Running] = {}
+        self._paused: dict[int, _Running] = {}
         self._before = 0  # trials that had ended when this run began
         self._best: tuple[float, int] | None = None
         self._epochs = 0.0
@@ -63,7 +65,9 @@ class Progress(Observer):
 
     def begun(self, so_far: StudyResult) -> None:
         for trial in so_far.trials:
-            if trial.state != "running":
+            if trial.state == "running":
+                self._paused[trial.number] = _Running.from_before(trial)
+            else:
                 self._count(trial.number, trial.state, trial.value, trial.epochs, trial.seconds)
         self._before = sum(self._states.values())
 
@@ -71,13 +75,19 @@ class Progress(Observer):
         self._console.print(escape(line), soft_wrap=True)
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
-        self._running[number] = _Running(params)
+        self._running[number] = self._paused.pop(number, _Running(params))
 
     def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
         self._running[number].update(epoch, result, self._job.metric)
 
+    def paused(self, number: int, epochs: float) -> None:
+        self._paused[number] = self._running.pop(number)
+
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
-        trial = self._running.pop(number)
+        # One whose parameters could not be drawn ends without a start.
+        trial = (self._running if number in self._running else self._paused).pop(
+            number, _Running({})
+        )
         self._count(number, state, value, epochs, trial.seconds)
         spent = f"{epochs:g}/{self._job.max_epochs} epochs, {trial.seconds:.1f} s"
         why = f": {reason}" if reason else ""
@@ -120,7 +130,7 @@ class Progress(Observer):
             f"ETA {eta}",
         )
         counts = ", ".join(
-            [f"{len(self._running)} running"]
+            [f"{len(self._running)} running", f"{len(self._paused)} paused"]
             + [f"[{colour}]{self._states[state]} {state}[/]" for state, colour in _COLOURS.items()]
         )
         best = f"{_number(self._best[0])} (trial {self._best[1]})" if self._best else "-"
@@ -154,7 +164,7 @@ class Progress(Observer):
 
 
 class _Running:
-    """What the view shows of one running trial."""
+    """What the view shows of one trial that has not ended."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
@@ -162,9 +172,17 @@ class _Running:
         self.seconds = 0.0
         self.value = self.rotation_min = self.rotation_mean = math.nan
 
+    @classmethod
+    def from_before(cls, trial: TrialResult) -> Self:
+        """Return the view of a trial that goes on where an earlier process left it."""
+        shown = cls(trial.params)
+        shown.epoch, shown.seconds, shown.value = trial.epochs, trial.seconds, trial.value
+        return shown
+
     def update(self, epoch: float, result: Mapping[str, Any], metric: str) -> None:
         self.epoch = epoch
-        self.seconds += float(result.get("epoch_s", result.get("time_this_iter_s", 0.0)) or 0.0)
+        spent = seconds_of(result)
+        self.seconds += 0.0 if math.isnan(spent) else spent
         self.value = float(result.get(metric, self.value))
         self.rotation_min = float(result.get("rotation_min", self.rotation_min))
         self.rotation_mean = float(result.get("rotation_mean", self.rotation_mean))

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from ray import cloudpickle, tune
 
-from tuner.engine.batching import batched
+from tuner.engine.batching import batched, can_pause
 from tuner.engine.bridge import StudyBridge
 from tuner.engine.observer import Observer
 from tuner.engine.progress import Progress
+from tuner.engine.reading import epoch_of
 from tuner.engine.scheduler import CheckpointRecorder, StudyScheduler
 from tuner.engine.searcher import StudySearcher
 from tuner.engine.session import check_resources, quiet_ray, slots_for, unused_gpus
@@ -137,6 +139,7 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
         seed=job.seed,
         constants=constants,
         observer=observer,
+        may_wait=can_pause(job.trainable),
     )
     bridge.recover()
     return bridge
@@ -144,7 +147,8 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
 
 def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder) -> None:
     """Let Ray Tune run what is left of the study."""
-    trainable = batched(job.trainable)
+    in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
+    trainable = batched(job.trainable, (*bridge.rungs, job.max_epochs), in_epochs)
     slots = slots_for(job.cpus_per_trial, job.gpus_per_trial)
     try:
         with bridge.observer, _own_interrupts():
@@ -186,7 +190,7 @@ def _own_interrupts() -> Iterator[None]:
 
 
 def _study(job: TuningJob, storage: BaseStorage, new: bool) -> optuna.Study:
-    pruner = make_pruner(job.pruner, job.rotation_target, job.max_epochs)
+    pruner = make_pruner(job.pruner, job.rotation_target, job.max_epochs, job.seed)
     if not new:  # creating it with load_if_exists would write to it, even to refuse it then
         return optuna.load_study(study_name=job.name, storage=storage, pruner=pruner)
     direction = StudyDirection.MAXIMIZE if job.mode == "max" else StudyDirection.MINIMIZE
@@ -203,7 +207,9 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
     """
     # What a study cannot change without its trials ceasing to be comparable.
     identity = {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
-    for key, value in identity.items():
+    # A study that was interrupted before its first trial has nothing to compare.
+    has_trials = bool(study.get_trials(deepcopy=False))
+    for key, value in identity.items() if has_trials else ():
         kept = study.user_attrs.get(key, value)
         if kept != value:
             given = "another" if key == SPACE else f"{value!r} where it has {kept!r}"

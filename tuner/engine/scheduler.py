@@ -6,9 +6,11 @@ from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT
 from ray.tune.schedulers import FIFOScheduler
 
 from tuner.engine.bridge import StudyBridge
+from tuner.engine.trial import number_of
 
 
 class StudyScheduler(FIFOScheduler):
@@ -23,12 +25,12 @@ class StudyScheduler(FIFOScheduler):
         self._bridge = bridge
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        stop = self._bridge.report(int(trial.trial_id), result)
+        stop = self._bridge.report(number_of(trial), result)
         self._stop_all_if_fatal(tune_controller)
         return self.STOP if stop else self.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        self._bridge.finish(int(trial.trial_id), result)
+        self._bridge.finish(number_of(trial), result)
         self._stop_all_if_fatal(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
@@ -58,14 +60,32 @@ class StudyScheduler(FIFOScheduler):
 
 
 class CheckpointRecorder(Callback):
-    """Tells the study of every checkpoint once it is whole on disk."""
+    """Tells the study of every checkpoint once it is whole on disk, and has one made of a trial
+    that is to pause."""
 
     def __init__(self, bridge: StudyBridge) -> None:
         self._bridge = bridge
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        # Ray looks at the result for this only after it has asked the scheduler, and stops a trial
+        # only when a checkpoint that it asked for is whole.
+        if self._bridge.is_pausing(number_of(trial)):
+            result[SHOULD_CHECKPOINT] = True
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
         assert trial.storage is not None, "Ray gives every trial of an experiment its storage"
+        # Which report it was made after, for `StudyTrial` to restore.
+        checkpoint.update_metadata(
+            {key: trial.last_result[key] for key in ("training_iteration", "time_total_s")}
+        )
         root = f"{trial.storage.experiment_fs_path}/"
-        self._bridge.checkpointed(int(trial.trial_id), checkpoint.path.removeprefix(root))
+        self._bridge.checkpointed(number_of(trial), checkpoint.path.removeprefix(root))

@@ -12,7 +12,7 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
 from tuner.engine.bridge import StudyBridge
-from tuner.engine.trial import StudyTrial
+from tuner.engine.trial import StudyTrial, part_id
 
 
 class StudySearcher(SearchAlgorithm):
@@ -55,12 +55,13 @@ class StudySearcher(SearchAlgorithm):
             return None
         assert self._experiment is not None, "Ray adds the experiment before it asks for trials"
         spec, storage = self._experiment.spec, self._experiment.storage
-        restore = suggestion.checkpoint and Path(storage.experiment_fs_path, suggestion.checkpoint)
+        trials = Path(storage.experiment_fs_path)
+        restore = suggestion.checkpoint and trials / suggestion.checkpoint
         return StudyTrial(
             self._trainable,
             partial(self._bridge.fail, suggestion.number),
             config=suggestion.config,
-            trial_id=f"{suggestion.number:05d}",
+            trial_id=part_id(suggestion.number, trials),
             storage=storage,
             placement_group_factory=spec.get("resources_per_trial"),
             checkpoint_config=self._experiment.checkpoint_config,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ _RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+# A TCP connection across the world takes a fraction of this.
+_ANSWERS_WITHIN_S = 3.0
+
 
 @contextmanager
 def quiet_ray() -> Iterator[None]:
@@ -45,6 +49,7 @@ def quiet_ray() -> Iterator[None]:
     with _environment({**_TUNE_ENVIRONMENT, **_RAY_ENVIRONMENT}):
         started = not ray.is_initialized()
         if started:
+            _check_address(os.environ.get("RAY_ADDRESS", ""))
             try:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             except ConnectionError as error:
@@ -61,6 +66,24 @@ def quiet_ray() -> Iterator[None]:
             tune_log.setLevel(level)
             if started:
                 ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse a cluster's address where nothing listens: Ray would wait there for two minutes.
+
+    Raises:
+        InvalidInput: nothing answers at the host and port that it names.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" or "local", say, which Ray knows at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except OSError as error:
+        raise InvalidInput(
+            f"the Ray cluster must answer, got {address!r} ({error.strerror or error}); check "
+            "RAY_ADDRESS, or unset it to run here"
+        ) from error
 
 
 def slots_for(cpus: float, gpus: float) -> Callable[[], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Trainable
@@ -25,6 +26,11 @@ class StudyTrial(Trial):
         self._trainable = trainable
         self._failed = failed
         super().__init__(trainable.__name__, stub=True, **fields)  # stub: do not look the name up
+        restored = self._restore_checkpoint_result
+        if restored is not None and restored.checkpoint is not None:
+            # Ray takes a path to say nothing, and lets the count of reports begin again at 1: that
+            # of the epochs too, where a trainable does not count them.
+            restored.metrics.update(restored.checkpoint.get_metadata())
 
     def get_trainable_cls(self) -> type[Trainable]:
         return self._trainable
@@ -37,3 +43,18 @@ class StudyTrial(Trial):
 
     def get_json_state(self) -> tuple[str, str]:
         return "{}", "{}"
+
+
+def part_id(number: int, trials: Path) -> str:
+    """Return Ray's id for the next part of a trial, whose folder under `trials` is new.
+
+    To Ray, a trial that goes on after a pause or an interruption is another one: it would number
+    checkpoints from 0 again, over those that the study names.
+    """
+    parts = len(list(trials.glob(f"trial-{number:05d}*")))
+    return f"{number:05d}-{parts}" if parts else f"{number:05d}"
+
+
+def number_of(trial: Trial) -> int:
+    """Return the number in the study of a trial that Ray holds."""
+    return int(trial.trial_id.partition("-")[0])

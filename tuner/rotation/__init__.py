@@ -6,18 +6,21 @@ reads curves and decides on them does not wait for its import.
 
 from typing import TYPE_CHECKING, Any
 
-from tuner.rotation.curve import RotationCurve
+from tuner.rotation.curve import Mode, RotationCurve
+from tuner.rotation.field import Criteria, Field
 from tuner.rotation.forecast import Forecast, forecast
 from tuner.rotation.target import RotationTarget
-from tuner.rotation.verdict import Peer, Verdict, decide
+from tuner.rotation.verdict import Verdict, decide
 
 if TYPE_CHECKING:
     from tuner.rotation.layers import kernels
     from tuner.rotation.monitor import RotationMonitor
 
 __all__ = [
+    "Criteria",
+    "Field",
     "Forecast",
-    "Peer",
+    "Mode",
     "RotationCurve",
     "RotationMonitor",
     "RotationTarget",

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tuner.errors import InvalidInput, unknown_name
+
+Mode = Literal["min", "max"]
+"""Whether a smaller or a larger metric is better."""
 
 # How far outside its range a number may fall by rounding: bf16 resolves 2^-8 near 1.
 _ROUNDING = 2**-7

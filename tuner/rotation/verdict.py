@@ -2,90 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, replace
 
-from tuner.errors import InvalidInput
 from tuner.rotation.curve import RotationCurve
+from tuner.rotation.field import Criteria, Field
 from tuner.rotation.forecast import Forecast, forecast
-from tuner.rotation.peers import Mode, Peer
 from tuner.rotation.rules import (
     Case,
     behind_peers,
     diverged,
     rotating_without_learning,
-    target_out_of_reach,
 )
-from tuner.rotation.target import RotationTarget
-
-__all__ = ["Peer", "Verdict", "decide"]
 
 # In this order: the first that finds a reason gives it.
-_RULES = (diverged, rotating_without_learning, target_out_of_reach, behind_peers)
+_GUARDS = (diverged, rotating_without_learning)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to prune, and why: one sentence, empty when the trial goes on.
+    """Whether to prune, and why: one sentence, empty when the trial simply goes on.
 
-    `forecast` is the forecast at the time of the decision, None where there was none.
+    Attributes:
+        prune: whether the trial ends here.
+        reason: the rule, what it saw, its threshold, and the epochs saved.
+        forecast: at the time of the decision, None where there was none.
+        wait: it goes on later or never, when more of its peers are known; `prune` is then false.
+        audit: it would be pruned for this reason, and is trained to its end all the same to
+            measure what pruning costs; `prune` is then false.
     """
 
     prune: bool
     reason: str
     forecast: Forecast | None = None
+    wait: bool = False
+    audit: bool = False
 
 
 def decide(
+    number: int,
     curve: RotationCurve,
-    target: RotationTarget,
-    peers: Sequence[Peer] = (),
+    field: Field,
     *,
-    metric_name: str = "metric",
-    mode: Mode = "max",
-    warmup_epochs: int = 1,
-    eta: int = 4,
+    may_wait: bool = False,
+    closing: bool = False,
 ) -> Verdict:
     """Decide on a trial at its last report: prune it, with the reason, or let it go on.
 
     Pure: the same arguments give the same verdict. No evidence never prunes: an empty curve,
-    unknown rotation, no metric, no peers. Nor does the last epoch, which has nothing to save.
+    unknown rotation, no metric, no peers. Nor does the last epoch, which has nothing to save. Of
+    the trials that would be pruned, all but the diverged, a share drawn by the study's seed is
+    audited instead.
 
     Args:
+        number: of the trial in its study, >= 0.
         curve: what the trial has reported.
-        target: what its layers should reach.
-        peers: other trials at this same epoch, pruned ones included.
-        metric_name: what the reason calls the metric.
-        mode: whether a larger ("max") or smaller ("min") metric is better.
-        warmup_epochs: epochs before any rule but divergence speaks, >= 0; also the first rung
-            (1 if 0). Rungs are at `warmup_epochs * eta^k` whole epochs.
-        eta: the best 1/eta of the trials pass a rung, >= 2. 3 and 4 are usual.
-            The worst 1/eta at any epoch are those that a missed target prunes.
-
-    Raises:
-        InvalidInput: `mode`, `warmup_epochs` or `eta` is outside its range.
+        field: how the trials of the study stood, this report included (`Field.with_report`).
+        may_wait: whether the trial can be paused and go on later; at a rung it then waits, and
+            `Field.next_up` says who goes on.
+        closing: whether the trial has waited at a rung and is not to go on: it is pruned for the
+            peers that did.
     """
-    _check(mode, warmup_epochs, eta)
-    if not curve.epochs:
+    if not len(curve):
         return Verdict(prune=False, reason="")
     prediction = forecast(curve)
-    if curve.progress >= 1:
+    case = Case(number, curve, field, prediction)
+    if case.epoch >= curve.max_epochs:
         return Verdict(prune=False, reason="", forecast=prediction)
-    case = Case(curve, target, peers, prediction, metric_name, mode, warmup_epochs, eta)
-    for rule in _RULES:
+    for rule in _GUARDS:
         reason = rule(case)
         if reason is not None:
-            saved = f"; saves {curve.max_epochs - case.epoch:g} of {curve.max_epochs} epochs"
-            return Verdict(prune=True, reason=reason + saved, forecast=prediction)
-    return Verdict(prune=False, reason="", forecast=prediction)
+            return _pruned(case, reason, audited=rule is not diverged)
+    if not field.is_at_rung(curve):
+        return Verdict(prune=False, reason="", forecast=prediction)
+    reason = behind_peers(case, closing=may_wait or closing)
+    if reason is None:
+        return Verdict(prune=False, reason="", forecast=prediction)
+    if may_wait:
+        return Verdict(prune=False, reason=reason, forecast=prediction, wait=True)
+    return _pruned(case, reason, audited=True)
 
 
-def _check(mode: str, warmup_epochs: int, eta: int) -> None:
-    if mode not in ("min", "max"):
-        raise InvalidInput(f"mode must be 'min' or 'max', got {mode!r}; use 'max' for accuracy")
-    if warmup_epochs < 0:
-        raise InvalidInput(
-            f"warmup_epochs must be >= 0, got {warmup_epochs}; use 0 to prune from the first report"
-        )
-    if eta < 2:
-        raise InvalidInput(f"eta must be >= 2, got {eta}; use 4 to keep a quarter at each rung")
+def is_audited(number: int, criteria: Criteria) -> bool:
+    """Whether a trial is trained to its end even if it is to be pruned; drawn by the seed."""
+    return random.Random(f"{criteria.seed}:{number}").random() < criteria.audit
+
+
+def _pruned(case: Case, reason: str, *, audited: bool) -> Verdict:
+    curve = case.curve
+    saved = f"; saves {round(curve.max_epochs - case.epoch, 3):g} of {curve.max_epochs} epochs"
+    verdict = Verdict(prune=True, reason=reason + saved, forecast=case.forecast)
+    if audited and is_audited(case.number, case.criteria):
+        return replace(verdict, prune=False, audit=True)
+    return verdict

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import optuna
@@ -23,26 +25,26 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput, unknown_name
-from tuner.rotation import Peer, RotationCurve, RotationTarget, Verdict, decide
-from tuner.study.record import REASON, curve_of
+from tuner.rotation import Criteria, Field, RotationTarget, Verdict, decide
+from tuner.study.record import AUDIT, REASON, curve_of
 
 MAX_EPOCHS = "max_epochs"  # study attribute
 METRIC = "metric"  # study attribute
 
 
 class RotationPruner(BasePruner):
-    """Prunes trials whose layers are forecast not to turn far enough, and those their peers outdo.
+    """Prunes trials that their peers outdo by metric, train loss and rotation, with a reason.
 
     It gathers what `decide` needs from the study; the rules themselves are in `tuner.rotation`.
     Trials feed it with `report_rotation(trial, step, distances)`; without, it ranks by the metric
-    alone. The reason of every pruning is stored as the trial's user attribute ``reason``.
+    alone. The reason of every pruning is stored as the trial's user attribute ``reason``; a trial
+    that is trained to its end to measure what pruning costs keeps its reason as ``audit``.
 
     Args:
         target: what the layers should reach; the default is a quarter turn of the hidden ones.
         max_epochs: the epochs of a whole run, >= 1; read from the study's user attribute
             ``max_epochs`` when left out.
-        warmup_epochs: no trial is compared before it has done so many whole epochs, >= 0.
-        eta: of the trials that reach a rung, the best 1/eta go on, >= 2.
+        warmup_epochs, early_keep, keep, audit, seed: see `tuner.rotation.Criteria`.
 
     Raises:
         InvalidInput: a bound is broken, or (when pruning) nobody says what a whole run is.
@@ -53,51 +55,70 @@ class RotationPruner(BasePruner):
         target: RotationTarget | None = None,
         *,
         max_epochs: int | None = None,
-        warmup_epochs: int = 1,
-        eta: int = 4,
+        warmup_epochs: float = Criteria.warmup_epochs,
+        early_keep: float = Criteria.early_keep,
+        keep: float = Criteria.keep,
+        audit: float = Criteria.audit,
+        seed: int = 0,
     ) -> None:
-        for name, value, least in (
-            ("max_epochs", max_epochs, 1),
-            ("warmup_epochs", warmup_epochs, 0),
-            ("eta", eta, 2),
-        ):
-            if value is not None and value < least:
-                raise InvalidInput(f"{name} must be >= {least}, got {value}; use {least} or more")
-        self.target = target or RotationTarget()
+        if max_epochs is not None and max_epochs < 1:
+            raise InvalidInput(f"max_epochs must be >= 1, got {max_epochs}; use 1 or more")
+        self.criteria = Criteria(
+            target=target or RotationTarget(),
+            warmup_epochs=warmup_epochs,
+            early_keep=early_keep,
+            keep=keep,
+            audit=audit,
+            seed=seed,
+        )
         self.max_epochs = max_epochs
-        self.warmup_epochs = warmup_epochs
-        self.eta = eta
-        self._peers: dict[tuple[int, int], Peer] = {}
-        self._peers_of: tuple[BaseStorage, int] | None = None
+        self._known: _Known | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # What it remembers of a study stays with the process that opened it.
-        return {**self.__dict__, "_peers": {}, "_peers_of": None}
+        return {**self.__dict__, "_known": None}
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         verdict = self.verdict(study, trial)
+        # The trial that Optuna hands over lacks what is written past it, as the reasons here are.
+        if verdict.audit and AUDIT not in study._storage.get_trial(trial._trial_id).user_attrs:
+            study._storage.set_trial_user_attr(trial._trial_id, AUDIT, verdict.reason)
         if verdict.prune:
             study._storage.set_trial_user_attr(trial._trial_id, REASON, verdict.reason)
         return verdict.prune
 
-    def verdict(self, study: Study, trial: FrozenTrial) -> Verdict:
-        """Return the verdict on a running trial at its last report; it changes nothing."""
-        max_epochs = self._max_epochs(study)
-        curve = curve_of(trial, max_epochs)
-        if not len(curve):
-            return Verdict(prune=False, reason="no report yet")
-        epoch = curve.epochs[-1]
-        whole = epoch.is_integer() and not math.isnan(curve.metric[-1])
-        minimize = study.direction is StudyDirection.MINIMIZE
+    def verdict(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        *,
+        may_wait: bool = False,
+        closing: bool = False,
+    ) -> Verdict:
+        """Return the verdict on a running trial at its last report; it changes nothing.
+
+        `may_wait` and `closing` are those of `tuner.rotation.decide`.
+        """
         return decide(
-            curve,
-            self.target,
-            self._at(study, int(epoch), trial.number, max_epochs) if whole else (),
-            metric_name=study.user_attrs.get(METRIC, "value"),
-            mode="min" if minimize else "max",
-            warmup_epochs=self.warmup_epochs,
-            eta=self.eta,
+            trial.number,
+            curve_of(trial, self._max_epochs(study)),
+            self.field(study),
+            may_wait=may_wait,
+            closing=closing,
         )
+
+    def field(self, study: Study) -> Field:
+        """Return how all trials of the study stand; those that failed are left out."""
+        if self._known is None or self._known.of != (study._storage, study._study_id):
+            minimize = study.direction is StudyDirection.MINIMIZE
+            criteria = replace(
+                self.criteria,
+                mode="min" if minimize else "max",
+                metric_name=study.user_attrs.get(METRIC, "value"),
+            )
+            field = Field(criteria, self._max_epochs(study))
+            self._known = _Known((study._storage, study._study_id), field)
+        return self._known.updated(study)
 
     def _max_epochs(self, study: Study) -> int:
         known = self.max_epochs or study.user_attrs.get(MAX_EPOCHS)
@@ -108,46 +129,64 @@ class RotationPruner(BasePruner):
             )
         return int(known)
 
-    def _at(self, study: Study, epoch: int, number: int, max_epochs: int) -> list[Peer]:
-        """The other trials that have been at this epoch, as they stood there."""
-        if self._peers_of != (study._storage, study._study_id):
-            self._peers, self._peers_of = {}, (study._storage, study._study_id)
-        peers = []
-        for other in study.get_trials(deepcopy=False):
-            if other.number == number or other.state == TrialState.FAIL:
-                continue
-            metric = other.intermediate_values.get(epoch)
-            if metric is None:
-                continue
-            key = (other.number, epoch)
-            if key not in self._peers:  # a report never changes, so its peer is made once
-                self._peers[key] = self._peer(curve_of(other, max_epochs), epoch, metric)
-            peers.append(self._peers[key])
-        return peers
 
-    def _peer(self, curve: RotationCurve, epoch: int, metric: float) -> Peer:
-        at = curve.epochs.index(epoch)
-        # A diverged run turns far without learning; its rotation must not set the pace.
-        diverged = math.isinf(curve.train_loss[at])
-        reached = math.nan if diverged else self.target.reached(curve.distances[at], curve.layers)
-        return Peer(metric=metric, reached=reached)
+@dataclass
+class _Known:
+    """What a pruner has read of a study: reports never change, so each is read once."""
+
+    of: tuple[BaseStorage, int]
+    field: Field
+    open: dict[int, int] = dataclasses.field(default_factory=dict)  # number -> reports read
+    trials: int = 0
+    # Optuna's `optimize` may run trials in several threads, which share the study's pruner.
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+    def updated(self, study: Study) -> Field:
+        with self.lock:
+            return self._updated(study.get_trials(deepcopy=False))
+
+    def _updated(self, trials: list[FrozenTrial]) -> Field:
+        if any(
+            read and trials[number].state == TrialState.FAIL for number, read in self.open.items()
+        ):
+            # What it reported was counted while it ran: begin again, without it.
+            self.field = Field(self.field.criteria, self.field.max_epochs)
+            self.open, self.trials = {}, 0
+        self.open.update((trial.number, 0) for trial in trials[self.trials :])
+        self.trials = len(trials)
+        news = {}
+        for number, read in list(self.open.items()):
+            trial = trials[number]
+            written = len(trial.user_attrs) + len(trial.intermediate_values)
+            if written != read and trial.state != TrialState.FAIL:
+                self.open[number] = written
+                news[number] = curve_of(trial, self.field.max_epochs)
+            if trial.state.is_finished():
+                self.open.pop(number, None)
+        self.field = self.field.with_curves(news)
+        return self.field
 
 
-PRUNERS: dict[str, Callable[[RotationTarget, int], BasePruner]] = {
-    "rotation": lambda target, epochs: RotationPruner(target, max_epochs=epochs),
-    "none": lambda target, epochs: NopPruner(),
-    "median": lambda target, epochs: MedianPruner(n_warmup_steps=1),
-    "percentile": lambda target, epochs: PercentilePruner(25.0, n_warmup_steps=1),
-    "asha": lambda target, epochs: SuccessiveHalvingPruner(min_resource=1, reduction_factor=4),
-    "hyperband": lambda target, epochs: HyperbandPruner(
+# By what the layers should reach, the epochs of a whole run, and the study's seed.
+PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
+    "rotation": lambda target, epochs, seed: RotationPruner(target, max_epochs=epochs, seed=seed),
+    "none": lambda target, epochs, seed: NopPruner(),
+    "median": lambda target, epochs, seed: MedianPruner(n_warmup_steps=1),
+    "percentile": lambda target, epochs, seed: PercentilePruner(25.0, n_warmup_steps=1),
+    "asha": lambda target, epochs, seed: SuccessiveHalvingPruner(
+        min_resource=1, reduction_factor=4
+    ),
+    "hyperband": lambda target, epochs, seed: HyperbandPruner(
         min_resource=1, max_resource=epochs, reduction_factor=3
     ),
-    "wilcoxon": lambda target, epochs: WilcoxonPruner(),
+    "wilcoxon": lambda target, epochs, seed: WilcoxonPruner(),
 }
 
 
-def make_pruner(pruner: str | BasePruner, target: RotationTarget, max_epochs: int) -> BasePruner:
-    """Return a pruner by name, or the one given.
+def make_pruner(
+    pruner: str | BasePruner, target: RotationTarget, max_epochs: int, seed: int = 0
+) -> BasePruner:
+    """Return a pruner by name, or the one given; `seed` is of what a named one draws.
 
     Raises:
         InvalidInput: the name is unknown.
@@ -159,7 +198,7 @@ def make_pruner(pruner: str | BasePruner, target: RotationTarget, max_epochs: in
     with warnings.catch_warnings():
         # Who names one of Optuna's experimental pruners need not be told at every run.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return PRUNERS[pruner](target, max_epochs)
+        return PRUNERS[pruner](target, max_epochs, seed)
 
 
 def explain(study: Study, trial: optuna.Trial, metric: str, max_epochs: int) -> str:

@@ -17,8 +17,10 @@ from tuner.errors import InvalidInput
 from tuner.rotation import RotationCurve
 
 LAYERS = "rotation:layers"
+AUDIT = "audit"  # why it would have been pruned, had it not been let finish to measure that
 REASON = "reason"  # why the trial was pruned, or failed
 CHECKPOINT = "checkpoint"  # the newest, relative to the experiment's folder
+TEST = "test"  # metrics on the test split, by name; no curve holds them
 _REPORT = "rotation:"
 _NAN = float("nan")
 
@@ -71,6 +73,33 @@ def report_rotation(
             "epoch_s": _stored(epoch_s),
         },
     )
+
+
+def report_test(trial: optuna.Trial, metrics: Mapping[str, float]) -> None:
+    """Store metrics on the test split, which no pruner sees; later ones replace those of a name.
+
+    Args:
+        trial: the running trial.
+        metrics: by name, such as test_accuracy; NaN if unknown.
+    """
+    if not metrics:
+        return
+    known = trial.user_attrs.get(TEST, {})
+    stored = {**known, **{name: _stored(value) for name, value in metrics.items()}}
+    if stored != known:
+        trial.set_user_attr(TEST, stored)
+
+
+def read_test(trial: FrozenTrial) -> dict[str, float]:
+    """Return a trial's metrics on the test split, by name; empty if it has none."""
+    stored = trial.user_attrs.get(TEST)
+    if not isinstance(stored, dict):  # a study made elsewhere may mean something else by the name
+        return {}
+    return {
+        name: _read(stored, name)
+        for name, value in stored.items()
+        if value is None or isinstance(value, (int, float))
+    }
 
 
 def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:

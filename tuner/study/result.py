@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ from tuner.rotation import RotationCurve
 from tuner.study.catalog import DEFAULT_FOLDER, find_study, open_for_reading
 from tuner.study.database import close_database, open_database
 from tuner.study.pruners import MAX_EPOCHS, METRIC
-from tuner.study.record import CHECKPOINT, REASON, curve_of, seconds_of
+from tuner.study.record import AUDIT, CHECKPOINT, REASON, curve_of, read_test, seconds_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,10 @@ class TrialResult:
         epochs: whole epochs trained; seconds: spent on them.
         reason: why it was pruned or failed; empty otherwise.
         checkpoint: folder of the newest checkpoint, or None.
+        test: metrics on the test split by name, such as test_accuracy, as last reported; no
+            pruner sees them.
+        audit: why it would have been pruned, had it not been trained on to measure what pruning
+            costs; empty otherwise.
     """
 
     number: int
@@ -60,6 +64,8 @@ class TrialResult:
     seconds: float
     reason: str
     checkpoint: Path | None
+    test: dict[str, float] = field(default_factory=dict)
+    audit: str = ""
 
     @property
     def rotation(self) -> dict[str, float]:
@@ -294,4 +300,11 @@ def _read_trial(trial: FrozenTrial, max_epochs: int, folder: Path | None) -> Tri
         seconds=seconds_of(trial),
         reason=trial.user_attrs.get(REASON, ""),
         checkpoint=folder / "trials" / checkpoint if checkpoint and folder else None,
+        test=read_test(trial),
+        audit=_text(trial.user_attrs.get(AUDIT)),
     )
+
+
+def _text(value: object) -> str:
+    """A study made elsewhere may mean something else by an attribute's name."""
+    return value if isinstance(value, str) else ""

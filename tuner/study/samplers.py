@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 import numpy as np
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
@@ -15,6 +18,8 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import unknown_name
 
@@ -53,3 +58,67 @@ def sampler_for_trial(sampler: str | BaseSampler, seed: int, number: int) -> Bas
         # Who names one of Optuna's experimental samplers need not be told at every trial.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return SAMPLERS[sampler](seed, own)
+
+
+class PausedAsPruned(BaseSampler):
+    """Hands on to a sampler, to which paused trials look as if they had been pruned.
+
+    To Optuna they are running, and of those a sampler knows nothing but that they were suggested;
+    TPE takes them all for bad ones. What they have reported says how good they are.
+
+    Args:
+        sampler: which suggests.
+        paused: the numbers of the paused trials.
+    """
+
+    def __init__(self, sampler: BaseSampler, paused: Collection[int]) -> None:
+        self._sampler = sampler
+        self._paused = paused
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(self._seen(study), trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(self._seen(study), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        return self._sampler.sample_independent(
+            self._seen(study), trial, param_name, param_distribution
+        )
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(self._seen(study), trial)
+
+    def after_trial(self, study: Study, *ended: Any) -> None:
+        self._sampler.after_trial(study, *ended)
+
+    def _seen(self, study: Study) -> Study:
+        seen = copy.copy(study)
+        seen.__class__ = _WithPruned
+        seen.__dict__["paused"] = self._paused
+        return seen
+
+
+class _WithPruned(Study):
+    """A study as a sampler reads it; only reads differ."""
+
+    paused: Collection[int]
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        trials = super()._get_trials(deepcopy=deepcopy, states=None, use_cache=use_cache)
+        shown = [_pruned(trial) if trial.number in self.paused else trial for trial in trials]
+        return [trial for trial in shown if states is None or trial.state in states]
+
+
+def _pruned(trial: FrozenTrial) -> FrozenTrial:
+    shown = copy.copy(trial)
+    shown.state = TrialState.PRUNED
+    return shown

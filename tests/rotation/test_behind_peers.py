@@ -1,0 +1,259 @@
+"""Who is pruned for its peers, and what the reason says."""
+
+import dataclasses
+import math
+
+import pytest
+
+from tests.rotation.made_up_cases import (
+    BETTER,
+    HOPELESS,
+    LAYERS,
+    OWN,
+    by_metric,
+    curve_of,
+    field_of,
+    informative,
+    judged,
+    learnt,
+    peers_of,
+    rule_of,
+)
+from tuner.rotation import RotationCurve, RotationTarget, Verdict, decide
+
+NAN, INF = math.nan, math.inf
+
+
+# Peers.
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "rung"),
+    [
+        (1, 1, True),
+        (2, 1, True),
+        (3, 1, False),
+        (4, 1, True),
+        (5, 1, False),
+        (8, 1, False),
+        (1, 0.25, True),
+        (2, 2, True),
+        (3, 2, False),
+        (4, 2, True),
+        (1, 2, False),
+    ],
+)
+def test_peers_are_compared_at_rungs_only(epochs, warmup, rung):
+    verdict = judged(curve_of(0.15, epochs=epochs, metric=0.1), BETTER, warmup_epochs=warmup)
+    assert verdict.prune is rung
+    assert (rule_of(verdict) == "peers") is rung
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "keep", "pruned"),
+    [
+        (0, 0, 0.25, False),
+        (1, 0, 0.25, True),
+        (1, 2, 0.25, True),
+        (1, 3, 0.25, False),
+        (0, 9, 0.25, False),
+        (2, 5, 0.25, True),
+        (2, 6, 0.25, False),
+        (1, 0, 0.5, True),
+        (1, 1, 0.5, False),
+        (4, 5, 0.5, False),
+        (5, 4, 0.5, True),
+        (9, 0, 1, False),
+    ],
+)
+def test_the_best_of_all_that_have_started_go_on(better, worse, keep, pruned):
+    peers = [by_metric(0.9)] * better + [by_metric(0.1)] * worse
+    assert judged(by_metric(0.5), peers, keep=keep).prune is pruned
+
+
+def test_ties_at_a_rung_spare():
+    assert not judged(by_metric(0.5), [by_metric(0.5)] * 8).prune
+
+
+@pytest.mark.parametrize(("metric", "pruned"), [(0.4, True), (0.6, False)])
+def test_a_smaller_metric_is_better_when_minimising(metric, pruned):
+    peers = [by_metric(metric)] * 4
+    assert judged(by_metric(0.5), peers, mode="min").prune is pruned
+    assert judged(by_metric(0.5), peers, mode="max").prune is not pruned
+
+
+@pytest.mark.parametrize(
+    ("losses", "turned", "place"), [((0.5, 1.0), 0.2, 2), ((1.0, 0.5), 0.2, 1)]
+)
+def test_within_the_first_epoch_train_loss_ranks(losses, turned, place):
+    own, other = (
+        RotationCurve(LAYERS, 20).append(0.25, dict.fromkeys(LAYERS, turned), train_loss=loss)
+        for loss in reversed(losses)
+    )
+    field = field_of(own, [other], warmup_epochs=0.25, early_keep=0.5)
+    assert field.rungs[0].place(OWN) == place
+    verdict = decide(OWN, own, field)
+    assert verdict.prune is (place == 2)
+    if verdict.prune:
+        assert verdict.reason.startswith("peers: place 2 of 2 at epoch 0.25 by train loss")
+
+
+@pytest.mark.parametrize(("rotation", "pruned"), [(1.0, False), (0.0, True)])
+def test_rotation_lifts_as_far_as_it_has_a_weight(rotation, pruned):
+    own = curve_of(0.3, epochs=1, metric=0.5)
+    peers = [curve_of(0.1, epochs=1, metric=metric) for metric in (0.6, 0.4, 0.3)]
+    field = informative(field_of(own, peers), rotation)
+    assert decide(OWN, own, field).prune is pruned
+
+
+def test_its_reason_names_place_rung_layer_and_what_is_saved():
+    own = curve_of(0.15, epochs=4, metric=0.5)
+    peers = [curve_of(0.15, epochs=4, metric=metric) for metric in (0.6, 0.7, 0.8, 0.9)]
+    field = informative(field_of(own, peers, metric_name="val_accuracy"))
+    reason = decide(OWN, own, field).reason
+    assert reason.startswith(
+        "peers: place 5 of 5 at epoch 4 by val_accuracy and rotation, where the best 1 of 5 go on; "
+        "furthest behind is slow, forecast to end at "
+    )
+    assert reason.endswith(" against 0.90; saves 16 of 20 epochs")
+
+
+@pytest.mark.parametrize(
+    ("weights", "curve", "by"),
+    [
+        (
+            (1, 1, 1, 1),
+            curve_of(epochs=1, metric=0.1),
+            "value, train loss, rotation and learning rate still to fall",
+        ),
+        ((1, 1, 1, 0), curve_of(epochs=1, metric=0.1), "value, train loss and rotation"),
+        ((1, 1, 0, 0), curve_of(epochs=1, metric=0.1), "value and train loss"),
+        ((1, 0, 0, 0), curve_of(epochs=1, metric=0.1), "value"),
+        ((1, 1, 1, 1), by_metric(0.1), "value"),
+    ],
+)
+def test_a_reason_names_only_what_is_known_and_has_a_weight(weights, curve, by):
+    peers = [dataclasses.replace(curve, metric=(0.9,))] * 9
+    field = learnt(field_of(curve, peers, metric_name="value"), weights)
+    assert f"at epoch 1 by {by}, where the best" in decide(OWN, curve, field).reason
+
+
+def test_where_nothing_has_a_weight_nobody_is_pruned_and_a_reason_says_so():
+    own = by_metric(0.5)
+    field = learnt(field_of(own, [by_metric(0.9)] * 3), (-1.0, 0.0, 0.0, 0.0))
+    assert not decide(OWN, own, field).prune
+    assert decide(OWN, own, field, may_wait=True).reason == (
+        "peers: place 1 of 4 at epoch 1 by nothing that has a weight, where the best 1 of 4 go on"
+    )
+
+
+# The target out of reach: said first, where its peers end it.
+
+OUT_OF_REACH = "target out of reach: the hidden layers are forecast to end at "
+
+
+@pytest.mark.parametrize(
+    ("curve", "metrics", "pruned", "said"),
+    [
+        (HOPELESS, (0.6, 0.6, 0.6), True, True),
+        (HOPELESS, (0.6,), True, True),
+        (HOPELESS, (0.4, 0.4, 0.4), False, False),
+        (HOPELESS, (0.5, 0.5, 0.5), False, False),
+        (HOPELESS, (), False, False),
+        (curve_of(0.15, epochs=4), (0.6, 0.6, 0.6), True, False),
+        (by_metric(0.5, epochs=4), (0.6, 0.6, 0.6), True, False),
+        (curve_of(0.01, epochs=5), (0.6, 0.6, 0.6), False, False),
+        (curve_of(0.01, epochs=3), (0.6, 0.6, 0.6), False, False),
+    ],
+    ids=[
+        "worst of four",
+        "worse of two",
+        "best of all",
+        "all tie",
+        "alone",
+        "within reach",
+        "no forecast",
+        "past a rung",
+        "before a rung",
+    ],
+)
+def test_it_ends_no_trial_that_its_peers_let_go_on(curve, metrics, pruned, said):
+    field = informative(field_of(curve, peers_of(*metrics)), rotation=0.2)
+    verdict = decide(OWN, curve, field)
+    assert verdict.prune is pruned
+    assert verdict.reason.startswith(OUT_OF_REACH) is said
+    assert ("peers: place " in verdict.reason) is pruned
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "trials", "said"),
+    [
+        (0.3, 0.05, 100, True),
+        (0.1, 0.09, 100, False),
+        (0.2, 0.1, 100, False),
+        (-0.3, 0.05, 100, False),
+        (0.3, 0.05, 7, False),
+    ],
+    ids=[
+        "it ranks",
+        "it may rank",
+        "the prior alone says so",
+        "it ranks the other way round",
+        "nobody knows yet",
+    ],
+)
+def test_it_is_said_only_where_rotation_has_ranked_this_studys_trials(
+    mean, deviation, trials, said
+):
+    field = field_of(HOPELESS, peers_of(*[0.6] * 9))
+    field = learnt(field, (1.0, 0.0, mean, 0.0), deviation, trials)
+    verdict = decide(OWN, HOPELESS, field)
+    assert verdict.prune
+    assert rule_of(verdict) == ("target out of reach" if said else "peers")
+
+
+def test_a_study_shows_by_itself_that_rotation_ranks():
+    def peer(quality: float, step: int) -> RotationCurve:
+        # The metric says nothing until the second epoch.
+        curve = curve_of(0.15 * quality, epochs=4)
+        metrics = (0.5 + 0.001 * step, *(quality,) * 3)
+        return dataclasses.replace(curve, metric=metrics, train_loss=(NAN,) * 4)
+
+    def verdict_among(count: int) -> Verdict:
+        peers = [peer(0.6 + 0.4 * index / count, index * 37 % count) for index in range(count)]
+        field = field_of(HOPELESS, peers)
+        assert field.weights.rotation_is == ("informative" if count > 2 else "not known yet")
+        return decide(OWN, HOPELESS, field)
+
+    assert rule_of(verdict_among(2)) == "peers"
+    assert rule_of(verdict_among(400)) == "target out of reach"
+
+
+def test_a_lower_target_is_within_reach():
+    modest = RotationTarget(distance=0.3, tolerance=0.1)
+    peers = peers_of(*[0.6] * 4)
+    high, low = (
+        decide(OWN, HOPELESS, informative(field_of(HOPELESS, peers, target=target)))
+        for target in (RotationTarget(), modest)
+    )
+    assert (rule_of(high), rule_of(low)) == ("target out of reach", "peers")
+
+
+def test_its_reason_names_forecast_place_the_layer_furthest_behind_and_threshold():
+    curve = RotationCurve(LAYERS, 20)
+    for epoch in range(1, 5):
+        curve = curve.append(
+            epoch,
+            {"stem": 0.0, "slow": 0.0, "fast": 0.01 * epoch, "head": 0.0},
+            lr_progress=epoch / 20,
+            metric=0.5,
+        )
+    peers = peers_of(0.6, 0.6, 0.7, 0.8)
+    verdict = decide(OWN, curve, informative(field_of(curve, peers, metric_name="val_accuracy")))
+    assert verdict.reason.startswith(OUT_OF_REACH)
+    assert (
+        " at the most, below 0.90; peers: place 5 of 5 at epoch 4 by val_accuracy and rotation, "
+        "where the best 1 of 5 go on; furthest behind is fast, forecast to end at "
+    ) in verdict.reason
+    assert verdict.reason.endswith(" against 0.90; saves 16 of 20 epochs")
+    assert verdict.forecast.layers == LAYERS

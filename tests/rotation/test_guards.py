@@ -1,0 +1,109 @@
+"""The rules that end a trial whatever its peers do, each by a table."""
+
+import math
+
+import pytest
+
+from tests.rotation.made_up_cases import (
+    LAYERS,
+    curve_of,
+    judged,
+    rule_of,
+)
+from tuner.rotation import RotationCurve
+
+NAN, INF = math.nan, math.inf
+
+
+# Divergence.
+
+
+@pytest.mark.parametrize(
+    ("losses", "pruned"),
+    [
+        ([2.0, 1.0], False),
+        ([2.0, INF], True),
+        ([2.0, -INF], True),
+        ([2.0, NAN], True),
+        ([NAN, INF], True),
+        ([NAN, NAN], False),
+        ([INF, 1.0], False),
+    ],
+)
+def test_a_loss_that_is_no_longer_finite_has_diverged(losses, pruned):
+    verdict = judged(curve_of(losses=losses))
+    assert verdict.prune is pruned
+    assert (rule_of(verdict) == "diverged") is pruned
+
+
+def test_divergence_prunes_even_in_warmup_and_within_an_epoch():
+    curve = RotationCurve(LAYERS, 20).append(0.25, {}, train_loss=INF)
+    assert judged(curve, warmup_epochs=5).reason == (
+        "diverged: the train loss is inf after epoch 0.25; saves 19.75 of 20 epochs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("epoch", "says"),
+    [
+        (1 / 3, "after epoch 0.333; saves 1999.67 of 2000 epochs"),
+        (1234, "after epoch 1234; saves 766 of 2000 epochs"),
+        (sum([0.1] * 10), "after epoch 1; saves 1999 of 2000 epochs"),
+    ],
+)
+def test_a_reason_counts_epochs_readably(epoch, says):
+    curve = RotationCurve(LAYERS, 2000).append(epoch, {}, train_loss=INF)
+    assert judged(curve).reason == f"diverged: the train loss is inf {says}"
+
+
+# Rotating without learning.
+
+
+@pytest.mark.parametrize(
+    ("rotation", "losses", "pruned"),
+    [
+        ([0.4, 0.6], [2.3, 2.3], True),
+        ([0.4, 0.6], [2.3, 2.4], True),
+        ([0.4, 0.6], [2.3, 2.29], False),
+        ([0.4, 0.5], [2.3, 2.4], False),
+        ([0.6], [2.3], False),
+        ([0.4, 0.6], [NAN, NAN], False),
+        ([0.4, 0.6], [NAN, 2.3], False),
+        ([0.4, NAN], [2.3, 2.4], False),
+        ([0.4, 0.6, 0.7], [2.3, 1.0, 2.3], True),
+    ],
+    ids=[
+        "loss flat",
+        "loss rising",
+        "loss falling",
+        "turned by half exactly",
+        "one epoch",
+        "no loss known",
+        "one loss known",
+        "rotation unknown",
+        "back to the start",
+    ],
+)
+def test_rotating_without_learning(rotation, losses, pruned):
+    verdict = judged(curve_of(rotation, epochs=len(rotation), losses=losses))
+    assert verdict.prune is pruned
+    assert (rule_of(verdict) == "rotating without learning") is pruned
+
+
+def test_rotating_without_learning_waits_for_warmup_and_two_whole_epochs():
+    turned = dict.fromkeys(LAYERS, 0.6)
+    curve = RotationCurve(LAYERS, 20).append(0.5, turned, train_loss=2.3)
+    curve = curve.append(1.9, turned, train_loss=2.4)
+    assert not judged(curve, warmup_epochs=0.25).prune
+    curve = curve.append(2, turned, train_loss=2.4)
+    assert judged(curve, warmup_epochs=2).prune
+    assert not judged(curve, warmup_epochs=3).prune
+
+
+def test_its_reason_names_the_layer_the_forecast_the_threshold_and_what_is_saved():
+    reason = judged(curve_of([0.4, 0.6], losses=[2.3, 2.4])).reason
+    assert reason.startswith(
+        "rotating without learning: the hidden layers have turned by 0.60, over 0.5, and the train "
+        "loss went from 2.3 to 2.4 by epoch 2; furthest behind is slow, forecast to end at "
+    )
+    assert reason.endswith(" against 0.90; saves 18 of 20 epochs")

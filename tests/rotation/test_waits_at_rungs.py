@@ -1,0 +1,80 @@
+"""Trials that can be paused wait at rungs instead of being pruned."""
+
+import math
+
+import pytest
+
+from tests.rotation.made_up_cases import (
+    HOPELESS,
+    LAYERS,
+    OWN,
+    by_metric,
+    curve_of,
+    field_of,
+    informative,
+    peers_of,
+    rule_of,
+)
+from tuner.rotation import RotationCurve, Verdict, decide
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize("metric", [0.1, 0.95])
+def test_a_trial_that_may_wait_waits_at_a_rung_whatever_its_place(metric):
+    own = by_metric(metric)
+    field = field_of(own, [by_metric(0.9)] * 9)
+    verdict = decide(OWN, own, field, may_wait=True)
+    assert (verdict.prune, verdict.wait) == (False, True)
+    place = 1 if metric > 0.9 else 10
+    assert verdict.reason == (
+        f"peers: place {place} of 10 at epoch 1 by metric, where the best 3 of 10 go on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("curve", "peers"),
+    [
+        (by_metric(0.1, epochs=3), [by_metric(0.9, epochs=3)] * 9),
+        (curve_of(epochs=1, metric=NAN), [by_metric(0.9)] * 9),
+        (RotationCurve(LAYERS, 20).append(0.5, {}, train_loss=9.0), [by_metric(0.9)] * 9),
+        (RotationCurve(LAYERS, 20), [by_metric(0.9)] * 9),
+    ],
+    ids=["between rungs", "no metric", "in warmup", "no report"],
+)
+@pytest.mark.parametrize("closing", [False, True])
+def test_where_it_is_not_compared_it_does_not_wait(curve, peers, closing):
+    verdict = decide(OWN, curve, field_of(curve, peers), may_wait=not closing, closing=closing)
+    assert verdict == Verdict(prune=False, reason="", forecast=verdict.forecast)
+
+
+@pytest.mark.parametrize("metric", [0.1, 0.95])
+def test_one_that_has_waited_and_is_not_to_go_on_is_pruned_whatever_its_place(metric):
+    own = by_metric(metric)
+    field = field_of(own, [by_metric(0.9)] * 9)
+    waiting = decide(OWN, own, field, may_wait=True)
+    closed = decide(OWN, own, field, closing=True)
+    assert (closed.prune, closed.wait) == (True, False)
+    assert closed.reason == waiting.reason + "; saves 19 of 20 epochs"
+    assert decide(OWN, own, field).prune is (metric < 0.9)
+
+
+@pytest.mark.parametrize(
+    ("curve", "rule"),
+    [
+        (curve_of(losses=[1.0, INF]), "diverged"),
+        (curve_of([0.4, 0.6], losses=[2.3, 2.4]), "rotating without learning"),
+    ],
+)
+def test_what_does_not_learn_does_not_wait(curve, rule):
+    field = informative(field_of(curve, peers_of(*[0.6] * 9)))
+    verdict = decide(OWN, curve, field, may_wait=True)
+    assert (verdict.prune, verdict.wait, rule_of(verdict)) == (True, False, rule)
+
+
+def test_one_whose_target_is_out_of_reach_waits_like_any_other():
+    field = informative(field_of(HOPELESS, peers_of(*[0.6] * 9)))
+    verdict = decide(OWN, HOPELESS, field, may_wait=True)
+    assert (verdict.prune, verdict.wait, rule_of(verdict)) == (False, True, "target out of reach")
+    closed = decide(OWN, HOPELESS, field, closing=True)
+    assert closed.reason == verdict.reason + "; saves 16 of 20 epochs"

@@ -1,0 +1,1 @@
+"""Recorded curves, and what a scheduler would have made of them."""

@@ -1,0 +1,198 @@
+"""simulate: what a scheduler would have done with trials whose whole curves are known."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from tuner.errors import InvalidInput
+from tuner.replay.policy import NEW, Action, Policy, is_whole, merit
+from tuner.rotation import Mode, RotationCurve
+
+if TYPE_CHECKING:
+    from tuner.replay.recording import RecordedTrial
+
+_PREFIXES: WeakKeyDictionary[RotationCurve, tuple[RotationCurve, ...]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What one repeat came to.
+
+    Attributes:
+        epochs: the last epoch that each trial reached, by number; 0.0 if it was never started.
+        finished: the trials that ran to their end.
+        selected: the trial that a user would take: the best final metric among the finished; if
+            none finished, the best last metric among the others. A NaN only where there is nothing
+            else, and of equals the first in order. None if no trial was started.
+        metric: that trial's metric where it ended; NaN if it has none.
+    """
+
+    epochs: Mapping[int, float]
+    finished: frozenset[int]
+    selected: int | None
+    metric: float
+
+    @property
+    def total_epochs(self) -> float:
+        """The epochs trained in all."""
+        return sum(self.epochs.values())
+
+
+def simulate(trials: Sequence[RecordedTrial], policy: Policy, workers: int, mode: Mode) -> Replayed:
+    """Run a scheduler on recorded trials.
+
+    Every worker trains one trial at a time, an epoch takes every trial one unit of time, and
+    reports at the same time arrive in the order in which they were begun. A free worker asks the
+    policy what to run; one that is told None asks again after the next report. A paused trial goes
+    on where it was, at no cost, and counts as stopped if it never does. The replay ends when
+    nothing runs and nothing is chosen.
+
+    Args:
+        trials: in the order in which they are suggested.
+        policy: a fresh one; it sees nothing of a trial but its curve up to the present.
+        workers: how many trials run at once, >= 1.
+        mode: whether a lower or a higher metric is better.
+
+    Raises:
+        InvalidInput: there is no worker, two trials have one number, a recording stops early, or
+            the policy chooses what it cannot have.
+    """
+    _check(trials, workers)
+    replay = _Replay({trial.number: prefixes(trial.curve) for trial in trials}, policy, workers)
+    while replay.start_what_is_chosen():
+        replay.next_report()
+    return _outcome(replay.curves, replay.seen, mode)
+
+
+def prefixes(curve: RotationCurve) -> tuple[RotationCurve, ...]:
+    """Return the curve as it stood at each of its reports; made once for every curve."""
+    made = _PREFIXES.get(curve)
+    if made is None:
+        made = tuple(
+            RotationCurve(
+                layers=curve.layers,
+                max_epochs=curve.max_epochs,
+                epochs=curve.epochs[:seen],
+                lr_progress=curve.lr_progress[:seen],
+                distances=curve.distances[:seen],
+                train_loss=curve.train_loss[:seen],
+                metric=curve.metric[:seen],
+            )
+            for seen in range(1, len(curve) + 1)
+        )
+        _PREFIXES[curve] = made
+    return made
+
+
+@dataclass
+class _Replay:
+    curves: Mapping[int, Sequence[RotationCurve]]
+    policy: Policy
+    idle: int
+    seen: dict[int, int] = field(init=False)  # reports, by trial
+    waiting: deque[int] = field(init=False)
+    paused: dict[int, None] = field(default_factory=dict)
+    # The time of the next report, the order at equal times, the trial, and when it would have
+    # begun had it never paused: times are sums of two numbers, so rounding separates no ties.
+    running: list[tuple[float, int, int, float]] = field(default_factory=list)
+    clock: float = 0.0
+    order: count[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self.seen = dict.fromkeys(self.curves, 0)
+        self.waiting = deque(self.curves)
+
+    def start_what_is_chosen(self) -> bool:
+        """Give the idle workers what the policy chooses; return whether anything runs."""
+        while self.idle and (self.waiting or self.paused):
+            chosen = self.policy.choose(tuple(self.paused), bool(self.waiting))
+            if chosen is None:
+                break
+            number = self._take(chosen)
+            seen = self.seen[number]
+            already = self.curves[number][seen - 1].epochs[-1] if seen else 0.0
+            self._run(number, self.clock - already)
+            self.idle -= 1
+        return bool(self.running)
+
+    def next_report(self) -> None:
+        self.clock, _, number, began = heapq.heappop(self.running)
+        curve = self.curves[number][self.seen[number]]
+        self.seen[number] += 1
+        action = self.policy.report(number, curve)
+        ended = self.seen[number] == len(self.curves[number])
+        if action is Action.GO_ON and not ended:
+            self._run(number, began)
+            return
+        self.idle += 1
+        if action is Action.PAUSE and not ended:
+            self.paused[number] = None
+
+    def _take(self, chosen: int) -> int:
+        if chosen == NEW and self.waiting:
+            return self.waiting.popleft()
+        if chosen not in self.paused:
+            raise InvalidInput(
+                f"a policy must choose a paused trial {list(self.paused)} or, while there are any, "
+                f"NEW, got {chosen}; return None to wait"
+            )
+        del self.paused[chosen]
+        return chosen
+
+    def _run(self, number: int, began: float) -> None:
+        at = began + self.curves[number][self.seen[number]].epochs[-1]
+        heapq.heappush(self.running, (at, next(self.order), number, began))
+
+
+def _outcome(
+    curves: Mapping[int, Sequence[RotationCurve]], seen: Mapping[int, int], mode: Mode
+) -> Replayed:
+    reached = {number: curves[number][n - 1] for number, n in seen.items() if n}
+    finished = frozenset(number for number, n in seen.items() if n == len(curves[number]))
+    last = {number: _last_metric(curve) for number, curve in reached.items()}
+    selected = max(
+        reached,
+        # The first in order wins a tie, since max keeps the first.
+        key=lambda n: (not math.isnan(last[n]), n in finished, merit(last[n], mode)),
+        default=None,
+    )
+    return Replayed(
+        epochs={n: reached[n].epochs[-1] if n in reached else 0.0 for n in curves},
+        finished=finished,
+        selected=selected,
+        metric=math.nan if selected is None else last[selected],
+    )
+
+
+def _last_metric(curve: RotationCurve) -> float:
+    """The metric at the last whole epoch; NaN before the first."""
+    for epoch, metric in zip(reversed(curve.epochs), reversed(curve.metric), strict=True):
+        if is_whole(epoch):
+            return metric
+    return math.nan
+
+
+def _check(trials: Sequence[RecordedTrial], workers: int) -> None:
+    if workers < 1:
+        raise InvalidInput(f"workers must be >= 1, got {workers}; use 1 for one after the other")
+    numbers = set()
+    for trial in trials:
+        if trial.number in numbers:
+            raise InvalidInput(
+                f"a trial can be replayed once, got number {trial.number} twice; "
+                "draw the trials without replacement"
+            )
+        numbers.add(trial.number)
+        reached = trial.curve.epochs[-1] if len(trial.curve) else 0
+        if reached != trial.curve.max_epochs:
+            raise InvalidInput(
+                f"a replayed trial must be recorded to its last epoch {trial.curve.max_epochs}, "
+                f"got trial {trial.number} up to {reached:g}; leave out what was stopped"
+            )
