@@ -53,11 +53,12 @@ class TestInAFile:
         lines = [line for line in lines if line.strip("─ ")]
         assert lines[0].startswith("example: 4 trials (1 complete, 1 pruned, 1 failed, 1 running)")
         assert lines[0].endswith("epochs (60%)")
-        assert words(lines[1]) == (
+        assert lines[1].startswith("rotation here: not known yet (weight 0.20")
+        assert words(lines[2]) == (
             "rank trial state val_accuracy rotation min (layer) mean epochs seconds "
             "parameters reason"
         )
-        assert [words(line) for line in lines[2:]] == [
+        assert [words(line) for line in lines[3:]] == [
             "1 0 complete 0.5123 0.050 (first) 0.075 5/10 1.5 learning_rate=0.1235 layers=3",
             "2 2 running - - - 0/10 0.0 lr=0.3",
             f"3 1 pruned 0.25 0.030 (first) 0.045 3/10 1.5 lr=0.2 {words(REASON)}",

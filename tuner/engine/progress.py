@@ -89,7 +89,7 @@ class Progress(Observer):
             number, _Running({})
         )
         self._count(number, state, value, epochs, trial.seconds)
-        spent = f"{epochs:g}/{self._job.max_epochs} epochs, {trial.seconds:.1f} s"
+        spent = f"{round(epochs, 2):g}/{self._job.max_epochs} epochs, {trial.seconds:.1f} s"
         why = f": {reason}" if reason else ""
         line = f"trial {number} {state}, {self._job.metric} {_number(value)}, {spent}{why}"
         self._last = line
@@ -139,8 +139,8 @@ class Progress(Observer):
         lines: list[RenderableType] = [
             head,
             f"{counts}   best {escape(self._job.metric)} {best}",
-            f"pruning saved {self._saved_epochs:g} of {whole:g} epochs ({share:.0%}), "
-            f"about {_duration(self._saved_s)}",
+            f"pruning saved {round(self._saved_epochs, 2):g} of {round(whole, 2):g} epochs "
+            f"({share:.0%}), about {_duration(self._saved_s)}",
             self._trials(),
         ]
         if self._last:
@@ -155,7 +155,7 @@ class Progress(Observer):
         for number, trial in sorted(self._running.items()):
             table.add_row(
                 str(number),
-                f"{trial.epoch:g}/{self._job.max_epochs}",
+                f"{round(trial.epoch, 2):g}/{self._job.max_epochs}",
                 _number(trial.value),
                 f"{trial.rotation_min:.3f} / {trial.rotation_mean:.3f}".replace("nan", "-"),
                 escape(", ".join(f"{k}={_number(v)}" for k, v in trial.params.items())),

@@ -95,4 +95,4 @@ def _known(value: Any) -> float | None:
 
 
 def _whole(value: float) -> int | float:
-    return int(value) if float(value).is_integer() else float(value)
+    return int(value) if float(value).is_integer() else round(float(value), 3)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.report.document import headline, rows
+from tuner.report.evidence import evidence
 from tuner.study.result import StudyResult
 
 _COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
@@ -22,7 +23,7 @@ _WIDE = 150
 def print_report(
     result: StudyResult, console: Console, sort: str = "rank", top: int | None = None
 ) -> None:
-    """Print the headline and the ranked table.
+    """Print the headline, what the study has shown of its pruning, and the ranked table.
 
     A wide screen shows everything in one table; a narrow one the figures first, then each trial's
     parameters and reason; what goes to a file is one line per trial, nothing cut.
@@ -31,6 +32,8 @@ def print_report(
     console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
     if not records:
         return
+    for line in evidence(result):
+        console.print(Text(line), soft_wrap=not console.is_terminal)
     words = {
         trial.number: _in_one_line(
             "  ".join(f"{name}={_number(v)}" for name, v in trial.params.items())
@@ -82,7 +85,7 @@ def _figures(
             _number(row[result.metric]),
             Text(_distance(row["rotation_min"]) + layer),
             _distance(row["rotation_mean"]),
-            f"{row['epochs']:g}/{result.max_epochs}",
+            f"{round(row['epochs'], 2):g}/{result.max_epochs}",
             f"{row['seconds']:.1f}",
             *((Text(words[row["trial"]]), Text(_in_one_line(row["reason"]))) if words else ()),
         )

@@ -1,0 +1,39 @@
+"""What the report says a study has shown of its pruning."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from tuner.report.evidence import evidence
+from tuner.study.record import AUDIT
+from tuner.study.result import read_result
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def told(audited: float | None, *others: float, direction: str = "maximize") -> list[str]:
+    study = optuna.create_study(direction=direction)
+    for value in others:
+        study.add_trial(optuna.trial.create_trial(value=value))
+    if audited is not None:
+        study.add_trial(optuna.trial.create_trial(value=audited, user_attrs={AUDIT: "why"}))
+    return evidence(read_result(study, None))
+
+
+@pytest.mark.parametrize(
+    ("audited", "direction", "said"),
+    [
+        (0.75, "maximize", "at best trial 2 with value 0.75, 0.125 behind the best of the others"),
+        (1.0, "maximize", "would have won trial 2 with value 1, 0.125 ahead of the best"),
+        (0.25, "minimize", "would have won trial 2 with value 0.25, 0.25 ahead of the best"),
+    ],
+)
+def test_an_audited_trial_is_held_against_the_best_of_the_others(audited, direction, said):
+    (line,) = told(audited, 0.5, 0.875, direction=direction)
+    assert line.startswith("audited 1 of the trials to be pruned to their end: ")
+    assert said in line
+
+
+def test_without_audits_and_rotation_nothing_is_said():
+    assert told(None, 0.5, 0.875) == []
