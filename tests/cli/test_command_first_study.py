@@ -35,9 +35,10 @@ def test_a_run_prints_a_line_per_trial_and_the_report_and_nothing_else(first):
     assert re.match(
         r"first: 4 trials \(\d complete(, \d pruned)?\); pruning saved \d+ of", lines[4]
     )
-    assert lines[6].split()[:4] == ["rank", "trial", "state", "val_accuracy"]
-    assert [line.split()[0] for line in lines[8:12]] == list("1234")
-    best, checkpoint, python, files = lines[13:]
+    assert lines[5].startswith("rotation here: ")
+    assert lines[7].split()[:4] == ["rank", "trial", "state", "val_accuracy"]
+    assert [line.split()[0] for line in lines[9:13]] == list("1234")
+    best, checkpoint, python, files = lines[14:]
     assert best.startswith("best: trial ")
     assert checkpoint.startswith(f"its checkpoint: {folder}/studies/first/trials/trial-")
     assert python == "in Python: model.load_state_dict(tuner.load_study('first').best.weights())"
@@ -91,8 +92,8 @@ def test_top_and_sort_choose_the_rows(first, at_once):
     by_lr = json.loads(at_once("report", "first", "--json", *options, cwd=folder).out)["trials"]
     assert by_lr == sorted(everything, key=lambda trial: trial["params"]["lr"])[:2]
     table = at_once("report", "first", *options, cwd=folder).out.splitlines()
-    assert [int(line.split()[1]) for line in table[4:6]] == [trial["trial"] for trial in by_lr]
-    assert len([line for line in table if line]) == 5
+    assert [int(line.split()[1]) for line in table[5:7]] == [trial["trial"] for trial in by_lr]
+    assert len([line for line in table if line]) == 6
 
 
 def trials_of(at_once, folder):
