@@ -172,7 +172,7 @@ def export(name: str, output: Path | None, folder: Path | None) -> None:
     quarterturn export fashion
     quarterturn export fashion --output curves/fashion.parquet
     """
-    from tuner.replay.recording import export as write
+    from tuner.replay.export import export as write
     from tuner.study.catalog import DEFAULT_FOLDER
     from tuner.study.result import load_study
 

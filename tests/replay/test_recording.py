@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from tests.study.example_studies import NAN, study_result, trial_result
 from tuner.errors import InvalidInput
-from tuner.replay.recording import Recording, export, read_recording, write_recording
+from tuner.replay.export import export, write_recording
+from tuner.replay.recording import Recording, read_recording
 from tuner.rotation import RotationCurve
 from tuner.study.result import TrialResult
 

@@ -73,4 +73,4 @@ def test_criteria_out_of_range_are_refused_with_the_rule_and_a_remedy(given_, me
 
 def test_by_default_a_quarter_goes_on_from_the_first_epoch():
     shares = {rung: Criteria().share(rung) for rung in Criteria().rungs(20)}
-    assert shares == pytest.approx({0.25: 0.7, 1: 0.25, 2: 0.125, 4: 0.0625})
+    assert shares == pytest.approx({0.25: 0.35, 1: 0.25, 2: 0.125, 4: 0.0625})

@@ -61,7 +61,7 @@ class Criteria:
     mode: Mode = "max"
     metric_name: str = "metric"
     warmup_epochs: float = 0.25
-    early_keep: float = 0.7
+    early_keep: float = 0.35
     keep: float = 0.25
     audit: float = 0.03
     seed: int = 0
