@@ -118,6 +118,13 @@ class TestJson:
                 },
             ],
             "saved": {"epochs": 7.5, "share": 0.375},
+            "audits": None,
+            "rotation": {
+                "says": "not known yet",
+                "weight": 0.2,
+                "deviation": 0.1,
+                "metric_weight": 0.4,
+            },
         }
 
     def test_whole_numbers_of_epochs_are_written_as_such(self):

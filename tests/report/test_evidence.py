@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
+
 import optuna
 import pytest
 
+from tuner.report.document import to_json
 from tuner.report.evidence import evidence
 from tuner.study.record import AUDIT
-from tuner.study.result import read_result
+from tuner.study.result import StudyResult, read_result
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def told(audited: float | None, *others: float, direction: str = "maximize") -> list[str]:
+    return evidence(result_of(audited, *others, direction=direction))
+
+
+def result_of(audited: float | None, *others: float, direction: str) -> StudyResult:
     study = optuna.create_study(direction=direction)
     for value in others:
         study.add_trial(optuna.trial.create_trial(value=value))
     if audited is not None:
         study.add_trial(optuna.trial.create_trial(value=audited, user_attrs={AUDIT: "why"}))
-    return evidence(read_result(study, None))
+    return read_result(study, None)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +44,9 @@ def test_an_audited_trial_is_held_against_the_best_of_the_others(audited, direct
 
 def test_without_audits_and_rotation_nothing_is_said():
     assert told(None, 0.5, 0.875) == []
+
+
+def test_the_json_document_has_the_same_evidence():
+    said = json.loads(to_json(result_of(1.0, 0.5, 0.875, direction="maximize")))
+    assert said["audits"] == {"trials": 1, "best": 2, "value": 1.0, "gain": 0.125}
+    assert said["rotation"] is None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from tuner.errors import unknown_name
+from tuner.report.evidence import Audits, RotationWorth, audits, rotation_worth
 from tuner.study.result import StudyResult
 
 
@@ -70,6 +72,8 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
                 for row in table.to_dict("records")
             ],
             "saved": {"epochs": _whole(result.saved.epochs), "share": round(result.saved.share, 4)},
+            "audits": _rounded(audits(result)),
+            "rotation": _rounded(rotation_worth(result)),
         },
         indent=1,
     )
@@ -87,6 +91,16 @@ def headline(result: StudyResult) -> str:
         f"{result.name}: {len(result.trials)} trials ({told}); pruning saved "
         f"{_whole(saved.epochs)} of {_whole(spent + saved.epochs)} epochs ({saved.share:.0%})"
     )
+
+
+def _rounded(shown: Audits | RotationWorth | None) -> dict[str, Any] | None:
+    """Return its fields, numbers to 6 digits."""
+    if shown is None:
+        return None
+    return {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in asdict(shown).items()
+    }
 
 
 def _known(value: Any) -> float | None:

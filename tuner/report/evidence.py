@@ -1,43 +1,90 @@
-"""What a study itself has shown of its pruning and of rotation, in a line each."""
+"""What a study itself has shown of its pruning and of rotation."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tuner.rotation import Criteria, Field
-from tuner.rotation.weights import ROTATION
+from tuner.rotation.weights import METRIC, ROTATION, Says
 from tuner.study.result import StudyResult
 
 
-def evidence(result: StudyResult) -> list[str]:
-    """Return what audited trials and rotation have shown; nothing where there is neither."""
-    return [*_audited(result), *_rotation(result)]
+@dataclass(frozen=True)
+class Audits:
+    """What pruning would have cost, by the trials trained to their end all the same.
+
+    Attributes:
+        trials: how many of the trials to be pruned were trained to the end, >= 1.
+        best: the number of the best of them; value: its metric.
+        gain: how far that is ahead of the best of all others, in units of the metric; negative if
+            it is behind, as it is when pruning has cost nothing.
+    """
+
+    trials: int
+    best: int
+    value: float
+    gain: float
+
+    def line(self, metric: str) -> str:
+        """Return it in words."""
+        what = "would have won" if self.gain > 0 else "at best"
+        where = f"{abs(self.gain):.4g} {'ahead of' if self.gain > 0 else 'behind'}"
+        return (
+            f"audited {self.trials} of the trials to be pruned to their end: {what} trial "
+            f"{self.best} with {metric} {self.value:.4g}, {where} the best of the others"
+        )
 
 
-def _audited(result: StudyResult) -> list[str]:
-    """What pruning would have cost, by the trials trained to their end all the same."""
+@dataclass(frozen=True)
+class RotationWorth:
+    """Whether rotation has ranked this study's own trials; see `tuner.rotation.weights`.
+
+    `weight` and its standard `deviation` stand beside `metric_weight`, in the same unit.
+    """
+
+    says: Says
+    weight: float
+    deviation: float
+    metric_weight: float
+
+    def line(self, metric: str) -> str:
+        """Return it in words."""
+        return (
+            f"rotation here: {self.says} (weight {self.weight:.2f} ± {self.deviation:.2f} beside "
+            f"{self.metric_weight:.2f} for {metric})"
+        )
+
+
+def audits(result: StudyResult) -> Audits | None:
+    """Return what the audited trials have shown; None without one, or without another to compare.
+
+    A trial that was audited but has not come to its end shows nothing.
+    """
     audited = [trial for trial in result.trials if trial.audit and trial.state == "complete"]
     others = [t.value for t in result.trials if t.state == "complete" and not t.audit]
     if not audited or not others:
-        return []
+        return None
     sign = 1 if result.mode == "max" else -1
     best = max(audited, key=lambda trial: sign * trial.value)
-    ahead = sign * best.value - max(sign * value for value in others)
-    what = "would have won" if ahead > 0 else "at best"
-    where = f"{abs(ahead):.4g} {'ahead of' if ahead > 0 else 'behind'} the best of the others"
-    return [
-        f"audited {len(audited)} of the trials to be pruned to their end: {what} trial "
-        f"{best.number} with {result.metric} {best.value:.4g}, {where}"
-    ]
+    gain = sign * best.value - max(sign * value for value in others)
+    return Audits(len(audited), best.number, best.value, gain)
 
 
-def _rotation(result: StudyResult) -> list[str]:
-    """Whether rotation has ranked this study's own trials."""
+def rotation_worth(result: StudyResult) -> RotationWorth | None:
+    """Return what rotation has been worth; None where no trial has reported any."""
     curves = {trial.number: trial.curve for trial in result.trials if trial.state != "failed"}
     if not any(curve.layers for curve in curves.values()):
-        return []
-    field = Field(Criteria(mode=result.mode), result.max_epochs).with_curves(curves)
-    weights = field.weights
-    mean, deviation = float(weights.mean[ROTATION]), float(weights.deviation[ROTATION])
-    return [
-        f"rotation here: {weights.rotation_is} (weight {mean:.2f} ± {deviation:.2f} beside "
-        f"{float(weights.mean[0]):.2f} for {result.metric})"
-    ]
+        return None
+    weights = Field(Criteria(mode=result.mode), result.max_epochs).with_curves(curves).weights
+    return RotationWorth(
+        weights.rotation_is,
+        float(weights.mean[ROTATION]),
+        float(weights.deviation[ROTATION]),
+        float(weights.mean[METRIC]),
+    )
+
+
+def evidence(result: StudyResult) -> list[str]:
+    """Return what audited trials and rotation have shown, a line each; nothing without either."""
+    shown = (audits(result), rotation_worth(result))
+    return [known.line(result.metric) for known in shown if known is not None]
