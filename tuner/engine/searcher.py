@@ -12,7 +12,7 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
 from tuner.engine.bridge import StudyBridge
-from tuner.engine.trial import StudyTrial, part_id
+from tuner.engine.trial import StudyTrial, part_id, remove_other_parts
 
 
 class StudySearcher(SearchAlgorithm):
@@ -56,7 +56,12 @@ class StudySearcher(SearchAlgorithm):
         assert self._experiment is not None, "Ray adds the experiment before it asks for trials"
         spec, storage = self._experiment.spec, self._experiment.storage
         trials = Path(storage.experiment_fs_path)
-        restore = suggestion.checkpoint and trials / suggestion.checkpoint
+        restore = trials / suggestion.checkpoint if suggestion.checkpoint else None
+        # A checkpoint that is gone means starting over: the seed makes that the same trial.
+        if restore is not None and restore.is_dir():
+            remove_other_parts(suggestion.number, trials, restore)
+        else:
+            restore = None
         return StudyTrial(
             self._trainable,
             partial(self._bridge.fail, suggestion.number),
@@ -65,8 +70,7 @@ class StudySearcher(SearchAlgorithm):
             storage=storage,
             placement_group_factory=spec.get("resources_per_trial"),
             checkpoint_config=self._experiment.checkpoint_config,
-            # A checkpoint that is gone means starting over: the seed makes that the same trial.
-            restore_path=str(restore) if restore and restore.is_dir() else None,
+            restore_path=str(restore) if restore else None,
             trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,27 @@ def part_id(number: int, trials: Path) -> str:
     To Ray, a trial that goes on after a pause or an interruption is another one: it would number
     checkpoints from 0 again, over those that the study names.
     """
-    parts = len(list(trials.glob(f"trial-{number:05d}*")))
-    return f"{number:05d}-{parts}" if parts else f"{number:05d}"
+    parts = [_part_of(folder) for folder in _folders(number, trials)]
+    return f"{number:05d}-{max(parts) + 1}" if parts else f"{number:05d}"
+
+
+def remove_other_parts(number: int, trials: Path, checkpoint: Path) -> None:
+    """Remove the folders of a trial's parts but the one that holds this checkpoint.
+
+    What they reported is in the study, and nobody will go on from them.
+    """
+    for folder in _folders(number, trials):
+        if folder not in checkpoint.parents:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(number: int, trials: Path) -> list[Path]:
+    return [*trials.glob(f"trial-{number:05d}"), *trials.glob(f"trial-{number:05d}-*")]
+
+
+def _part_of(folder: Path) -> int:
+    """Return which part of its trial a folder is of, from 0: trial-00007-2 is of the third."""
+    return int(folder.name.removeprefix("trial-").partition("-")[2] or 0)
 
 
 def number_of(trial: Trial) -> int:
