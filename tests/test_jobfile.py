@@ -168,7 +168,7 @@ class TestByName:
         [
             ("digits-mpl", "sgd", "unknown trainable 'digits-mpl'; known: digits-mlp, "),
             ("digits-mlp", "sdg", "unknown search space 'sdg'; known: sgd, "),
-            ("nothing-like-it", "sgd", "unknown trainable 'nothing-like-it'; known: digits-mlp"),
+            ("nothing-like-it", "sgd", "unknown trainable 'nothing-like-it'; known: c10-cnn1, "),
         ],
     )
     def test_an_unknown_name_lists_the_nearest_first(self, trainable, space, told):

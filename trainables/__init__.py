@@ -16,19 +16,74 @@ if TYPE_CHECKING:
     from trainables.digits import DigitsMlp
     from trainables.fashion import FashionCnn
     from trainables.mnist import MnistMlp
+    from trainables.small_tasks import (
+        C10Cnn1Small,
+        C10Cnn2Small,
+        C100ResnetSmall,
+        C100WrnSmall,
+        MnistFeaturesSmall,
+        TinyCnnSmall,
+        WarmupResnetSmall,
+    )
+    from trainables.tasks import (
+        C10Cnn1,
+        C10Cnn2,
+        C100Resnet,
+        C100Wrn,
+        MnistFeatures,
+        TinyCnn,
+        WarmupResnet,
+    )
 
 __all__ = [
+    "PAPER_TASKS",
+    "SCALES",
     "TRAINABLES",
+    "C10Cnn1",
+    "C10Cnn1Small",
+    "C10Cnn2",
+    "C10Cnn2Small",
+    "C100Resnet",
+    "C100ResnetSmall",
+    "C100Wrn",
+    "C100WrnSmall",
     "Data",
     "DigitsMlp",
     "FashionCnn",
+    "MnistFeatures",
+    "MnistFeaturesSmall",
     "MnistMlp",
     "RotationTrainable",
+    "TinyCnn",
+    "TinyCnnSmall",
+    "WarmupResnet",
+    "WarmupResnetSmall",
     "describe",
     "find",
 ]
 
-TRAINABLES = {"digits-mlp": "DigitsMlp", "fashion-cnn": "FashionCnn", "mnist-mlp": "MnistMlp"}
+PAPER_TASKS = {
+    "c10-cnn1": "C10Cnn1",
+    "c100-resnet": "C100Resnet",
+    "tiny-cnn": "TinyCnn",
+    "c10-cnn2": "C10Cnn2",
+    "c100-wrn": "C100Wrn",
+    "mnist-features": "MnistFeatures",
+    "warmup-resnet": "WarmupResnet",
+}
+"""The tasks of arXiv:1806.01603. Each has a small twin: `c10-cnn1-small` is `C10Cnn1Small`."""
+
+SCALES = ("small", "full")
+
+_SMALL_TWINS = {f"{name}-small": f"{twin}Small" for name, twin in PAPER_TASKS.items()}
+
+TRAINABLES = {
+    "digits-mlp": "DigitsMlp",
+    "fashion-cnn": "FashionCnn",
+    "mnist-mlp": "MnistMlp",
+    **PAPER_TASKS,
+    **_SMALL_TWINS,
+}
 """The included trainables: the name on the command line, and the class."""
 
 _HOMES = {
@@ -37,6 +92,8 @@ _HOMES = {
     "FashionCnn": "trainables.fashion",
     "MnistMlp": "trainables.mnist",
     "RotationTrainable": "trainables.base",
+    **dict.fromkeys(PAPER_TASKS.values(), "trainables.tasks"),
+    **dict.fromkeys(_SMALL_TWINS.values(), "trainables.small_tasks"),
 }
 
 
@@ -50,13 +107,21 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def find(name: str) -> type[RotationTrainable]:
-    """Return the included trainable of a name such as `fashion-cnn`.
+def find(name: str, scale: str = "full") -> type[RotationTrainable]:
+    """Return the included trainable of a name such as `fashion-cnn` or `c10-cnn1-small`.
 
-    Raises `InvalidInput`, listing the known names, for another.
+    Scale `small` is the small twin of a task of the paper: `find("c10-cnn1", "small")` is
+    `find("c10-cnn1-small")`. A trainable without a twin is the same at both scales.
+
+    Raises `InvalidInput`, listing the known names, for another name or scale.
     """
+    if scale not in SCALES:
+        raise unknown_name("scale", scale, SCALES)
     if name not in TRAINABLES:
         raise unknown_name("trainable", name, TRAINABLES)
+    twin = f"{name}-small"
+    if scale == "small" and twin in TRAINABLES:
+        name = twin
     found: type[RotationTrainable] = __getattr__(TRAINABLES[name])
     return found
 

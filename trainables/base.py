@@ -46,6 +46,10 @@ class RotationTrainable(Trainable):
     """Patterns of the layers that the rotation monitor leaves out."""
     evaluation_batch = 256
     """Samples a batch of a pass without gradients; 512 takes twice as long on the CPU."""
+    epochs: int | None = None
+    """The task's own number of epochs, which holds where the config has no `max_epochs`."""
+    defaults: Mapping[str, Any] = {}
+    """The task's own config values, over which a trial's config wins, key by key."""
 
     _run: Run | None = None
 
@@ -67,6 +71,14 @@ class RotationTrainable(Trainable):
     def build_optimizer(self, model: nn.Module, config: Mapping[str, Any]) -> Optimizer:
         """Return the optimizer; the schedule multiplies each group's own learning rate."""
         return build_optimizer(model.parameters(), config)
+
+    def augment(self, inputs: Tensor) -> Tensor:
+        """Return a training batch as it is to be learnt, on the same device; itself by default.
+
+        Called for each training batch and never in evaluation. What it draws from torch's global
+        generator of the device is drawn again alike by a trial that resumes from a checkpoint.
+        """
+        return inputs
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss of a batch, a scalar; cross-entropy unless overridden."""
@@ -126,6 +138,12 @@ class RotationTrainable(Trainable):
         return self._started().optimizer
 
     @property
+    def task_config(self) -> dict[str, Any]:
+        """The trial's config, filled up with the class's `epochs` and `defaults`."""
+        own = {} if self.epochs is None else {"max_epochs": self.epochs}
+        return {**own, **self.defaults, **self.config}
+
+    @property
     def device(self) -> torch.device:
         """Where the model and the batches are; known before they are built."""
         return trial_device(self.is_actor())  # type: ignore[no-untyped-call]
@@ -133,9 +151,10 @@ class RotationTrainable(Trainable):
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's (inputs, targets), or those of the part of it until the next report.
 
-        They are shuffled, and the learning rate is set for each.
+        They are shuffled and augmented, and the learning rate is set for each.
         """
-        yield from self._started().part()
+        for inputs, target in self._started().part():
+            yield self.augment(inputs), target
 
     def evaluation_batches(self, data: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (inputs, targets) of a split, in its order and to its end."""
@@ -215,8 +234,18 @@ class RotationTrainable(Trainable):
             self._saved_at = time.monotonic()
         return self._run
 
+    def _check_defaults(self) -> None:
+        # Apart from the trial's config, whose author cannot mend what the class says. A warmup
+        # is held against the run's own number of epochs, which may be another one.
+        given = {**self.defaults, "max_epochs": self.epochs or self.defaults.get("max_epochs", 1)}
+        try:
+            read_settings({key: given[key] for key in given if key != "warmup_epochs"})
+        except InvalidInput as error:
+            raise InvalidInput(f"{type(self).__name__}.defaults cannot be used: {error}") from error
+
     def _build(self) -> Run:
-        config = plain_config(self.config)
+        self._check_defaults()
+        config = plain_config(self.task_config)
         settings = read_settings(config)
         device = self.device
         data = shared_data(type(self), self.build_data, settings.data_dir, device)

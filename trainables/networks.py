@@ -52,3 +52,38 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
             relu=nn.ReLU(),
         )
     )
+
+
+KERAS_NORM_EPS = 1e-3
+"""Keras' default, which the authors of arXiv:1806.01603 keep; torch's own is 1e-5."""
+
+
+def frozen_norm(channels: int, momentum: float, *, dimensions: int = 2) -> nn.Module:
+    """Return a batch normalisation without scale and shift, so that only kernels are trained.
+
+    `momentum` is the share of each batch in the running statistics, in (0, 1]; Keras counts the
+    other share.
+    """
+    kind = nn.BatchNorm2d if dimensions == 2 else nn.BatchNorm1d
+    return kind(channels, eps=KERAS_NORM_EPS, momentum=momentum, affine=False)
+
+
+# What Keras draws under these names; each changes the tensor in place and returns it.
+
+
+def he_uniform(weight: Tensor) -> Tensor:
+    """Draw evenly from within sqrt(6 / inputs of a unit)."""
+    return nn.init.kaiming_uniform_(weight, nonlinearity="relu")
+
+
+def he_normal(weight: Tensor) -> Tensor:
+    """Draw with variance 2 / inputs of a unit, from a normal cut off at two deviations."""
+    inputs = weight[0].numel()
+    # The cut takes off the tails, and this much of the deviation with them.
+    uncut = (2 / inputs) ** 0.5 / 0.87962566103423978
+    return nn.init.trunc_normal_(weight, std=uncut, a=-2 * uncut, b=2 * uncut)
+
+
+def glorot_uniform(weight: Tensor) -> Tensor:
+    """Draw evenly from within sqrt(6 / (inputs + outputs of a unit))."""
+    return nn.init.xavier_uniform_(weight)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from smallest_net import epochs, reports
 
-from trainables import TRAINABLES, RotationTrainable, find
+from trainables import PAPER_TASKS, TRAINABLES, RotationTrainable, find
 from trainables.fashion_files import DEBIAN_FOLDER, read_fashion
 from trainables.randomness import seed_everything
 
@@ -29,6 +29,7 @@ CASES = [
     Case("mnist-mlp", {"train_samples": 1000}),
     Case("fashion-cnn", {}, "generated"),
     Case("fashion-cnn", {"train_samples": 256}, "installed"),
+    *(Case(f"{name}-small", {"train_samples": 192}, "generated") for name in PAPER_TASKS),
 ]
 
 
@@ -50,7 +51,9 @@ def start(case: Case, **changes: Any) -> RotationTrainable:
 
 
 def test_every_registered_trainable_is_held_to_the_contract():
-    assert {case.name for case in CASES} == set(TRAINABLES)
+    # A full-size task has all but its net and data in common with its small twin, and is too large
+    # for so many epochs here; `test_paper_tasks` takes a step of each.
+    assert {case.name for case in CASES} == set(TRAINABLES) - set(PAPER_TASKS)
 
 
 def test_each_epoch_reports_every_key_in_its_range(case):
@@ -85,7 +88,7 @@ def hold_in_every_report(report: dict[str, Any]) -> None:
     layers = [key for key in report if key.startswith("rotation/")]
     assert 0 < report["lr_progress"] <= 1
     assert math.isfinite(report["train_loss"])
-    assert len(layers) >= 3
+    assert len(layers) >= 2
     assert all(0 < report[layer] < 2 for layer in layers)
     assert report["rotation_min"] == min(report[layer] for layer in layers)
     assert report["rotation_min"] <= report["rotation_mean"] < 2

@@ -11,7 +11,8 @@ import pytest
 import torchvision
 
 from trainables import FashionCnn, fashion_files
-from trainables.fashion_files import DATA_VARIABLE, read_fashion
+from trainables.fashion_files import read_fashion
+from trainables.folders import DATA_VARIABLE
 from tuner.errors import InvalidInput
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"

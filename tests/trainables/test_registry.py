@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import trainables
-from trainables import TRAINABLES, RotationTrainable, describe, find
+from trainables import PAPER_TASKS, TRAINABLES, RotationTrainable, describe, find
 from tuner.errors import InvalidInput
 
 
@@ -24,6 +24,23 @@ def test_each_name_finds_its_class(name, class_name):
 def test_an_unknown_name_lists_the_nearest_first():
     with pytest.raises(InvalidInput, match="unknown trainable 'fashion'; known: fashion-cnn, "):
         find("fashion")
+
+
+@pytest.mark.parametrize("name", PAPER_TASKS)
+def test_each_task_of_the_paper_has_a_small_twin(name):
+    assert find(name) is find(name, "full")
+    assert find(name, "small") is find(f"{name}-small") is not find(name)
+    assert issubclass(find(name, "small"), RotationTrainable)
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "c10-cnn1-small"])
+def test_what_has_no_twin_is_the_same_at_both_scales(name):
+    assert find(name, "small") is find(name, "full")
+
+
+def test_an_unknown_scale_lists_the_known_ones():
+    with pytest.raises(InvalidInput, match="unknown scale 'tiny'; known: full, small"):
+        find("c10-cnn1", "tiny")
 
 
 def test_an_unknown_attribute_is_named():
