@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.optimizers import adam, adamw, mixed, rmsprop, sgd
+from search_spaces.optimizers import adam, adamw, layca, mixed, rmsprop, sgd
 from tuner.errors import unknown_name
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SPACES", "adam", "adamw", "find", "mixed", "rmsprop", "sgd"]
+__all__ = ["SPACES", "adam", "adamw", "find", "layca", "mixed", "rmsprop", "sgd"]
 
 SPACES: dict[str, Callable[[optuna.Trial], dict[str, Any]]] = {
     "adam": adam,
     "adamw": adamw,
+    "layca": layca,
     "mixed": mixed,
     "rmsprop": rmsprop,
     "sgd": sgd,

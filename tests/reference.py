@@ -22,6 +22,33 @@ def norm_ratio(weight: np.ndarray, initial: np.ndarray) -> float:
     return _norm(now) / _norm(then)
 
 
+def layca(
+    weight: np.ndarray, step: np.ndarray, rho: float, norm: float | None = None
+) -> np.ndarray:
+    """Return a layer after one step of Layca (arXiv:1806.01603, algorithm 1).
+
+    `step` is what the base optimizer would take away from `weight`; `norm` is the one to have
+    afterwards, by default the layer's own. A step of zero leaves the layer as it is.
+    """
+    w = np.asarray(weight, dtype=np.float64).ravel()
+    s = np.asarray(step, dtype=np.float64).ravel()
+    if _norm(s) == 0:
+        return w.reshape(np.shape(weight))
+    s = s - np.sum(s * w) / _norm(w) ** 2 * w
+    s = s * _norm(w) / _norm(s)
+    turned = w - rho * s
+    turned *= (_norm(w) if norm is None else norm) / _norm(turned)
+    return turned.reshape(np.shape(weight))
+
+
+def turn(weight: np.ndarray, before: np.ndarray) -> float:
+    """Return the angle in radians between two arrays, also where it is tiny; in [0, pi]."""
+    now = np.asarray(weight, dtype=np.float64).ravel()
+    then = np.asarray(before, dtype=np.float64).ravel()
+    now, then = now / _norm(now), then / _norm(then)
+    return 2 * math.atan2(_norm(now - then), _norm(now + then))
+
+
 def rank(value: float, values: Sequence[float]) -> float:
     """Return the rank of `value` among `values`, itself included: 1 is smallest, ties averaged."""
     smaller = sum(other < value for other in values)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from trainables.data import Data
     from trainables.digits import DigitsMlp
     from trainables.fashion import FashionCnn
+    from trainables.layca import Layca
+    from trainables.layer_rates import alpha_rates
     from trainables.mnist import MnistMlp
     from trainables.small_tasks import (
         C10Cnn1Small,
@@ -50,6 +52,7 @@ __all__ = [
     "Data",
     "DigitsMlp",
     "FashionCnn",
+    "Layca",
     "MnistFeatures",
     "MnistFeaturesSmall",
     "MnistMlp",
@@ -58,6 +61,7 @@ __all__ = [
     "TinyCnnSmall",
     "WarmupResnet",
     "WarmupResnetSmall",
+    "alpha_rates",
     "describe",
     "find",
 ]
@@ -90,10 +94,12 @@ _HOMES = {
     "Data": "trainables.data",
     "DigitsMlp": "trainables.digits",
     "FashionCnn": "trainables.fashion",
+    "Layca": "trainables.layca",
     "MnistMlp": "trainables.mnist",
     "RotationTrainable": "trainables.base",
     **dict.fromkeys(PAPER_TASKS.values(), "trainables.tasks"),
     **dict.fromkeys(_SMALL_TWINS.values(), "trainables.small_tasks"),
+    "alpha_rates": "trainables.layer_rates",
 }
 
 

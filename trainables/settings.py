@@ -43,6 +43,7 @@ def _is_reports(value: Any) -> bool:
 POSITIVE = Rule("a number > 0", lambda value: _is(value, Real) and 0 < value < float("inf"))
 NOT_NEGATIVE = Rule("a number >= 0", lambda value: _is(value, Real) and 0 <= value < float("inf"))
 SHARE = Rule("a number in [0, 1)", lambda value: _is(value, Real) and 0 <= value < 1)
+BETWEEN = Rule("a number in (-1, 1)", lambda value: _is(value, Real) and -1 < value < 1)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 
 RULES: Mapping[str, Rule] = {
@@ -80,6 +81,8 @@ RULES: Mapping[str, Rule] = {
     "weight_decay": NOT_NEGATIVE,
     "beta1": SHARE,
     "beta2": SHARE,
+    "alpha": BETWEEN,
+    "train_others": FLAG,
 }
 
 NAMED: Mapping[str, tuple[str, ...]] = {"optimizer": tuple(OPTIMIZERS), "schedule": SCHEDULES}

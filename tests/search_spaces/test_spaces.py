@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_configs(space):
     assert suggestions(space, seed=1) != suggestions(space, seed=2)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "layca"])
 def test_a_space_of_one_optimizer_names_it(name):
     assert {config["optimizer"] for config, _ in suggestions(name)} == {name}
 

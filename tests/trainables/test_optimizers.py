@@ -10,7 +10,7 @@ from trainables.optimizers import build_optimizer
 
 
 def group(config: dict) -> dict:
-    optimizer = build_optimizer([nn.Parameter(torch.ones(2))], config)
+    optimizer = build_optimizer([nn.Parameter(torch.ones(2, 2))], config)
     return {"class": type(optimizer).__name__, **optimizer.param_groups[0]}
 
 
@@ -25,6 +25,10 @@ def group(config: dict) -> dict:
         ({"optimizer": "sgd", "lr": 3, "momentum": 0.5}, {"lr": 3, "momentum": 0.5}),
         ({"optimizer": "adam", "beta1": 0.8, "beta2": 0.9}, {"betas": (0.8, 0.9)}),
         ({"optimizer": "adamw", "weight_decay": 0.1}, {"weight_decay": 0.1}),
+        ({"optimizer": "layca"}, {"class": "Layca", "lr": 3**-3, "momentum": 0.9}),
+        ({"optimizer": "layca", "momentum": 0.0, "nesterov": True}, {"nesterov": False}),
+        ({"optimizer": "layca", "weight_decay": 0.1}, {"weight_decay": 0}),
+        ({"optimizer": "layca-adam"}, {"class": "Layca", "lr": 3**-5, "betas": (0.9, 0.999)}),
         ({"optimizer": "rmsprop", "beta2": 0.9, "momentum": 0.5}, {"alpha": 0.9, "momentum": 0.5}),
     ],
 )

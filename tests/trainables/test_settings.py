@@ -26,6 +26,8 @@ from tuner.errors import InvalidInput
         ({"beta2": 1.0}, "beta2 must be a number in [0, 1)"),
         ({"weight_decay": -1}, "weight_decay must be a number >= 0"),
         ({"nesterov": 1}, "nesterov must be true or false"),
+        ({"alpha": 1}, "alpha must be a number in (-1, 1), got 1; leave it out"),
+        ({"train_others": 0}, "train_others must be true or false, got 0"),
         ({"seed": -1}, "seed must be a whole number in [0, 2**32)"),
         ({"seed": 2**32}, "seed must be a whole number in [0, 2**32)"),
         ({"train_samples": 1}, "train_samples must be a whole number >= 2"),
