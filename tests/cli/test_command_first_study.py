@@ -9,19 +9,10 @@ import re
 import pandas as pd
 import pytest
 
+from tests.study.example_studies import RANKING
+
 JOB = ["--trainable", "digits-mlp", "--space", "sgd", "--name", "first"]
 RUN = ["run", *JOB, "--trials", "4", "--epochs", "3"]
-COLUMNS = [
-    "rank",
-    "trial",
-    "state",
-    "val_accuracy",
-    "rotation_min",
-    "rotation_min_layer",
-    "rotation_mean",
-    "epochs",
-    "seconds",
-]
 PARAMETERS = {"lr", "momentum", "weight_decay", "batch_size", "schedule", "warmup_epochs"}
 
 
@@ -57,7 +48,7 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
     folder, _ = first
     csv = at_once("report", "first", "--csv", cwd=folder)
     table = pd.read_csv(io.StringIO(csv.out))
-    assert list(table)[:9] == COLUMNS
+    assert list(table)[:9] == RANKING
     assert {name for name in table if name.startswith("params/")} == {
         f"params/{name}" for name in PARAMETERS
     }
@@ -70,7 +61,7 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
     assert [trial["rank"] for trial in report["trials"]] == [1, 2, 3, 4]
     for trial, row in zip(report["trials"], table.to_dict("records"), strict=True):
         assert trial.keys() == {
-            *(COLUMNS[:3] + COLUMNS[4:]),
+            *(RANKING[:3] + RANKING[4:]),
             "value",
             "params",
             "reason",

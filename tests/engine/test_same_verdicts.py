@@ -14,6 +14,7 @@ from tuner.replay.recording import RecordedTrial
 from tuner.replay.rotation import RotationPolicy
 from tuner.replay.simulator import simulate
 from tuner.rotation import Criteria, RotationCurve
+from tuner.rotation.verdict import is_audited
 from tuner.study.pruners import explain, make_pruner
 from tuner.study.samplers import sampler_for_trial
 
@@ -132,6 +133,23 @@ def test_trials_that_wait_go_as_far_as_in_the_replay(make_job, settings, trials)
     complete = {trial.number for trial in result.trials if trial.state == "complete"}
     assert complete == replayed.finished
     assert 0 < len(complete) < trials
+
+
+def test_whom_a_named_pruner_audits_is_drawn_by_the_jobs_seed(make_job):
+    def drawn(seed: int) -> set[int]:
+        criteria = Criteria(seed=seed)
+        return {number for number in range(24) if is_audited(number, criteria)}
+
+    assert drawn(14)
+    assert not drawn(14) & drawn(0)
+    job = make_job(
+        trainable=Unpausable, pruner="rotation", num_trials=24, max_concurrent=1, seed=14
+    )
+    result = run(job, observer=Observer())
+    audited = {trial.number for trial in result.trials if trial.audit}
+    assert audited
+    assert audited <= drawn(14)
+    assert not drawn(14) & {trial.number for trial in result.trials if trial.state == "pruned"}
 
 
 def whole_curve(params, max_epochs) -> RotationCurve:

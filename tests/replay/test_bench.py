@@ -1,60 +1,22 @@
-"""Schedulers side by side: the figures by hand, the draws they share, and what they never see."""
+"""Schedulers side by side: the figures by hand, the draws they share, and their names."""
 
 from __future__ import annotations
 
-import json
 import math
-import random
 import statistics
-import subprocess
-import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
-from made_up_trials import random_trials, recorded
-from rich.console import Console
+from made_up_recordings import THREE, recording, turning_trials
+from made_up_trials import recorded
 
-import tuner.replay.rotation
-from tuner import RotationTarget
+import tuner.replay.bench
 from tuner.errors import InvalidInput
 from tuner.replay.bench import DEFAULT, FAMILIES, SCHEDULERS, draw, find_schedulers, replay
 from tuner.replay.peers import PEERS
-from tuner.replay.plot import plotted, write_picture
-from tuner.replay.recording import RecordedTrial, Recording
-from tuner.replay.summary import print_comparison, to_json
-from tuner.rotation import Criteria, Field, decide
-from tuner.study.pruners import make_pruner
+from tuner.replay.summary import to_json
 
 NAN = math.nan
-
-
-def recording(trials: list[RecordedTrial], mode: str = "max", partial: int = 0) -> Recording:
-    return Recording(
-        "made-up", "val_accuracy", mode, trials[0].curve.max_epochs, tuple(trials), partial
-    )
-
-
-def turning_trials(seed: int, count: int, max_epochs: int, **more) -> list[RecordedTrial]:
-    """Made-up trials that learn, and turn, each at its own pace, and are tested at the end."""
-    draw = random.Random(seed)
-    trials = []
-    for trial in random_trials(seed, count, max_epochs, levels=2**20, **more):
-        pace, level = draw.random(), draw.random()
-        curve = replace(
-            trial.curve,
-            distances=tuple((pace * share,) for share in trial.curve.lr_progress),
-            train_loss=tuple(1 - level * share for share in trial.curve.lr_progress),
-            metric=tuple(level + metric / 4 for metric in trial.curve.metric),
-        )
-        trials.append(RecordedTrial(trial.number, curve, draw.random(), trial.params))
-    return trials
-
-
-THREE = [
-    recorded(4, [0.5, 0.6, 0.875], test_accuracy=0.8125),
-    recorded(7, [0.7, 0.7, 0.625], test_accuracy=0.75),
-    recorded(9, [0.1, 0.2, 0.5], test_accuracy=0.875),
-]
 
 
 class TestFigures:
@@ -197,89 +159,6 @@ class TestDraws:
         assert len(steps) == 6
 
 
-class TestTheTestSplit:
-    @pytest.mark.parametrize("workers", [1, 5])
-    def test_no_scheduler_sees_it(self, workers):
-        trials = turning_trials(5, 24, 9)
-        accuracies = [trial.test_accuracy for trial in trials]
-        random.Random(0).shuffle(accuracies)
-        shuffled = [
-            replace(trial, test_accuracy=accuracy)
-            for trial, accuracy in zip(trials, accuracies, strict=True)
-        ]
-        unknown = [replace(trial, test_accuracy=NAN) for trial in trials]
-        known, other, none = (
-            replay(recording(t), ["all"], trials=16, repeats=2, workers=workers)
-            for t in (trials, shuffled, unknown)
-        )
-        assert [*known.outcomes] == [*SCHEDULERS]
-        for name, outcomes in known.outcomes.items():
-            for one, two, three in zip(
-                outcomes, other.outcomes[name], none.outcomes[name], strict=True
-            ):
-                assert replace(two, test_loss=one.test_loss) == one
-                assert replace(three, test_loss=one.test_loss) == one
-        assert known.schedulers != other.schedulers
-
-    def test_it_is_null_where_it_is_unknown(self):
-        trials = [replace(trial, test_accuracy=NAN) for trial in THREE]
-        said = json.loads(to_json(replay(recording(trials), ["asha-2"], repeats=2), "f"))
-        figures = said["schedulers"]["asha-2"]
-        assert (figures["test_loss_mean"], figures["test_loss_se"]) == (None, None)
-        assert None not in {figures["val_loss_mean"], figures["best_kept"]}
-
-
-class TestRotation:
-    def test_it_is_judged_as_a_job_is_by_default(self):
-        pruner = make_pruner("rotation", RotationTarget(), 20)
-        for name in ("rotation", "rotation-stop", "rotation-only"):
-            for mode in ("min", "max"):
-                policy = SCHEDULERS[name](20, mode, 3)
-                assert policy.field.max_epochs == 20
-                assert policy.field.criteria == replace(pruner.criteria, mode=mode, seed=3)
-
-    @pytest.mark.parametrize("reports_per_epoch", [1, 4])
-    def test_without_pausing_it_is_decide_called_by_hand(self, reports_per_epoch):
-        trials = turning_trials(6, 40, 9, reports_per_epoch=reports_per_epoch)
-        comparison = replay(recording(trials), ["rotation-stop"], trials=40, repeats=3)
-        for repeat, outcome in enumerate(comparison.outcomes["rotation-stop"]):
-            field, epochs = Field(Criteria(seed=repeat), 9), 0.0
-            for trial in draw(trials, 40, 0, repeat):
-                for report in range(1, len(trial.curve) + 1):
-                    curve = until(trial, report)
-                    field = field.with_report(trial.number, curve)
-                    if decide(trial.number, curve, field).prune:
-                        break
-                epochs += curve.epochs[-1]
-            assert outcome.epochs == pytest.approx(epochs)
-            assert epochs < 40 * 9
-
-    @pytest.mark.parametrize("workers", [1, 4])
-    def test_every_trial_fares_as_decide_says(self, monkeypatch, workers):
-        said = {}
-
-        def note(number, curve, field, **how):
-            verdict = decide(number, curve, field, **how)
-            if not how.get("closing"):
-                said[number] = (curve.epochs[-1], verdict)
-            return verdict
-
-        monkeypatch.setattr(tuner.replay.rotation, "decide", note)
-        trials = turning_trials(7, 40, 9, reports_per_epoch=4)
-        comparison = replay(recording(trials), ["rotation"], repeats=1, workers=workers)
-        (outcome,) = comparison.outcomes["rotation"]
-        assert outcome.epochs == sum(epoch for epoch, _ in said.values())
-        stopped = [verdict for epoch, verdict in said.values() if epoch < 9]
-        assert all(verdict.prune or verdict.wait for verdict in stopped)
-        assert 0 < len(stopped) < 40
-
-
-def until(trial: RecordedTrial, report: int):
-    curve = trial.curve
-    parts = ("epochs", "lr_progress", "distances", "train_loss", "metric")
-    return replace(curve, **{name: getattr(curve, name)[:report] for name in parts})
-
-
 class TestNames:
     def test_there_are_the_peers_and_three_of_our_own(self):
         assert [*SCHEDULERS] == [*PEERS, "rotation", "rotation-stop", "rotation-only"]
@@ -323,119 +202,3 @@ def test_a_number_outside_its_range_is_refused(given, why):
 def test_one_whole_trial_is_too_few():
     with pytest.raises(InvalidInput, match=r"at least 2 trials .* made-up has 1 of 6; record more"):
         replay(recording(THREE[:1], partial=5))
-
-
-# What is shown
-
-
-def shown(comparison, width: int = 80) -> str:
-    console = Console(width=width, _environ={}, force_terminal=False)
-    with console.capture() as capture:
-        print_comparison(comparison, console)
-    return capture.get()
-
-
-@pytest.fixture(scope="module")
-def comparison():
-    trials = turning_trials(8, 30, 9)
-    return replay(recording(trials, partial=6), trials=20, repeats=4, workers=2, seed=1)
-
-
-def test_the_json_holds_every_figure(comparison):
-    said = json.loads(to_json(comparison, "some/file.parquet"))
-    assert [*said] == ["file", "trials", "repeats", "schedulers"]
-    assert (said["file"], said["trials"], said["repeats"]) == ("some/file.parquet", 20, 4)
-    assert [*said["schedulers"]] == [*DEFAULT]
-    for name, figures in said["schedulers"].items():
-        assert " ".join(figures) == (
-            "epochs_per_trial speedup val_loss_mean val_loss_p90 test_loss_mean test_loss_se "
-            "best_kept"
-        )
-        for key, value in figures.items():
-            assert value == getattr(comparison.schedulers[name], key)
-
-
-def test_the_table_is_cheapest_first_and_fits_80_columns(comparison):
-    lines = shown(comparison).splitlines()
-    assert lines[0] == (
-        "made-up: 4 random draws of 20 of 30 trials, 9 epochs each, 2 workers, seed 1"
-    )
-    assert lines[1] == "30 of 36 trials reach the last epoch; the others are left out"
-    assert lines[2].startswith("loss: val_accuracy at the end, ")
-    rows = [line.split() for line in lines if line.split(" ")[0] in DEFAULT]
-    assert {row[0] for row in rows} == {*DEFAULT}
-    costs = [comparison.schedulers[row[0]].epochs_per_trial for row in rows]
-    assert costs == sorted(costs)
-    assert " ".join(rows[-1]) == "none 9.00 1.0 0.000 ± 0.000 0.000 0.000 ± 0.000 100%"
-    assert max(map(len, lines[3:])) <= 80
-    assert not any("…" in line for line in lines)
-
-
-def test_nothing_is_left_out_without_a_word_and_no_word_without_need():
-    assert "left out" not in shown(replay(recording(THREE), repeats=1))
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_every_scheduler_is_named_in_the_plot(comparison, width):
-    lines = plotted(comparison, width).plain.splitlines()
-    assert max(map(len, lines)) <= width
-    words = " ".join(lines).replace("●", " ").split()
-    assert {*DEFAULT} <= {*words}
-
-
-@pytest.mark.parametrize(
-    "trials",
-    [
-        [recorded(n, [0.5]) for n in range(2)],  # nothing to save and nothing to lose
-        [recorded(n, [0.5, NAN]) for n in range(2)],  # nothing known
-        [recorded(n, [n * 1e9, n * 1e9]) for n in range(9)],
-        [recorded(n, [n * 1e-9, n * 1e-9]) for n in range(9)],
-        [recorded(n, [0.5, math.inf]) for n in range(2)],
-    ],
-    ids=["one epoch", "no metric", "large", "small", "infinite"],
-)
-def test_anything_can_be_shown(trials, tmp_path):
-    result = replay(recording(trials), repeats=2)
-    table = shown(result)
-    assert all(name in table for name in DEFAULT)
-    assert "…" not in table
-    json.loads(to_json(result, "f"))
-    write_picture(result, tmp_path / "plot.png")
-
-
-@pytest.mark.parametrize(("suffix", "starts"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_the_picture_is_written(comparison, tmp_path, suffix, starts):
-    path = tmp_path / f"plot.{suffix}"
-    for _ in range(2):  # what is there is replaced
-        write_picture(comparison, path)
-    content = path.read_bytes()
-    assert content.startswith(starts)
-    if suffix == "svg":
-        for name in DEFAULT:
-            assert f"<!-- {name} -->" in content.decode()
-
-
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("plot.gif", "a plot must be a file that ends in .png or .svg, got "),
-        ("plot", "a plot must be a file that ends in .png or .svg, got "),
-        ("no/plot.png", "the folder of the plot must exist, got "),
-        ("folder.png", "the plot must be writable, got "),
-    ],
-)
-def test_a_picture_that_cannot_be_written_is_refused(comparison, tmp_path, name, why):
-    (tmp_path / "folder.png").mkdir()
-    with pytest.raises(InvalidInput, match=why):
-        write_picture(comparison, tmp_path / name)
-
-
-def test_comparing_loads_neither_ray_nor_torch_nor_a_plotting_library():
-    script = (
-        "import tuner.replay.summary, sys; "
-        "print(*sorted({'ray', 'torch', 'pandas', 'matplotlib'} & sys.modules.keys()))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert ended.stdout.strip() == ""

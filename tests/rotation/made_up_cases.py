@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from tuner.rotation import Criteria, Field, RotationCurve, Verdict, decide
 from tuner.rotation.weights import Weights
 
+NAN, INF = math.nan, math.inf
 LAYERS = ("stem", "slow", "fast", "head")
 OWN = 0  # the number of the trial to be judged
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.rotation.made_up_cases import (
     BETTER,
+    INF,
     OWN,
     by_metric,
     criteria_of,
@@ -18,8 +19,6 @@ from tests.rotation.made_up_cases import (
 )
 from tuner.rotation import Field, decide
 from tuner.rotation.verdict import is_audited
-
-NAN, INF = math.nan, math.inf
 
 
 def test_an_audited_trial_keeps_its_reason_and_goes_on():

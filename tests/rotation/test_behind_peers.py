@@ -1,7 +1,6 @@
 """Who is pruned for its peers, and what the reason says."""
 
 import dataclasses
-import math
 
 import pytest
 
@@ -9,6 +8,7 @@ from tests.rotation.made_up_cases import (
     BETTER,
     HOPELESS,
     LAYERS,
+    NAN,
     OWN,
     by_metric,
     curve_of,
@@ -20,9 +20,6 @@ from tests.rotation.made_up_cases import (
     rule_of,
 )
 from tuner.rotation import RotationCurve, RotationTarget, Verdict, decide
-
-NAN, INF = math.nan, math.inf
-
 
 # Peers.
 

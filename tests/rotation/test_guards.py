@@ -1,19 +1,16 @@
 """The rules that end a trial whatever its peers do, each by a table."""
 
-import math
-
 import pytest
 
 from tests.rotation.made_up_cases import (
+    INF,
     LAYERS,
+    NAN,
     curve_of,
     judged,
     rule_of,
 )
 from tuner.rotation import RotationCurve
-
-NAN, INF = math.nan, math.inf
-
 
 # Divergence.
 

@@ -1,7 +1,6 @@
 """decide: when nothing is known, and what must hold whatever the case."""
 
 import dataclasses
-import math
 import pickle
 import time
 
@@ -11,7 +10,9 @@ from hypothesis import strategies as st
 
 from tests.rotation.made_up_cases import (
     BETTER,
+    INF,
     LAYERS,
+    NAN,
     OWN,
     by_metric,
     curve_of,
@@ -22,7 +23,6 @@ from tests.rotation.made_up_cases import (
 )
 from tuner.rotation import RotationCurve, Verdict, decide
 
-NAN, INF = math.nan, math.inf
 # A busy machine is no reason to fail.
 UNHURRIED = settings(deadline=None)
 LATER = RotationCurve(LAYERS, 20).append(3, {}, metric=0.9)

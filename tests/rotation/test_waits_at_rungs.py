@@ -1,12 +1,12 @@
 """Trials that can be paused wait at rungs instead of being pruned."""
 
-import math
-
 import pytest
 
 from tests.rotation.made_up_cases import (
     HOPELESS,
+    INF,
     LAYERS,
+    NAN,
     OWN,
     by_metric,
     curve_of,
@@ -16,8 +16,6 @@ from tests.rotation.made_up_cases import (
     rule_of,
 )
 from tuner.rotation import RotationCurve, Verdict, decide
-
-NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize("metric", [0.1, 0.95])

@@ -18,6 +18,18 @@ from tuner.study.record import report_rotation
 from tuner.study.result import StudyResult, TrialResult
 
 NAN = math.nan
+# The ranking's columns, up to the parameters; the reason is last.
+RANKING = [
+    "rank",
+    "trial",
+    "state",
+    "val_accuracy",
+    "rotation_min",
+    "rotation_min_layer",
+    "rotation_mean",
+    "epochs",
+    "seconds",
+]
 
 
 def trial_result(number: int, state: str, value: float = NAN, **changes: Any) -> TrialResult:

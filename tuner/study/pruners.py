@@ -171,8 +171,8 @@ class _Known:
 PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
     "rotation": lambda target, epochs, seed: RotationPruner(target, max_epochs=epochs, seed=seed),
     "none": lambda target, epochs, seed: NopPruner(),
-    "median": lambda target, epochs, seed: MedianPruner(n_warmup_steps=1),
-    "percentile": lambda target, epochs, seed: PercentilePruner(25.0, n_warmup_steps=1),
+    "median": lambda target, epochs, seed: MedianPruner(),
+    "percentile": lambda target, epochs, seed: PercentilePruner(25.0),
     "asha": lambda target, epochs, seed: SuccessiveHalvingPruner(
         min_resource=1, reduction_factor=4
     ),
