@@ -28,6 +28,7 @@ OWN = ("tuner", "trainables", "search_spaces")
         ("import tuner.replay.recording", "torch ray optuna pandas", ""),
         ("from tuner import TuningJob", "ray pandas", ""),
         ("import trainables, search_spaces", "torch ray optuna pandas", ""),
+        ("import tuner.paper.plan, tuner.paper.catalog", "torch ray", ""),
         ("import tuner.cli", "torch ray optuna pandas pyarrow", ""),
         # That the check sees what is there.
         ("import tuner.report", "ray pandas optuna", "optuna pandas"),
@@ -107,6 +108,7 @@ def test_a_floor_imports_only_those_below_it(part, allowed):
         ("tuner/report", ("ray", "tuner.engine")),
         ("tuner/replay", ("ray", "torch", "tuner.engine", "tuner.report")),
         ("tuner/engine", ("tuner.report", "tuner.cli")),
+        ("tuner/paper", ("tuner.report", "tuner.replay", "tuner.cli")),
         ("search_spaces", ("ray", "torch")),
         ("trainables", ("optuna",)),
     ],

@@ -35,7 +35,7 @@ def run(command: list[str], folder: Path) -> str:
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -47,15 +47,17 @@ def block_with(text: str) -> str:
     return found
 
 
+@pytest.mark.timeout(600)
 def test_the_commands_run_in_the_order_they_are_written(folder: Path) -> None:
     (folder / "mine.py").write_text(block_with("# mine.py"))
     printed = {command: run(command.split(), folder) for command in COMMANDS}
-    assert len(printed) == 11
+    assert len(printed) == 13
     assert "val_accuracy" in printed["quarterturn report first --top 3"]
     assert "16 trials" in printed["quarterturn resume first --trials 16"]
     assert "10 trials" in printed["quarterturn run mine.py"]
     assert "12 trials (12 complete)" in printed["quarterturn export whole"]
     assert "rotation" in printed["quarterturn replay whole.parquet --trials 12 --repeats 5"]
+    assert "Here, 4 runs: " in printed["quarterturn paper features --seeds 1"]
     # Only now is there a best trial whose weights can be loaded.
     assert "has val_accuracy 0." in run(
         [sys.executable, "-c", block_with("best.weights()")], folder
@@ -66,10 +68,11 @@ def test_the_commands_run_in_the_order_they_are_written(folder: Path) -> None:
     ("text", "expected"),
     [
         ("monitor.measure())  #", "'0.weight': 0."),
+        ("Layca(torch.optim.SGD", "0.0"),
         ("RotationPruner(max_epochs", "saves"),
         ("# function.py", "complete"),
     ],
-    ids=["a plain loop", "plain Optuna", "a function trainable"],
+    ids=["a plain loop", "Layca", "plain Optuna", "a function trainable"],
 )
 def test_each_part_works_on_its_own(text: str, expected: str, folder: Path) -> None:
     script = folder / "part.py"

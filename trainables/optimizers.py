@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from trainables.layca import Layca
 from trainables.layer_rates import alpha_rates
 
-Build = Callable[[Iterable[Tensor], Callable[[str, Any], Any]], Optimizer]
+Get = Callable[[str, Any], Any]
+Build = Callable[[Iterable[Tensor], Get], Optimizer]
 
 
-def _sgd(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Optimizer:
+def _sgd(parameters: Iterable[Tensor], get: Get) -> Optimizer:
     momentum = get("momentum", 0.9)
     return SGD(
         parameters,
@@ -26,7 +27,7 @@ def _sgd(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Optimi
     )
 
 
-def _adam(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Optimizer:
+def _adam(parameters: Iterable[Tensor], get: Get) -> Optimizer:
     return Adam(
         parameters,
         lr=get("lr", 1e-3),
@@ -35,7 +36,7 @@ def _adam(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Optim
     )
 
 
-def _adamw(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Optimizer:
+def _adamw(parameters: Iterable[Tensor], get: Get) -> Optimizer:
     return AdamW(
         parameters,
         lr=get("lr", 1e-3),
@@ -44,7 +45,7 @@ def _adamw(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Opti
     )
 
 
-def _rmsprop(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Optimizer:
+def _rmsprop(parameters: Iterable[Tensor], get: Get) -> Optimizer:
     return RMSprop(
         parameters,
         lr=get("lr", 1e-3),
@@ -55,33 +56,24 @@ def _rmsprop(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Op
     )
 
 
-def _layca(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Optimizer:
-    momentum = get("momentum", 0.9)
-    base = SGD(
-        parameters,
-        lr=get("lr", 3**-3),
-        momentum=momentum,
-        nesterov=get("nesterov", False) and momentum > 0,
-    )
-    return _turning(base, get)
+def _adagrad(parameters: Iterable[Tensor], get: Get) -> Optimizer:
+    return Adagrad(parameters, lr=get("lr", 1e-2), weight_decay=get("weight_decay", 0.0))
 
 
-def _layca_adam(parameters: Iterable[Tensor], get: Callable[[str, Any], Any]) -> Optimizer:
-    base = Adam(
-        parameters,
-        lr=get("lr", 3**-5),
-        betas=(get("beta1", 0.9), get("beta2", 0.999)),
-    )
-    return _turning(base, get)
+def _layca(build: Build, rate: float) -> Build:
+    """Return the builder of Layca over an optimizer, with this default for lr."""
 
+    def build_layca(parameters: Iterable[Tensor], get: Get) -> Optimizer:
+        own = {"lr": get("lr", rate), "weight_decay": 0.0}
+        base = build(parameters, lambda key, default: own.get(key, get(key, default)))
+        kernels = [p for group in base.param_groups for p in group["params"] if p.ndim >= 2]
+        return Layca(
+            base,
+            layer_rates=alpha_rates(get("alpha", 0.0), max(len(kernels), 1)),
+            others="train" if get("train_others", True) else "freeze",
+        )
 
-def _turning(base: Optimizer, get: Callable[[str, Any], Any]) -> Layca:
-    kernels = [p for group in base.param_groups for p in group["params"] if p.ndim >= 2]
-    return Layca(
-        base,
-        layer_rates=alpha_rates(get("alpha", 0.0), max(len(kernels), 1)),
-        others="train" if get("train_others", True) else "freeze",
-    )
+    return build_layca
 
 
 OPTIMIZERS: Mapping[str, Build] = {
@@ -89,8 +81,11 @@ OPTIMIZERS: Mapping[str, Build] = {
     "adam": _adam,
     "adamw": _adamw,
     "rmsprop": _rmsprop,
-    "layca": _layca,
-    "layca-adam": _layca_adam,
+    "adagrad": _adagrad,
+    "layca": _layca(_sgd, 3**-3),
+    "layca-adam": _layca(_adam, 3**-5),
+    "layca-rmsprop": _layca(_rmsprop, 3**-3),
+    "layca-adagrad": _layca(_adagrad, 3**-3),
 }
 
 
@@ -101,8 +96,9 @@ def build_optimizer(parameters: Iterable[Tensor], config: Mapping[str, Any]) -> 
     optimizer has them; the others are ignored, so that one flat space can serve several
     optimizers. Defaults are torch's own, but for SGD's (lr 0.1, momentum 0.9).
 
-    `layca` and `layca-adam` turn each layer by atan(lr) a step in the direction of SGD or Adam,
-    whose own rate for the other parameters is `lr` too; defaults 3**-3 and 3**-5, the paper's.
+    `layca`, `layca-adam`, `layca-rmsprop` and `layca-adagrad` turn each layer by atan(lr) a step
+    in the direction of SGD, Adam, RMSprop or Adagrad, whose own rate for the other parameters is
+    `lr` too; it is 3**-3 by default, and 3**-5 with Adam, as in the paper.
     They read `alpha`, the rule for the layers' rates (see `alpha_rates`, default 0), and
     `train_others` (default true; false freezes biases and normalisation parameters), and no
     `weight_decay`, which the paper's algorithm has none of.

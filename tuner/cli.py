@@ -229,6 +229,57 @@ def replay(
 
 
 @cli.command()
+@click.argument("finding")
+@click.option("--scale", default="small", show_default=True, help="small or full.")
+@click.option("--seeds", default=2, show_default=True, help="Runs of each setting.")
+@click.option("--tasks", help="Comma-separated, to use only some.  [default: all]")
+@click.option("--out", type=Path, help="Folder for paper.md and the plots.")
+@click.option("--cpus-per-trial", type=float, help="CPUs that a run reserves.")
+@click.option("--gpus-per-trial", type=float, help="GPUs that it reserves; 0.5 shares one.")
+@click.option("--data", "data_dir", help="Folder with the training data.")
+@_FOLDER
+def paper(
+    finding: str,
+    scale: str,
+    seeds: int,
+    tasks: str | None,
+    out: Path | None,
+    folder: Path | None,
+    **given: Any,
+) -> None:
+    """Run a finding of arXiv:1806.01603 again, and hold it against the paper's figures.
+
+    FINDING is rates, alpha, weight-decay, warmup, adaptive, features, speed, or all. Running it
+    again continues it; runs that several findings need are made once.
+
+    \b
+    quarterturn paper features
+    quarterturn paper rates --tasks c10-cnn1 --out findings
+    quarterturn paper all --scale full --gpus-per-trial 0.5 --data ~/data
+    """
+    from tuner.paper.catalog import find_findings
+    from tuner.paper.plan import make_plan
+    from tuner.study.catalog import DEFAULT_FOLDER
+
+    only = [task.strip() for task in tasks.split(",")] if tasks else []
+    plan = make_plan(find_findings(finding), scale, seeds, only)
+    from tuner.paper.document import print_shown, write_document
+    from tuner.paper.run import show  # not before the names are known to be right
+
+    shown = show(
+        plan,
+        lambda grid, number, of: click.echo(
+            f"{number}/{of}: {grid.task}, {grid.label}, {len(grid)} runs", err=True
+        ),
+        folder=folder or Path(DEFAULT_FOLDER),
+        **{field: value for field, value in given.items() if value is not None},
+    )
+    print_shown(shown, _console())
+    if out:
+        click.echo(f"wrote {write_document(shown, out)}")
+
+
+@cli.command()
 def spaces() -> None:
     """List the search spaces that come with quarterturn.
 

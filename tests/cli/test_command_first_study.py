@@ -54,8 +54,9 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
     }
     assert list(table)[-1] == "reason"
     report = json.loads(at_once("report", "first", "--json", cwd=folder).out)
-    assert report.keys() == {"study", "metric", "mode", "max_epochs", "trials", "saved"}
-    facts = [report[key] for key in ("study", "metric", "mode", "max_epochs")]
+    about = ("study", "metric", "mode", "max_epochs")
+    assert report.keys() == {*about, "trials", "saved", "audits", "rotation"}
+    facts = [report[key] for key in about]
     assert facts == ["first", "val_accuracy", "max", 3]
     assert report["saved"].keys() == {"epochs", "share"}
     assert [trial["rank"] for trial in report["trials"]] == [1, 2, 3, 4]

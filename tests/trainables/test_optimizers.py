@@ -29,6 +29,10 @@ def group(config: dict) -> dict:
         ({"optimizer": "layca", "momentum": 0.0, "nesterov": True}, {"nesterov": False}),
         ({"optimizer": "layca", "weight_decay": 0.1}, {"weight_decay": 0}),
         ({"optimizer": "layca-adam"}, {"class": "Layca", "lr": 3**-5, "betas": (0.9, 0.999)}),
+        ({"optimizer": "adagrad"}, {"class": "Adagrad", "lr": 1e-2, "weight_decay": 0}),
+        ({"optimizer": "layca-rmsprop"}, {"class": "Layca", "lr": 3**-3, "alpha": 0.99}),
+        ({"optimizer": "layca-adagrad"}, {"class": "Layca", "lr": 3**-3, "weight_decay": 0}),
+        ({"optimizer": "layca-adam", "weight_decay": 0.1}, {"weight_decay": 0}),
         ({"optimizer": "rmsprop", "beta2": 0.9, "momentum": 0.5}, {"alpha": 0.9, "momentum": 0.5}),
     ],
 )

@@ -1,0 +1,67 @@
+"""The grids that the findings share, with the authors' settings and smaller ones.
+
+From their code: no momentum but for the wide ResNet under SGD (.9, Nesterov), no weight decay but
+where L2 is asked for. Keras adds `l2 * sum(w^2)` to the loss, so their l2 is half of a
+`weight_decay` here.
+"""
+
+from __future__ import annotations
+
+from tuner.paper.grid import Choice, Grid
+
+TASKS = ("c10-cnn1", "c100-resnet", "tiny-cnn", "c10-cnn2", "c100-wrn")
+"""The five tasks that most of the paper is about."""
+
+ADAPTIVE = {
+    "c10-cnn1": "rmsprop",
+    "c100-resnet": "adam",
+    "tiny-cnn": "adagrad",
+    "c10-cnn2": "rmsprop",
+    "c100-wrn": "adam",
+}
+"""Which adaptive method the paper trains each task with."""
+
+# Authors: 1e-3 and 5e-4 in Keras's terms.
+L2 = {task: 1e-3 if task in ("c10-cnn2", "c100-wrn") else 2e-3 for task in TASKS}
+# The small runs have a fiftieth of the steps, in which the authors' L2 does next to nothing.
+_SMALL_L2 = 10
+
+
+def powers(first: int, last: int) -> tuple[float, ...]:
+    """Return 3^first, 3^(first - 1) ... 3^last."""
+    return tuple(3.0**exponent for exponent in range(first, last - 1, -1))
+
+
+def sgd(task: str, scale: str) -> Grid:
+    """SGD without weight decay; the authors try 3^2 to 3^-7 and show 3^0 to 3^-4."""
+    rates = powers(2, -7) if scale == "full" else powers(0, -4)
+    return Grid(task, "sgd", {"lr": rates}, {**_sgd(task), "weight_decay": 0.0})
+
+
+def sgd_l2(task: str, scale: str) -> Grid:
+    """SGD with L2, at the rates around its best."""
+    l2 = L2[task] if scale == "full" else L2[task] * _SMALL_L2
+    return Grid(task, "sgd-l2", {"lr": powers(0, -2)}, {**_sgd(task), "weight_decay": l2})
+
+
+def _sgd(task: str) -> dict[str, Choice]:
+    wide = task == "c100-wrn"
+    return {"optimizer": "sgd", "momentum": 0.9 if wide else 0.0, "nesterov": wide}
+
+
+def layca(task: str, scale: str) -> Grid:
+    """Layca over plain SGD; the authors try 3^2 to 3^-7 and show 3^0 to 3^-7."""
+    rates = powers(0, -7) if scale == "full" else powers(-1, -5)
+    return Grid(task, "layca", {"lr": rates}, {"optimizer": "layca", "momentum": 0.0})
+
+
+def adaptive(task: str, scale: str) -> Grid:
+    """The task's adaptive method by itself."""
+    rates = powers(-2, -7) if scale == "full" else powers(-3, -6)
+    return Grid(task, "adaptive", {"lr": rates}, {"optimizer": ADAPTIVE[task]})
+
+
+def adaptive_layca(task: str, scale: str) -> Grid:
+    """Layca over the task's adaptive method."""
+    rates = powers(-2, -6) if scale == "full" else powers(-2, -5)
+    return Grid(task, "adaptive-layca", {"lr": rates}, {"optimizer": f"layca-{ADAPTIVE[task]}"})

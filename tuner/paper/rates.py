@@ -1,0 +1,81 @@
+"""Finding 1: the learning rate decides how far layers turn, and that how well a net generalises."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tuner.paper.figures import panels
+from tuner.paper.finding import Finding, Judgement, overall, told
+from tuner.paper.grid import Grid
+from tuner.paper.grids import TASKS, layca, sgd
+from tuner.paper.runs import chosen, percent, power_of_three, rank_correlation
+
+# Test accuracy, %, of the paper's tables: Layca's best, and the best rate of SGD without L2.
+_PAPER = {
+    "c10-cnn1": (88.45, 79.68),
+    "c100-resnet": (59.81, 45.53),
+    "tiny-cnn": (50.89, 42.26),
+    "c10-cnn2": (93.40, 91.70),
+    "c100-wrn": (80.69, 76.74),
+}
+
+
+def _grids(scale: str) -> tuple[Grid, ...]:
+    return tuple(make(task, scale) for task in TASKS for make in (sgd, layca))
+
+
+def _judge(runs: pd.DataFrame) -> Judgement:
+    rows, held = [], {}
+    for task, of_task in runs.groupby("task", sort=False):
+        learnt = of_task[of_task["learnt"]]
+        together, low, high = rank_correlation(learnt, "turned", "test")
+        row = {"task": task, "runs": len(of_task), "learnt": len(learnt)}
+        row["turned ~ test"] = f"{together:.2f} ({low:.2f} to {high:.2f})"
+        for name, paper in zip(("layca", "sgd"), _PAPER[str(task)], strict=True):
+            best = chosen(of_task[of_task["grid"] == name], ["lr"])
+            row[f"{name}: best rate"] = power_of_three(best["lr"].iloc[0])
+            row[f"{name}: turned"] = f"{best['turned'].mean():.2f}"
+            row[f"{name}: test, %"] = percent(best["test"])
+            row[f"{name}: paper"] = f"{paper:.2f}"
+        rows.append(row)
+        held[str(task)] = low > 0
+    words = (
+        "among the runs that learn, those whose hidden layers turned further test better (the 95 % "
+        f"interval of Spearman's correlation is above 0) {told(held)}"
+    )
+    return Judgement(overall(held), words, pd.DataFrame(rows))
+
+
+def _draw(runs: pd.DataFrame) -> Figure:
+    tasks = list(dict.fromkeys(runs["task"]))
+    figure, axes = panels(tasks, "hidden layers' final distance", "test accuracy")
+    for panel, task in zip(axes, tasks, strict=True):
+        for name, marker, colour in (("sgd", "o", "tab:blue"), ("layca", "^", "tab:orange")):
+            of_grid = runs[(runs["task"] == task) & (runs["grid"] == name)]
+            for learnt, alpha, label in ((True, 0.9, name), (False, 0.25, f"{name}, not learnt")):
+                some = of_grid[of_grid["learnt"] == learnt]
+                panel.scatter(
+                    some["turned"],
+                    some["test"],
+                    marker=marker,
+                    color=colour,
+                    alpha=alpha,
+                    label=label,
+                )
+        panel.set_xlim(0, 1.1)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+FINDING = Finding(
+    name="rates",
+    title="Learning rate, rotation and generalisation",
+    claim=(
+        "over learning rates, larger layer rotations mean better test accuracy, up to a distance "
+        "of 1 (sections 4 and 5)"
+    ),
+    grids=_grids,
+    judge=_judge,
+    draw=_draw,
+)

@@ -1,0 +1,121 @@
+"""The runs of some grids as one table, and what the findings read from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tuner.paper.grid import Grid
+from tuner.rotation.roles import roles
+from tuner.study.result import StudyResult, TrialResult
+
+# A run has learnt if it ends with less than half of the loss of knowing nothing: the paper counts
+# only runs that fit their training set, since rotation without learning says nothing.
+LEARNT = 0.5
+# Resamples of a bootstrap interval.
+_RESAMPLES = 2000
+
+
+# At full size; the small twins all have ten.
+_CLASSES = {"c100-resnet": 100, "c100-wrn": 100, "tiny-cnn": 200}
+
+
+def table_of(results: Sequence[tuple[Grid, StudyResult]], scale: str) -> pd.DataFrame:
+    """Return a row for each complete run: its config, and how it ended.
+
+    Columns besides the config's keys: task, grid (its label), val and test (accuracies in [0, 1]),
+    train_loss, turned (mean final distance of the hidden layers), first (that of the first layer),
+    learnt (whether the train loss is below half of ln(classes)), and trial (the `TrialResult`).
+    """
+    rows = [
+        {
+            "task": grid.task,
+            "grid": grid.label,
+            **grid.constants,
+            **trial.params,
+            **_ending(trial, _CLASSES.get(grid.task, 10) if scale == "full" else 10),
+            "trial": trial,
+        }
+        for grid, result in results
+        for trial in result.trials
+        if trial.state == "complete"
+    ]
+    return pd.DataFrame(rows)
+
+
+def _ending(trial: TrialResult, classes: int) -> dict[str, Any]:
+    curve = trial.curve
+    parts = roles(curve.layers)
+    distances = curve.distances[-1]
+    hidden = [d for d, role in zip(distances, parts, strict=True) if role == "hidden"]
+    loss = curve.train_loss[-1]
+    return {
+        "val": trial.value,
+        "test": trial.test.get("test_accuracy", math.nan),
+        "train_loss": loss,
+        "turned": fmean(hidden),
+        "first": distances[0],
+        "learnt": loss < LEARNT * math.log(classes),
+    }
+
+
+def rank_correlation(runs: pd.DataFrame, x: str, y: str) -> tuple[float, float, float]:
+    """Return Spearman's correlation of two columns and its 95 % bootstrap interval.
+
+    All NaN for fewer than four runs, or where a column has one value only.
+    """
+    ranks = runs[[x, y]].rank().to_numpy()
+    if len(ranks) < 4 or np.ptp(ranks, axis=0).min() == 0:
+        return math.nan, math.nan, math.nan
+    generator = np.random.default_rng(0)
+    draws = generator.integers(len(ranks), size=(_RESAMPLES, len(ranks)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        resampled = [_pearson(ranks[draw]) for draw in draws]
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return _pearson(ranks), float(low), float(high)
+
+
+def _pearson(pairs: np.ndarray[Any, Any]) -> float:
+    x, y = (pairs - pairs.mean(axis=0)).T
+    return float((x * y).sum() / math.sqrt((x * x).sum() * (y * y).sum()))
+
+
+def chosen(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return, of all settings in `by`, the runs (all seeds) of the one that is best on average.
+
+    Best on the validation split, as a person would choose it.
+    """
+    best = runs.groupby(list(by), dropna=False)["val"].mean().idxmax()
+    values = best if isinstance(best, tuple) else (best,)
+    mask = np.ones(len(runs), dtype=bool)
+    for key, value in zip(by, values, strict=True):
+        mask &= (runs[key] == value).to_numpy()
+    return runs[mask]
+
+
+def by_value(runs: pd.DataFrame, column: str) -> dict[float, pd.DataFrame]:
+    """Return the runs for each value of a numeric column, ascending."""
+    return {value: runs[runs[column] == value] for value in sorted(runs[column].unique())}
+
+
+def mean_and_error(values: pd.Series[Any]) -> tuple[float, float]:
+    """Return the mean and its standard error; that of one value is NaN."""
+    many = values.to_numpy(float)
+    error = many.std(ddof=1) / math.sqrt(len(many)) if len(many) > 1 else math.nan
+    return float(many.mean()), float(error)
+
+
+def percent(values: pd.Series[Any]) -> str:
+    """Return the mean of shares, in percent, and its standard error if there are several."""
+    mean, error = mean_and_error(values)
+    return f"{100 * mean:.2f}" + (f" ± {100 * error:.2f}" if len(values) > 1 else "")
+
+
+def power_of_three(rate: float) -> str:
+    """Return a rate as the paper writes it: 3^-2.5."""
+    return f"3^{math.log(rate, 3):.3g}"
