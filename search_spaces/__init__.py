@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.optimizers import adam, adamw, layca, mixed, rmsprop, sgd
+from search_spaces.optimizers import adam, adamw, layca, mixed, rmsprop, rotation_budget, sgd
 from tuner.errors import unknown_name
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SPACES", "adam", "adamw", "find", "layca", "mixed", "rmsprop", "sgd"]
+__all__ = ["SPACES", "adam", "adamw", "find", "layca", "mixed", "rmsprop", "rotation_budget", "sgd"]
 
 SPACES: dict[str, Callable[[optuna.Trial], dict[str, Any]]] = {
     "adam": adam,
@@ -19,6 +19,7 @@ SPACES: dict[str, Callable[[optuna.Trial], dict[str, Any]]] = {
     "layca": layca,
     "mixed": mixed,
     "rmsprop": rmsprop,
+    "rotation-budget": rotation_budget,
     "sgd": sgd,
 }
 """The included spaces, by the name on the command line."""

@@ -8,6 +8,7 @@ config is valid however few epochs a trial may have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,23 @@ def layca(trial: optuna.Trial) -> Config:
         "optimizer": "layca",
         "lr": trial.suggest_float("lr", 3**-5, 3**-1, log=True),
         "momentum": trial.suggest_categorical("momentum", [0.0, 0.9, 0.97]),
+        "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
+        "schedule": trial.suggest_categorical("schedule", ["cosine", "step"]),
+    }
+
+
+def rotation_budget(trial: optuna.Trial) -> Config:
+    """Layca without momentum, by how far its layers would turn in the run: 0.05 to 0.99.
+
+    The trial turns the distance into the rate that suits its own steps and schedule, so that the
+    space fits runs of any length. Distances are searched evenly in -ln(1 - distance) on a log
+    scale, in which a rate's square is linear.
+    """
+    turned = trial.suggest_float("turned", 0.05, 4.6, log=True)
+    return {
+        "optimizer": "layca",
+        "momentum": 0.0,
+        "final_distance": 1 - math.exp(-turned),
         "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
         "schedule": trial.suggest_categorical("schedule", ["cosine", "step"]),
     }

@@ -18,7 +18,7 @@ from trainables.data import Data
 from trainables.parts import Position, part_end, reports_in_epoch
 from trainables.precision import Precision
 from trainables.randomness import random_state, restore_random_state
-from trainables.schedules import lr_factors, lr_spent
+from trainables.schedules import lr_factors, lr_spent, rate_for_distance
 from trainables.settings import Settings
 from tuner.rotation import RotationMonitor
 
@@ -49,9 +49,6 @@ class Run:
     """Samples that the part begun has yielded."""
 
     def __post_init__(self) -> None:
-        # Kept apart from the optimizer: its own values are overwritten at every step, and by a
-        # checkpoint that another learning rate may have written.
-        self.initial_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         settings = self.settings
         steps = len(self.batches)
         self.lr_factors = lr_factors(
@@ -63,6 +60,12 @@ class Run:
             step_at=settings.step_at,
         )
         self.lr_spent = lr_spent(self.lr_factors)
+        if settings.final_distance is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate_for_distance(settings.final_distance, self.lr_factors)
+        # Kept apart from the optimizer: its own values are overwritten at every step, and by a
+        # checkpoint that another learning rate may have written.
+        self.initial_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     @property
     def done(self) -> bool:

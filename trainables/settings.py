@@ -82,6 +82,10 @@ RULES: Mapping[str, Rule] = {
     "beta1": SHARE,
     "beta2": SHARE,
     "alpha": BETWEEN,
+    "final_distance": Rule(
+        "a number in (0, 1), or None for the lr",
+        lambda value: value is None or (_is(value, Real) and 0 < value < 1),
+    ),
     "train_others": FLAG,
 }
 
@@ -105,6 +109,8 @@ class Settings:
     reports_per_epoch: int | Sequence[int] | None = None
     """None is for 1, and in the first epoch for up to 4; see `parts.reports_in_epoch`."""
     amp: str = "auto"
+    final_distance: float | None = None
+    """In place of lr, under Layca: what a layer would turn by; see `rate_for_distance`."""
     schedule: str = "constant"
     warmup_epochs: float = 0.0
     step_factor: float = 0.2
@@ -139,4 +145,20 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             f"warmup_epochs must be < max_epochs ({settings.max_epochs}), "
             f"got {settings.warmup_epochs}; use 0 for no warmup"
         )
+    if settings.final_distance is not None:
+        _check_final_distance(config)
     return settings
+
+
+def _check_final_distance(config: Mapping[str, Any]) -> None:
+    optimizer = str(config.get("optimizer", "sgd"))
+    if not optimizer.startswith("layca"):
+        raise InvalidInput(
+            f"final_distance must come with an optimizer that sets the rotation, got {optimizer}; "
+            "use layca, or give an lr instead"
+        )
+    if "lr" in config:
+        raise InvalidInput(
+            f"final_distance stands in place of lr, got both ({config['final_distance']} and "
+            f"{config['lr']}); leave one out"
+        )

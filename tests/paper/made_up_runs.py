@@ -44,7 +44,7 @@ def runs(*rows: dict[str, Any]) -> pd.DataFrame:
     """Return a table as `table_of` makes it; `val` and `first` follow from the rest."""
     return pd.DataFrame(
         [
-            {"val": row["test"], "learnt": True, "first": row.get("turned", 0.5) / 2, **row}
+            {"val": row["test"], "fits": True, "first": row.get("turned", 0.5) / 2, **row}
             for row in rows
         ]
     )

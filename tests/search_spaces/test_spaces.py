@@ -9,6 +9,9 @@ from search_spaces import SPACES, find
 from trainables.settings import KEYS, read_settings
 from tuner.errors import InvalidInput
 
+# How many keys a space sets without searching them: all but `mixed` name one optimizer.
+FIXED = {"mixed": 0, "rotation-budget": 2}
+
 
 def suggestions(name: str, seed: int = 0, count: int = 40) -> list[tuple[dict, dict]]:
     """Return the configs that a space gives, each with the parameters that were suggested."""
@@ -30,7 +33,7 @@ def test_every_config_is_valid_however_short_the_run(space):
 def test_only_known_keys_are_given_and_all_of_them_searched(space):
     for config, searched in suggestions(space):
         assert config.keys() <= KEYS
-        assert len(searched) == len(config) - (space != "mixed")
+        assert len(searched) == len(config) - FIXED.get(space, 1)
 
 
 def test_the_same_seed_gives_the_same_configs(space):
@@ -41,6 +44,11 @@ def test_the_same_seed_gives_the_same_configs(space):
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "layca"])
 def test_a_space_of_one_optimizer_names_it(name):
     assert {config["optimizer"] for config, _ in suggestions(name)} == {name}
+
+
+def test_a_budget_of_rotation_is_a_distance_below_a_quarter_turn():
+    distances = [config["final_distance"] for config, _ in suggestions("rotation-budget")]
+    assert 0.04 < min(distances) < 0.2 < 0.8 < max(distances) < 1
 
 
 def test_mixed_chooses_among_all_and_names_their_parameters_apart():

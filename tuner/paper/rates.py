@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -28,10 +30,11 @@ def _grids(scale: str) -> tuple[Grid, ...]:
 def _judge(runs: pd.DataFrame) -> Judgement:
     rows, held = [], {}
     for task, of_task in runs.groupby("task", sort=False):
-        learnt = of_task[of_task["learnt"]]
-        together, low, high = rank_correlation(learnt, "turned", "test")
-        row = {"task": task, "runs": len(of_task), "learnt": len(learnt)}
-        row["turned ~ test"] = f"{together:.2f} ({low:.2f} to {high:.2f})"
+        fitting = of_task[of_task["fits"]]
+        together, low, high = rank_correlation(fitting, "turned", "test")
+        row = {"task": task, "runs": len(of_task), "fit their data": len(fitting)}
+        known = not math.isnan(together)
+        row["turned ~ test"] = f"{together:.2f} ({low:.2f} to {high:.2f})" if known else ""
         for name, paper in zip(("layca", "sgd"), _PAPER[str(task)], strict=True):
             best = chosen(of_task[of_task["grid"] == name], ["lr"])
             row[f"{name}: best rate"] = power_of_three(best["lr"].iloc[0])
@@ -39,11 +42,15 @@ def _judge(runs: pd.DataFrame) -> Judgement:
             row[f"{name}: test, %"] = percent(best["test"])
             row[f"{name}: paper"] = f"{paper:.2f}"
         rows.append(row)
-        held[str(task)] = low > 0
+        if known:
+            held[str(task)] = low > 0
     words = (
-        "among the runs that learn, those whose hidden layers turned further test better (the 95 % "
-        f"interval of Spearman's correlation is above 0) {told(held)}"
+        "among the runs that fit their training data, those whose hidden layers turned further "
+        f"test better (the 95 % interval of Spearman's correlation is above 0) {told(held)}"
     )
+    few = [task for task in dict.fromkeys(runs["task"]) if task not in held]
+    if few:
+        words += f"; too few fit to tell on {', '.join(few)}"
     return Judgement(overall(held), words, pd.DataFrame(rows))
 
 
@@ -53,8 +60,8 @@ def _draw(runs: pd.DataFrame) -> Figure:
     for panel, task in zip(axes, tasks, strict=True):
         for name, marker, colour in (("sgd", "o", "tab:blue"), ("layca", "^", "tab:orange")):
             of_grid = runs[(runs["task"] == task) & (runs["grid"] == name)]
-            for learnt, alpha, label in ((True, 0.9, name), (False, 0.25, f"{name}, not learnt")):
-                some = of_grid[of_grid["learnt"] == learnt]
+            for fits, alpha, label in ((True, 0.9, name), (False, 0.25, f"{name}, does not fit")):
+                some = of_grid[of_grid["fits"] == fits]
                 panel.scatter(
                     some["turned"],
                     some["test"],
