@@ -35,6 +35,7 @@ check: lint test
 bench: install
 	$(BIN)/python benchmarks/overhead.py --json
 	$(BIN)/python benchmarks/decide.py --json
+	$(BIN)/python benchmarks/layca_step.py --json
 	$(BIN)/python benchmarks/forecast.py --json benchmarks/curves/*.parquet
 
 # Kills a running job many times over and checks that nothing is lost.

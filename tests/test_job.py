@@ -49,6 +49,14 @@ class TestDefaults:
         made = job(trainable=Loss, metric=None)
         assert (made.metric, made.mode) == ("val_loss", "min")
 
+    def test_epochs_are_the_trainables_own_unless_given(self):
+        class Task(Loss):
+            epochs = 15
+
+        assert job(trainable=Task).max_epochs == 15
+        assert job(trainable=Task, max_epochs=3).max_epochs == 3
+        assert job(trainable=Task, max_epochs=3).with_changes(num_trials=2).max_epochs == 3
+
     def test_what_is_given_comes_before_the_trainables_own(self):
         made = job(trainable=Loss, metric="f1", mode="max")
         assert (made.metric, made.mode) == ("f1", "max")

@@ -31,7 +31,8 @@ class TuningJob(BaseModel):
         metric: the key of the report to optimise; the trainable's own when left out.
         mode: whether that is to be made large or small; the trainable's own when left out.
         num_trials: trials in all, >= 1.
-        max_epochs: epochs of a trial that is not pruned, >= 1.
+        max_epochs: epochs of a trial that is not pruned, >= 1; the trainable's own `epochs` when
+            left out, or 20.
         rotation_target: what the layers should reach, for the ``rotation`` pruner.
         pruner: a name (``rotation``, ``none``, ``median``, ...) or any Optuna pruner.
         sampler: a name (``tpe``, ``random``, ...) or any Optuna sampler.
@@ -73,6 +74,8 @@ class TuningJob(BaseModel):
         trainable = fields.get("trainable")
         fields["metric"] = fields.get("metric") or getattr(trainable, "metric", "")
         fields["mode"] = fields.get("mode") or getattr(trainable, "mode", "max")
+        if own := getattr(trainable, "epochs", None):
+            fields.setdefault("max_epochs", own)
         try:
             super().__init__(**fields)
         except ValidationError as error:

@@ -56,6 +56,5 @@ class Grid:
             sampler=GridSampler({key: list(axis) for key, axis in self.axes.items()}, seed=0),
             pruner="none",
             num_trials=len(self),
-            max_epochs=trainable.epochs,
             **fields,
         )
