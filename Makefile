@@ -36,6 +36,7 @@ bench: install
 	$(BIN)/python benchmarks/overhead.py --json
 	$(BIN)/python benchmarks/decide.py --json
 	$(BIN)/python benchmarks/layca_step.py --json
+	$(BIN)/python benchmarks/train_step.py --json
 	$(BIN)/python benchmarks/forecast.py --json benchmarks/curves/*.parquet
 
 # Kills a running job many times over and checks that nothing is lost.
