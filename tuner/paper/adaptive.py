@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tuner.paper.best import best_by_grid
 from tuner.paper.figures import draw_layers, panels
 from tuner.paper.finding import Finding, Judgement, overall, told
 from tuner.paper.grid import Grid
 from tuner.paper.grids import ADAPTIVE, TASKS, adaptive, adaptive_layca
-from tuner.paper.runs import chosen, percent, power_of_three
+from tuner.paper.runs import chosen
 
 _NAMES = ("adaptive", "adaptive-layca")
 # Test accuracy, %, of the adaptive method and of the same with Layca. The paper gives the last two
@@ -28,17 +29,13 @@ def _grids(scale: str) -> tuple[Grid, ...]:
 
 
 def _judge(runs: pd.DataFrame) -> Judgement:
-    rows, held = [], {}
+    rows: list[dict[str, str]] = []
+    held = {}
     for task, of_task in runs.groupby("task", sort=False):
-        row: dict[str, object] = {"task": task, "method": ADAPTIVE[str(task)]}
-        best = {}
-        for name, paper in zip(_NAMES, _PAPER[str(task)], strict=True):
-            best[name] = chosen(of_task[of_task["grid"] == name], ["lr"])
-            row[f"{name}: rate"] = power_of_three(best[name]["lr"].iloc[0])
-            row[f"{name}: turned"] = f"{best[name]['turned'].mean():.2f}"
-            row[f"{name}: test, %"] = percent(best[name]["test"])
-            row[f"{name}: paper"] = f"{paper:.2f}"
-        rows.append(row)
+        method = ADAPTIVE[str(task)]
+        names = {"adaptive": method, "adaptive-layca": f"{method} + Layca"}
+        of_grids, best = best_by_grid(of_task, names, _PAPER[str(task)])
+        rows += of_grids
         held[str(task)] = bool(
             best["adaptive-layca"]["test"].mean() > best["adaptive"]["test"].mean()
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,13 +18,16 @@ _DPI = 110
 def print_shown(shown: Sequence[Shown], console: Console) -> None:
     """Print the claim, the table and the verdict of each finding."""
     for each in shown:
-        table = Table(title=each.finding.title, caption=_verdict(each), expand=False)
-        for column in each.judgement.table.columns:
-            table.add_column(str(column))
+        table = Table(
+            title=each.finding.title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
+        for number, column in enumerate(each.judgement.table.columns):
+            table.add_column(str(column), no_wrap=not number)
         for row in each.judgement.table.itertuples(index=False):
             table.add_row(*map(str, row))
         console.print(f"The paper: {each.finding.claim}.")
         console.print(table)
+        console.print(f"{_verdict(each)}\n")
 
 
 def write_document(shown: Sequence[Shown], folder: Path) -> Path:
@@ -53,7 +57,7 @@ _INTRODUCTION = """# The paper's findings, run again
 
 arXiv:1806.01603 at scale `{scale}`, seeds a setting: {seeds}. Written by `quarterturn paper`; the
 tasks are described in tasks.md. "Turned" is the mean final cosine distance of the hidden layers; ±
-is the standard error over seeds; the best rate is the best on the validation split.
+is the standard error over seeds; the rate shown is the best on the validation split.
 """
 
 

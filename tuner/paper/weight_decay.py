@@ -5,13 +5,14 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tuner.paper.best import best_by_grid
 from tuner.paper.figures import draw_layers, panels
 from tuner.paper.finding import Finding, Judgement, overall, told
 from tuner.paper.grid import Grid
 from tuner.paper.grids import TASKS, sgd, sgd_l2
-from tuner.paper.runs import chosen, percent, power_of_three
+from tuner.paper.runs import chosen
 
-_NAMES = ("sgd", "sgd-l2")
+_NAMES = {"sgd": "SGD", "sgd-l2": "SGD + L2"}
 # Test accuracy, %, of SGD and SGD + L2 at their best rates.
 _PAPER = {
     "c10-cnn1": (79.68, 88.15),
@@ -27,17 +28,11 @@ def _grids(scale: str) -> tuple[Grid, ...]:
 
 
 def _judge(runs: pd.DataFrame) -> Judgement:
-    rows, held = [], {}
+    rows: list[dict[str, str]] = []
+    held = {}
     for task, of_task in runs.groupby("task", sort=False):
-        row: dict[str, object] = {"task": task}
-        best = {}
-        for name, paper in zip(_NAMES, _PAPER[str(task)], strict=True):
-            best[name] = chosen(of_task[of_task["grid"] == name], ["lr"])
-            row[f"{name}: rate"] = power_of_three(best[name]["lr"].iloc[0])
-            row[f"{name}: turned"] = f"{best[name]['turned'].mean():.2f}"
-            row[f"{name}: test, %"] = percent(best[name]["test"])
-            row[f"{name}: paper"] = f"{paper:.2f}"
-        rows.append(row)
+        of_grids, best = best_by_grid(of_task, _NAMES, _PAPER[str(task)])
+        rows += of_grids
         without, decayed = best["sgd"], best["sgd-l2"]
         held[str(task)] = bool(
             decayed["test"].mean() > without["test"].mean()
