@@ -266,14 +266,18 @@ def paper(
     from tuner.paper.document import print_shown, write_document
     from tuner.paper.run import show  # not before the names are known to be right
 
-    shown = show(
-        plan,
-        lambda grid, number, of: click.echo(
-            f"{number}/{of}: {grid.task}, {grid.label}, {len(grid)} runs", err=True
-        ),
-        folder=folder or Path(DEFAULT_FOLDER),
-        **{field: value for field, value in given.items() if value is not None},
-    )
+    try:
+        shown = show(
+            plan,
+            lambda grid, number, of: click.echo(
+                f"{number}/{of}: {grid.task}, {grid.label}, {len(grid)} runs", err=True
+            ),
+            folder=folder or Path(DEFAULT_FOLDER),
+            **{field: value for field, value in given.items() if value is not None},
+        )
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted; run the same again to go on", err=True)
+        sys.exit(_INTERRUPTED)
     print_shown(shown, _console())
     if out:
         click.echo(f"wrote {write_document(shown, out)}")
