@@ -57,7 +57,8 @@ _INTRODUCTION = """# The paper's findings, run again
 
 arXiv:1806.01603 at scale `{scale}`, seeds a setting: {seeds}. Written by `quarterturn paper`; the
 tasks are described in tasks.md. "Turned" is the mean final cosine distance of the hidden layers; ±
-is the standard error over seeds; the rate shown is the best on the validation split.
+is the standard error over seeds; the rate shown is the best on the validation split. The paper's
+figures are of the full-size tasks: at scale `small`, on other data, only the pattern compares.
 """
 
 
