@@ -48,7 +48,8 @@ class Harmful:
     """Would run a command when unpickled in the ordinary way."""
 
     def __reduce__(self):
-        return print, ("harm done",)
+        # Not `print` itself, which Ray replaces by its own in a process where it has been started.
+        return exec, ("print('harm done')",)
 
 
 def harmful(path: Path) -> None:
@@ -91,7 +92,7 @@ def a_list(path: Path) -> None:
     ("damage", "says"),
     [
         (Path.unlink, "needs data_batch_3, which is not in"),
-        (harmful, "data_batch_3 cannot be unpickled (it asks for builtins.print)"),
+        (harmful, "data_batch_3 cannot be unpickled (it asks for builtins.exec)"),
         (truncate, "data_batch_3 cannot be unpickled"),
         (half, "data_batch_3 cannot be unpickled"),
         (empty, "data_batch_3 cannot be unpickled"),
