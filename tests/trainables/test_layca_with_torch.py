@@ -119,6 +119,7 @@ def test_two_processes_keep_the_same_weights_and_turn_exactly(tmp_path):
     shutil.which("g++") is None or not Path("/usr/include/c++").is_dir(),
     reason="torch.compile needs g++ and its headers on a CPU, and they are not installed",
 )
+# The compiler's own warnings differ from one torch to the next; none of them is of this project.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "build",
@@ -141,6 +142,7 @@ def test_a_compiled_step_turns_as_an_eager_one_does(build):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.gpu
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 @pytest.mark.parametrize("capturable", [False, True])

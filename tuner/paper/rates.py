@@ -47,6 +47,7 @@ def _judge(runs: pd.DataFrame) -> Judgement:
         "among the runs that fit their training data, those whose hidden layers turned further "
         f"test better (the 95 % interval of Spearman's correlation is above 0) {told(held)}"
     )
+    # Three runs say nothing, and a task without more is neither for nor against.
     few = [task for task in dict.fromkeys(runs["task"]) if task not in held]
     if few:
         words += f"; too few fit to tell on {', '.join(few)}"
