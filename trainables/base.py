@@ -259,6 +259,8 @@ class RotationTrainable(Trainable):
         seed_everything(settings.seed)
         shuffle = torch.Generator().manual_seed(settings.seed)
         model = self.build_model(config).to(device)
+        if settings.compile:
+            model.compile()  # in place: parameters and checkpoints keep their names
         return Run(
             settings=settings,
             data=data,

@@ -67,6 +67,7 @@ RULES: Mapping[str, Rule] = {
         _is_reports,
     ),
     "amp": Rule("'auto' or 'off'", lambda value: value in ("auto", "off")),
+    "compile": FLAG,
     "warmup_epochs": NOT_NEGATIVE,
     "step_factor": POSITIVE,
     "step_at": Rule(
@@ -109,6 +110,8 @@ class Settings:
     reports_per_epoch: int | Sequence[int] | None = None
     """None is for 1, and in the first epoch for up to 4; see `parts.reports_in_epoch`."""
     amp: str = "auto"
+    compile: bool = False
+    """Whether `torch.compile` makes the model's passes; it pays on GPUs and in long runs."""
     final_distance: float | None = None
     """In place of lr, under Layca: what a layer would turn by; see `rate_for_distance`."""
     schedule: str = "constant"

@@ -47,7 +47,7 @@ def _draw(runs: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(runs["task"]))
     pairs = [(task, name) for task in tasks for name in _NAMES]
     titles = [f"{task}, {ADAPTIVE[task]}{' + Layca' * (n == _NAMES[1])}" for task, n in pairs]
-    figure, axes = panels(titles, "epoch", "distance of each layer")
+    figure, axes = panels(titles, "epoch", "distance of each layer", rows=2)
     for panel, (task, name) in zip(axes, pairs, strict=True):
         best = chosen(runs[(runs["task"] == task) & (runs["grid"] == name)], ["lr"])
         draw_layers(panel, best["trial"].iloc[0].curve)

@@ -12,15 +12,22 @@ from matplotlib.figure import Figure
 from tuner.rotation import RotationCurve
 
 
-def panels(titles: Sequence[str], x: str, y: str) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a panel for each title, side by side, their y axes shared."""
-    figure = Figure(figsize=(3.0 * len(titles) + 0.6, 3.0), layout="constrained")
-    axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+def panels(titles: Sequence[str], x: str, y: str, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each title, their axes shared.
+
+    They lie side by side; in several rows, one below the other first.
+    """
+    columns = -(-len(titles) // rows)
+    figure = Figure(figsize=(3.0 * columns + 0.6, 2.8 * rows + 0.2), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex="col", sharey=True, squeeze=False)
+    axes = list(grid.T.flat)
     for panel, title in zip(axes, titles, strict=True):
         panel.set_title(title, fontsize=10)
+    for panel in grid[-1]:
         panel.set_xlabel(x)
-    axes[0].set_ylabel(y)
-    return figure, list(axes)
+    for panel in grid[:, 0]:
+        panel.set_ylabel(y)
+    return figure, axes
 
 
 def draw_layers(panel: Axes, curve: RotationCurve) -> None:

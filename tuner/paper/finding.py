@@ -63,6 +63,8 @@ def overall(by_task: dict[str, bool]) -> Held:
 
 def told(by_task: dict[str, bool]) -> str:
     """Return on how many tasks a claim held, and on which it did not."""
+    if not by_task:
+        return "on no task that could tell"
     failed = [task for task, held in by_task.items() if not held]
     line = f"on {len(by_task) - len(failed)} of {len(by_task)} tasks"
     return f"{line}, not on {', '.join(failed)}" if failed else line

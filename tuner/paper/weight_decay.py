@@ -45,7 +45,7 @@ def _judge(runs: pd.DataFrame) -> Judgement:
 def _draw(runs: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(runs["task"]))
     titles = [f"{task}, {name}" for task in tasks for name in _NAMES]
-    figure, axes = panels(titles, "epoch", "distance of each layer")
+    figure, axes = panels(titles, "epoch", "distance of each layer", rows=2)
     for panel, (task, name) in zip(axes, [(t, n) for t in tasks for n in _NAMES], strict=True):
         best = chosen(runs[(runs["task"] == task) & (runs["grid"] == name)], ["lr"])
         draw_layers(panel, best["trial"].iloc[0].curve)
