@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuner.cluster.submit import submit
     from tuner.engine.run import resume, run
     from tuner.errors import InvalidInput
     from tuner.job import TuningJob
@@ -28,6 +29,7 @@ _HOMES = {
     "report_rotation": "tuner.study.record",
     "resume": "tuner.engine.run",
     "run": "tuner.engine.run",
+    "submit": "tuner.cluster.submit",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "report_rotation",
     "resume",
     "run",
+    "submit",
 ]
 
 

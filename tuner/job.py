@@ -42,7 +42,7 @@ class TuningJob(BaseModel):
         max_concurrent: trials at a time, >= 1; as many as fit when left out.
         data_dir: folder with the training data; each trainable has a default.
         storage: database URL of the study; a file in the study's folder when left out.
-        folder: where the study's own folder is made.
+        folder: where the study's own folder is made; ~ is the home of who runs it.
 
     Raises:
         InvalidInput: a value breaks its rule.

@@ -20,12 +20,15 @@ def load_job(reference: str) -> TuningJob:
     """Run a job file and return the job it defines.
 
     Args:
-        reference: ``FILE.py``, or ``FILE.py:NAME`` where the file defines several jobs.
+        reference: ``FILE.py``, or ``FILE.py:NAME`` where the file defines several jobs; or
+            ``FILE.pkl``, a job kept by `pickle_job`.
 
     Raises:
         InvalidInput: no such file, it fails to run, or it defines no job or several.
     """
     file, _, wanted = reference.partition(":")
+    if file.endswith(".pkl"):
+        return unpickle_job(Path(file))
     jobs = {
         name: value
         for name, value in vars(_run_file(Path(file))).items()
@@ -41,6 +44,32 @@ def load_job(reference: str) -> TuningJob:
         f"a job file must define one TuningJob, {file} defines {', '.join(sorted(jobs)) or 'none'}"
         + (f"; name one: {file}:{sorted(jobs)[0]}" if jobs else "; add job = TuningJob(...)")
     )
+
+
+def pickle_job(job: TuningJob) -> bytes:
+    """Return a job as bytes, with whatever code of the user's own it needs."""
+    from ray import cloudpickle
+
+    pickled: bytes = cloudpickle.dumps(job)
+    return pickled
+
+
+def unpickle_job(file: Path) -> TuningJob:
+    """Return a job from a file of `pickle_job`; that runs code which it names.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    from ray import cloudpickle
+
+    try:
+        job: TuningJob = cloudpickle.loads(file.read_bytes())
+    except Exception as error:  # unpickling runs whatever the job refers to
+        raise InvalidInput(
+            f"a kept job must be readable with this Python and these packages, {file} raises "
+            f"{_in_one_line(error)}; run its Python file again instead, and the study goes on"
+        ) from error
+    return job
 
 
 def built_in_job(trainable: str, space: str, **fields: Any) -> TuningJob:

@@ -21,6 +21,9 @@ from tuner.engine.reading import seconds_of
 from tuner.job import TuningJob
 from tuner.study.result import State, StudyResult, TrialResult
 
+# Where nothing is redrawn, a line this often says that the job is alive.
+_LINE_EVERY_S = 30.0
+
 _COLOURS: dict[State, str] = {"complete": "green", "pruned": "yellow", "failed": "red"}
 
 
@@ -45,6 +48,7 @@ class Progress(Observer):
         self._saved_epochs = 0.0
         self._saved_s = 0.0
         self._last = ""
+        self._line_at = time.monotonic()
         self._live = Live(
             get_renderable=self._view, console=self._console, refresh_per_second=4, transient=True
         )
@@ -70,6 +74,11 @@ class Progress(Observer):
             else:
                 self._count(trial.number, trial.state, trial.value, trial.epochs, trial.seconds)
         self._before = sum(self._states.values())
+        if not self._console.is_terminal:
+            self._console.print(
+                escape(f"study {self._job.name}: {self._before}/{self._job.num_trials} trials"),
+                soft_wrap=True,
+            )
 
     def noted(self, line: str) -> None:
         self._console.print(escape(line), soft_wrap=True)
@@ -79,6 +88,8 @@ class Progress(Observer):
 
     def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
         self._running[number].update(epoch, result, self._job.metric)
+        if not self._console.is_terminal and time.monotonic() - self._line_at > _LINE_EVERY_S:
+            self._print_line(f"trials ended; {self._now()}")
 
     def paused(self, number: int, epochs: float) -> None:
         self._paused[number] = self._running.pop(number)
@@ -94,8 +105,31 @@ class Progress(Observer):
         line = f"trial {number} {state}, {self._job.metric} {_number(value)}, {spent}{why}"
         self._last = line
         if not self._console.is_terminal:
-            done = sum(self._states.values())
-            self._console.print(escape(f"{done}/{self._job.num_trials} {line}"), soft_wrap=True)
+            self._print_line(line)
+
+    def _now(self) -> str:
+        """What goes on, in words: how many trials run and wait, and which is ahead."""
+        live = {**self._running, **self._paused}
+        sign = 1 if self._job.mode == "max" else -1
+        known = {
+            number: sign * trial.value
+            for number, trial in live.items()
+            if not math.isnan(trial.value)
+        }
+        words = f"{len(self._running)} running, {len(self._paused)} paused"
+        if not known:
+            return words
+        ahead = max(known, key=known.__getitem__)
+        value, epoch = live[ahead].value, live[ahead].epoch
+        return (
+            f"{words}; ahead of them trial {ahead}, {self._job.metric} {_number(value)}, "
+            f"{round(epoch, 2):g}/{self._job.max_epochs} epochs"
+        )
+
+    def _print_line(self, line: str) -> None:
+        self._line_at = time.monotonic()
+        done = sum(self._states.values())
+        self._console.print(escape(f"{done}/{self._job.num_trials} {line}"), soft_wrap=True)
 
     def _count(
         self, number: int, state: State, value: float, epochs: float, seconds: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from ray import cloudpickle, tune
+from ray import tune
 
 from tuner.engine.batching import batched, can_pause
 from tuner.engine.bridge import StudyBridge
@@ -26,6 +27,7 @@ from tuner.engine.searcher import StudySearcher
 from tuner.engine.session import check_resources, quiet_ray, slots_for, unused_gpus
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
+from tuner.jobfile import pickle_job, unpickle_job
 from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
 from tuner.study.database import open_database
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
@@ -35,7 +37,9 @@ from tuner.study.space import Space, as_function, fingerprint
 _SAID = {SPACE: "search space", MAX_EPOCHS: "epochs per trial"}
 
 
-def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
+def run(
+    job: TuningJob, *, observer: Observer | None = None, code: Path | None = None
+) -> StudyResult:
     """Run a job until all its trials have ended, and return its study.
 
     A study that exists under the job's name, with the same space, metric and budget per trial, is
@@ -46,6 +50,7 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
     Args:
         job: what to run.
         observer: is told of every start, report and end; the default shows them.
+        code: a folder of modules that the job imports, to keep with the study for `resume`.
 
     Raises:
         InvalidInput: the job cannot be run. A study that this call has made is removed again,
@@ -54,8 +59,9 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = as_function(job.search_space)
     made_of = fingerprint(space)
-    home = StudyFolder(job.folder.absolute() / job.name)
-    new_folder, new_root = not home.exists(), not job.folder.exists()
+    root = job.folder.expanduser().absolute()
+    home = StudyFolder(root / job.name)
+    new_folder, new_root = not home.exists(), not root.exists()
     new_study, ended = False, 0
     with home.locked():
         try:
@@ -65,10 +71,12 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
                 _describe(study, job, made_of)
                 bridge = _bridge(job, study, space, observer or Progress(job))
                 if not bridge.exhausted:
-                    with quiet_ray():
+                    with quiet_ray(None if code else home.code):
                         check_resources(job.cpus_per_trial, job.gpus_per_trial)
                         home.job.touch(mode=0o600)
-                        home.job.write_bytes(cloudpickle.dumps(job))
+                        home.job.write_bytes(pickle_job(job))
+                        if code:
+                            _keep(code, home)
                         _tune(job, bridge, home)
                 ended = bridge.ended
                 if bridge.fatal:
@@ -77,8 +85,8 @@ def run(job: TuningJob, *, observer: Observer | None = None) -> StudyResult:
         except InvalidInput:
             if new_folder and not ended:
                 _remove(home, new_study)
-                if new_root and not any(job.folder.iterdir()):
-                    job.folder.rmdir()
+                if new_root and not any(root.iterdir()):
+                    root.rmdir()
             raise
 
 
@@ -103,6 +111,8 @@ def resume(
     Raises:
         InvalidInput: there is no such study, or the job kept with it cannot be read.
     """
+    if (code := find_study(name, folder).code).is_dir():
+        sys.path.insert(0, str(code))
     return run(kept_job(name, folder=folder).with_changes(**changes), observer=observer)
 
 
@@ -114,14 +124,7 @@ def kept_job(name: str, *, folder: Path | str = DEFAULT_FOLDER) -> TuningJob:
     Raises:
         InvalidInput: there is no such study, or the job kept with it cannot be read.
     """
-    home = find_study(name, folder)
-    try:
-        job: TuningJob = cloudpickle.loads(home.job.read_bytes())
-    except Exception as error:  # unpickling runs whatever the job refers to
-        raise InvalidInput(
-            f"the job kept with study {name!r} must be readable, got {type(error).__name__}: "
-            f"{error}; run its file again instead, and the study is continued"
-        ) from error
+    job = unpickle_job(find_study(name, folder).job)
     return job.with_changes(folder=Path(folder))
 
 
@@ -226,6 +229,11 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
     for key, value in {**identity, NUM_TRIALS: job.num_trials}.items():
         if study.user_attrs.get(key) != value:
             study.set_user_attr(key, value)
+
+
+def _keep(code: Path, home: StudyFolder) -> None:
+    shutil.rmtree(home.code, ignore_errors=True)
+    shutil.copytree(code, home.code, ignore=shutil.ignore_patterns("*.url", "*.pkl", "__pycache__"))
 
 
 def _remove(home: StudyFolder, with_database: bool) -> None:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
@@ -44,14 +45,23 @@ _ANSWERS_WITHIN_S = 3.0
 
 
 @contextmanager
-def quiet_ray() -> Iterator[None]:
-    """Use the Ray that is there (or RAY_ADDRESS names), else start one and stop it at the end."""
+def quiet_ray(code: Path | None = None) -> Iterator[None]:
+    """Use the Ray that is there (or RAY_ADDRESS names), else start one and stop it at the end.
+
+    Workers start in a copy of the folder `code`, and import from it, if that exists.
+    """
+    runtime_env = {"working_dir": str(code)} if code and code.is_dir() else None
     with _environment({**_TUNE_ENVIRONMENT, **_RAY_ENVIRONMENT}):
         started = not ray.is_initialized()
         if started:
             _check_address(os.environ.get("RAY_ADDRESS", ""))
             try:
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+                ray.init(
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    include_dashboard=False,
+                    runtime_env=runtime_env,
+                )
             except ConnectionError as error:
                 raise InvalidInput(
                     f"the Ray cluster must answer, got {error}; check RAY_ADDRESS and the token, "

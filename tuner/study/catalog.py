@@ -3,6 +3,7 @@
 studies/fashion/study.log     the journal, unless the study is in a database
                 storage.url   that database, if so (readable by its owner only)
                 job.pkl       the job as it was run, for `resume`
+                code/         what it imports, if it came from another machine
                 trials/       one folder per trial: checkpoints, errors
                 .lock         held by the process that runs the study
 """
@@ -48,6 +49,10 @@ class StudyFolder:
         return self.path / "job.pkl"
 
     @property
+    def code(self) -> Path:
+        return self.path / "code"
+
+    @property
     def trials(self) -> Path:
         return self.path / "trials"
 
@@ -87,11 +92,12 @@ def find_study(name: str, folder: Path | str = DEFAULT_FOLDER) -> StudyFolder:
     Raises:
         InvalidInput: there is none of that name; the message lists those there are.
     """
-    found = StudyFolder(Path(folder) / name)
+    root = Path(folder).expanduser()
+    found = StudyFolder(root / name)
     if not found.exists():
-        known = [path.name for path in Path(folder).glob("*") if StudyFolder(path).exists()]
+        known = [path.name for path in root.glob("*") if StudyFolder(path).exists()]
         error = unknown_name("study", name, known)
-        raise InvalidInput(f"{error} (in {Path(folder).absolute()}; elsewhere: --folder)")
+        raise InvalidInput(f"{error} (in {root.absolute()}; elsewhere: --folder)")
     return found
 
 

@@ -1,0 +1,49 @@
+"""The command `quarterturn`: it parses, and hands over."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tuner.cli import cluster, listing, replaying, studies
+from tuner.cli.options import INTERRUPTED
+from tuner.errors import InvalidInput
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="quarterturn")
+def cli() -> None:
+    """Tune hyperparameters on Ray, watch how far each layer turns, and prune with a reason.
+
+    \b
+    quarterturn run --trainable digits-mlp --space sgd --name first
+    quarterturn report first
+    """
+
+
+for module in (studies, cluster, replaying, listing):
+    for command in module.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one line on stderr and exit code 2."""
+    try:
+        sys.exit(cli(standalone_mode=False))
+    except InvalidInput as error:
+        _refuse(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "quarterturn"
+        _refuse(f"{error.format_message().rstrip('.')}; see {command} --help")
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("quarterturn: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _refuse(line: str) -> None:
+    click.echo(f"quarterturn: {' '.join(line.split())}", err=True)
+    sys.exit(2)

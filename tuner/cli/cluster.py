@@ -1,0 +1,260 @@
+"""Commands for a job on a cluster that is somewhere else: submit, status, logs, stop, list."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuner.cli.options import (
+    INTERRUPTED,
+    JOB,
+    as_arguments,
+    console,
+    job_of,
+    options,
+)
+
+if TYPE_CHECKING:
+    from tuner.cluster.job import Job
+    from tuner.cluster.server import JobServer
+
+# How long `submit` waits to see the job begin, for mistakes that only the cluster can find.
+_BEGINS_WITHIN_S = 60.0
+
+AT = click.option("--address", help="The study is on this cluster: http://HEAD:8265.")
+_ADDRESS = click.option(
+    "--address",
+    envvar="RAY_API_SERVER_ADDRESS",
+    required=True,
+    help="Of the cluster's job server, http://HEAD:8265; or RAY_API_SERVER_ADDRESS.",
+)
+_FOLLOW = click.option("--follow", "-f", is_flag=True, help="Print what it prints, to its end.")
+
+
+@click.command()
+@JOB
+@options(
+    click.option("--folder", help="Where studies are kept there.  [default: ~/studies]"),
+    click.option("--include", multiple=True, help="File or folder beside FILE to send with it."),
+    _ADDRESS,
+    _FOLLOW,
+)
+def submit(
+    file: str | None,
+    trainable: str | None,
+    space: str | None,
+    folder: str | None,
+    include: tuple[str, ...],
+    address: str,
+    follow: bool,
+    **given: Any,
+) -> None:
+    """Send a tuning job to a Ray cluster, where it runs on without this terminal.
+
+    The job is checked here first. What FILE imports from its own folder goes with it, and the
+    packages of quarterturn; 100 MB at most. Submitting it again continues the study.
+
+    \b
+    quarterturn submit fashion.py --address http://head:8265
+    quarterturn submit fashion.py --address http://head:8265 --trials 100 --follow
+    quarterturn submit --trainable digits-mlp --space sgd --name first --address head:8265
+    """
+    job = job_of(file, trainable, space, {**given, "folder": Path(folder) if folder else None})
+    from tuner.cluster.submit import Source, wait_for_start
+    from tuner.cluster.submit import submit as submit_job
+
+    named = {"file": file, "trainable": trainable, "space": space}
+    script = Path(file.partition(":")[0]) if file else _beside(trainable, space)
+    source = Source(
+        [
+            *([f"{Path(file).name}"] if file else []),
+            *as_arguments({key: named[key] for key in ("trainable", "space")}),
+            *as_arguments(given, leave_out=("storage",)),
+        ],
+        file=script,
+        include=include,
+        storage=given["storage"],
+    )
+    sent = submit_job(job, address=address, source=source)
+    from tuner.cluster.server import JobServer
+
+    server = JobServer(address)
+    click.echo(f"submitted {sent.id} to {server.address}; studies are kept in {sent.folder} there")
+    if follow:
+        _follow(server, sent.id)
+        return
+    sent = wait_for_start(server, sent, _BEGINS_WITHIN_S)
+    if sent.state in ("failed", "stopped"):
+        _end(server, sent)
+    _next(server, sent)
+
+
+@click.command()
+@click.argument("job")
+@_ADDRESS
+def status(job: str, address: str) -> None:
+    """Say how a submitted job is doing.
+
+    JOB is its id, or the name of its study for the newest one.
+
+    \b
+    quarterturn status fashion --address http://head:8265
+    """
+    from tuner.cluster.listing import print_status
+    from tuner.cluster.server import JobServer
+
+    server = JobServer(address)
+    found = server.find(job)
+    print_status(found, server.logs(found.id), console())
+    _next(server, found)
+
+
+@click.command()
+@click.argument("job")
+@_ADDRESS
+@_FOLLOW
+def logs(job: str, address: str, follow: bool) -> None:
+    """Print what a submitted job has printed.
+
+    JOB is its id, or the name of its study for the newest one.
+
+    \b
+    quarterturn logs fashion --address http://head:8265 -f
+    """
+    from tuner.cluster.server import JobServer
+
+    server = JobServer(address)
+    found = server.find(job)
+    if follow:
+        _follow(server, found.id)
+    else:
+        click.echo(server.logs(found.id), nl=False)
+
+
+@click.command()
+@click.argument("job")
+@_ADDRESS
+def stop(job: str, address: str) -> None:
+    """End a submitted job; what its trials reported and their checkpoints are kept.
+
+    JOB is its id, or the name of its study for the newest one.
+
+    \b
+    quarterturn stop fashion --address http://head:8265
+    """
+    from tuner.cluster.server import JobServer
+    from tuner.cluster.stop import stop as stop_job
+
+    server = JobServer(address)
+    found = server.find(job)
+    if found.over:
+        click.echo(f"{found.id} has already ended: {found.state}")
+        return
+    ended = stop_job(server, found)
+    click.echo(
+        f"{ended.id} {ended.state}; nothing is lost. To go on: "
+        f"quarterturn resume {ended.study} --address {server.address}"
+    )
+
+
+@click.command(name="list")
+@_ADDRESS
+def list_jobs(address: str) -> None:
+    """List the tuning jobs that a cluster knows of, newest first.
+
+    \b
+    quarterturn list --address http://head:8265
+    """
+    from tuner.cluster.listing import print_jobs
+    from tuner.cluster.server import JobServer
+
+    print_jobs(JobServer(address).jobs(), console())
+
+
+def resume_there(address: str, name: str, folder: Path | None, given: dict[str, Any]) -> None:
+    """Continue a study on its cluster, and say what to type next."""
+    from tuner.cluster.server import JobServer
+    from tuner.cluster.submit import resume as resume_job
+    from tuner.cluster.submit import wait_for_start
+
+    server = JobServer(address)
+    where = folder.as_posix() if folder else None
+    sent = resume_job(server, name, as_arguments(given), folder=where)
+    click.echo(f"submitted {sent.id} to {server.address}")
+    sent = wait_for_start(server, sent, _BEGINS_WITHIN_S)
+    if sent.state in ("failed", "stopped"):
+        _end(server, sent)
+    _next(server, sent)
+
+
+@contextmanager
+def studies_at(address: str | None, name: str, folder: Path | None) -> Iterator[Path]:
+    """Give the folder of studies to read one from, which is fetched if it is on a cluster."""
+    from tuner.study.catalog import DEFAULT_FOLDER
+
+    if not address:
+        yield folder or Path(DEFAULT_FOLDER)
+        return
+    from tuner.cluster.fetch import fetched
+    from tuner.cluster.server import JobServer
+    from tuner.cluster.submit import folder_of
+
+    server = JobServer(address)
+    where = folder.as_posix() if folder else folder_of(server, name)
+    with fetched(server, name, where) as home:
+        yield home
+
+
+def _beside(*references: str | None) -> Path | None:
+    """Return the file of a trainable or space that is given as module:attribute."""
+    for reference in references:
+        module, colon, _ = (reference or "").partition(":")
+        file = Path(f"{module.removesuffix('.py').replace('.', '/')}.py")
+        if colon and file.is_file():
+            return file
+    return None
+
+
+def _follow(server: JobServer, job_id: str) -> None:
+    """Print a job's output to its end, and end as it did."""
+    from tuner.cluster.follow import follow
+
+    try:
+        ended = follow(server, job_id, lambda text: click.echo(text, nl=False))
+    except KeyboardInterrupt:
+        click.echo(
+            f"\n{job_id} goes on. To follow it again: "
+            f"quarterturn logs {job_id} -f --address {server.address}",
+            err=True,
+        )
+        sys.exit(INTERRUPTED)
+    if ended.state != "succeeded":
+        _end(server, ended)
+    click.echo(f"{ended.id} succeeded")
+
+
+def _end(server: JobServer, job: Job) -> None:
+    """End as a job has that did not succeed: 2 after a mistake of its user's, else 1."""
+    from tuner.cluster.fetch import last_words
+
+    words = f": {last_words(server.logs(job.id))}" if job.state == "failed" else ""
+    click.echo(f"quarterturn: {job.id} {job.state}{words}", err=True)
+    sys.exit(2 if job.exit_code == 2 else 1)
+
+
+def _next(server: JobServer, job: Job) -> None:
+    verbs = [f"report {job.study}"] if job.over else [f"logs {job.id} -f", f"stop {job.id}"]
+    if not job.over:
+        verbs = [f"status {job.id}", *verbs, f"report {job.study}"]
+    elif job.state != "succeeded":
+        verbs.append(f"resume {job.study}")
+    for verb in verbs:
+        click.echo(f"  quarterturn {verb} --address {server.address}")
+
+
+COMMANDS = (submit, status, logs, stop, list_jobs)

@@ -1,0 +1,108 @@
+"""The options that several commands share, and how what was given is handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuner.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tuner.job import TuningJob
+
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+def options(*several: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return one decorator that adds several options, in their order."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return add
+
+
+def given_by(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, by the name of their field."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def job_of(
+    file: str | None, trainable: str | None, space: str | None, given: dict[str, Any]
+) -> TuningJob:
+    """Return the job that a command line describes."""
+    from tuner.jobfile import built_in_job, find_space, load_job
+
+    changes = given_by(given)
+    if file and not trainable:
+        if space:
+            changes["search_space"] = find_space(space)
+        return load_job(file).with_changes(**changes)
+    if trainable and space and not file:
+        return built_in_job(trainable, space, **changes)
+    raise click.UsageError("Give a FILE, or both --trainable and --space")
+
+
+def as_arguments(given: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list[str]:
+    """Return options of the current command as a command line would give them."""
+    names = {option.name: option.opts[0] for option in click.get_current_context().command.params}
+    return [
+        f"{names[field]}={value}"
+        for field, value in given.items()
+        if value is not None and field not in leave_out
+    ]
+
+
+def console() -> Console:
+    """Return the console that reports are printed on."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False)
+
+
+def _url(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Return a storage's URL, read from FILE where @FILE was given."""
+    if not value or not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).expanduser().read_text().strip()
+    except OSError as error:
+        raise InvalidInput(
+            f"--storage @FILE must name a file that can be read, got {value!r} "
+            f"({error.strerror}); put the database's URL in it"
+        ) from error
+
+
+FOLDER = click.option("--folder", type=Path, help="Where studies are kept.  [default: studies]")
+BUDGET = options(
+    click.option("--trials", "num_trials", type=int, help="Trials in all."),
+    click.option("--cpus-per-trial", type=float, help="CPUs that a trial reserves."),
+    click.option("--gpus-per-trial", type=float, help="GPUs that it reserves; 0.5 shares one."),
+    click.option("--concurrent", "max_concurrent", type=int, help="Trials at a time, at most."),
+    click.option("--data", "data_dir", help="Folder with the training data."),
+)
+JOB = options(
+    click.argument("file", required=False),
+    click.option("--trainable", help="A name from `quarterturn trainables`, or module:Class."),
+    click.option("--space", help="A name from `quarterturn spaces`, or module:function."),
+    click.option("--name", help="Of the study."),
+    click.option("--metric", help="What to optimise."),
+    click.option("--mode", type=click.Choice(["min", "max"]), help="Make it small, or large."),
+    click.option("--epochs", "max_epochs", type=int, help="Epochs of a trial that is not pruned."),
+    click.option("--seed", type=int, help="Of suggestions and training."),
+    click.option(
+        "--storage",
+        callback=_url,
+        help="Database URL for the study, instead of a file; @FILE reads it from one.",
+    ),
+    click.option("--pruner", help="rotation, none, median, percentile, asha, hyperband, wilcoxon."),
+    click.option("--sampler", help="tpe, random, gp, nsgaii, qmc."),
+    BUDGET,
+)

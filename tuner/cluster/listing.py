@@ -1,0 +1,70 @@
+"""Jobs on a cluster as a person reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tuner.cluster.fetch import last_words
+from tuner.cluster.job import Job
+
+_PROGRESS = re.compile(r"\d+/\d+ trial")
+
+
+def print_status(job: Job, log: str, console: Console) -> None:
+    """Print a job's state, for how long, and the last trial that ended in it."""
+    grid = Table.grid(padding=(0, 2))
+    since = _spent(job)
+    rows = {
+        "job": job.id,
+        "study": f"{job.study}, in {job.folder} on the cluster",
+        "state": f"{job.state}, {since}" if since else job.state,
+        "last": last_progress(log),
+    }
+    if job.state == "failed":
+        rows["why"] = last_words(log)
+    for name, value in rows.items():
+        if value:
+            grid.add_row(Text(name, style="dim"), Text(value))
+    console.print(grid)
+
+
+def print_jobs(jobs: Iterable[Job], console: Console) -> None:
+    """Print a table of jobs."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("job", "study", "state", "started", "for", "folder"):
+        table.add_column(column, overflow="fold")
+    for job in jobs:
+        started = f"{job.started.astimezone():%Y-%m-%d %H:%M}" if job.started else "-"
+        cells = (
+            job.id,
+            job.study,
+            job.state,
+            started,
+            _spent(job).removeprefix("for "),
+            job.folder,
+        )
+        table.add_row(*map(Text, cells))
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("no tuning jobs yet")
+
+
+def last_progress(log: str) -> str:
+    """Return the last line that tells how far a study is, less a reason; empty before the first."""
+    lines = [line for line in log.splitlines() if _PROGRESS.match(line)]
+    return lines[-1].partition(": ")[0] if lines else ""
+
+
+def _spent(job: Job) -> str:
+    if job.started is None:
+        return ""
+    spent = (job.ended or datetime.now(UTC)) - job.started
+    return f"for {timedelta(seconds=round(max(spent.total_seconds(), 0)))}"
