@@ -19,6 +19,7 @@ _CONNECTS_WITHIN_S = 5.0
 # A server that packs a log of many megabytes, or takes in a package, is slow but alive.
 _ANSWERS_WITHIN_S = 120.0
 _OLDEST_RAY = (2, 60)
+_NOT_RAY = "Version check returned 404"  # Ray's words when it is asked for its version in vain
 # What Ray leaves a stopped job before it kills it: time enough to write down what was reported.
 _STOPS_WITHIN_S = 30
 
@@ -61,6 +62,18 @@ class JobServer:
                 f"the cluster must run Ray {_OLDEST_RAY[0]}.{_OLDEST_RAY[1]} or newer, "
                 f"{self.address} runs {version}; upgrade it"
             )
+
+    def is_open(self) -> bool:
+        """Whether it lists its jobs for someone without a token."""
+        import requests
+
+        with self._said_in_one_line():
+            answer = requests.get(
+                f"{self.address}/api/jobs/",
+                timeout=_CONNECTS_WITHIN_S,
+                verify=os.environ.get("REQUESTS_CA_BUNDLE") or True,
+            )
+        return answer.ok
 
     def submit(
         self,
@@ -169,6 +182,8 @@ class JobServer:
             yield
         except AuthenticationError as error:
             raise InvalidInput(_about_token(self.address, find_token())) from error
+        except requests.exceptions.JSONDecodeError as error:
+            raise InvalidInput(_about_answer(self.address, _NOT_RAY)) from error
         except requests.exceptions.SSLError as error:
             raise InvalidInput(
                 f"the cluster's certificate must be trusted here, that of {self.address} is not; "
@@ -248,7 +263,7 @@ def _about_token(address: str, token: str | None) -> str:
 
 
 def _about_answer(address: str, said: str) -> str:
-    if "Version check returned 404" in said:
+    if _NOT_RAY in said:
         return (
             f"--address must be that of a job server, something else answers at {address}; "
             "`ray start --head` prints it as the dashboard's (port 8265)"
@@ -261,7 +276,8 @@ def _about_answer(address: str, said: str) -> str:
 def _innermost(error: BaseException) -> str:
     """Return the plainest words for a failed connection: those of the system."""
     found: BaseException | None = error
-    words = type(error).__name__
+    answered = getattr(error, "response", None)
+    words = f"it said {answered.status_code}" if answered is not None else type(error).__name__
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
             words = found.strerror

@@ -1,0 +1,229 @@
+"""What people get wrong on clusters, looked for one by one, each with its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from tuner.cluster.fetch import ask
+from tuner.cluster.server import JobServer, find_token
+
+Machine = Mapping[str, Any]
+"""What a machine says of itself: see `tuner.engine.probe.describe_machine`."""
+
+State = Literal["ok", "note", "wrong"]
+_SIGNS: dict[State, tuple[str, str]] = {
+    "ok": ("ok", "green"),
+    "note": ("note", "yellow"),
+    "wrong": ("WRONG", "red"),
+}
+_PYTHONS = ("3.11", "3.12")
+# Two checkpoints of a large net per trial are soon so much.
+_FEW_GB = 5.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: where, how it is, and what to do about it if it is wrong."""
+
+    where: str
+    state: State
+    said: str
+    remedy: str = ""
+
+
+def examine(server: JobServer, folder: str, data: str | None) -> list[Machine]:
+    """Return what the nodes of a cluster say of themselves, the head first.
+
+    Raises:
+        InvalidInput: the cluster cannot run this package at all; the line says why.
+    """
+    arguments = ["examine", f"--folder={folder}", *([f"--data={data}"] if data else [])]
+    said = ask(server, arguments)
+    line = next(line for line in said.splitlines() if line.startswith("[{"))
+    nodes: list[Machine] = json.loads(line)
+    return nodes
+
+
+def check_here(machine: Machine) -> list[Check]:
+    """Judge the machine that a person sits at."""
+    return [*_check_machine(machine, "here"), *_check_token_file()]
+
+
+def check_cluster(here: Machine, nodes: Sequence[Machine], open_to_all: bool) -> list[Check]:
+    """Judge a cluster's nodes, by themselves and against each other and the machine here.
+
+    Args:
+        here: the machine that jobs are submitted from.
+        nodes: the cluster's, the head first.
+        open_to_all: whether its job server answers without a token.
+    """
+    return [
+        _check_token_asked(open_to_all),
+        *(check for node in nodes for check in _check_node(node)),
+        *_check_alike(here, nodes),
+        *_check_shared(nodes),
+    ]
+
+
+def print_checks(checks: Sequence[Check], console: Console) -> None:
+    """Print a line for each check, with its remedy where there is one."""
+    width = max(len(check.where) for check in checks)
+    for check in checks:
+        word, colour = _SIGNS[check.state]
+        remedy = f"; {check.remedy}" if check.remedy else ""
+        console.print(
+            Text(f"{word:<5}", style=colour),
+            Text(f"{check.where:<{width}}  {check.said}{remedy}"),
+            soft_wrap=True,
+        )
+
+
+def _check_machine(machine: Machine, where: str) -> Iterator[Check]:
+    packages: Mapping[str, str | None] = machine["packages"]
+    known = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+    python: str = machine["python"]
+    if not python.startswith(_PYTHONS):
+        yield Check(where, "wrong", f"Python is {python}", f"install {' or '.join(_PYTHONS)}")
+    if missing := [name for name, version in packages.items() if not version]:
+        yield Check(where, "wrong", f"no {', '.join(missing)}", "pip install quarterturn there")
+    yield Check(where, "ok", f"Python {python}, {known}")
+    gpus: list[str] = machine["gpus"]
+    if gpus:
+        yield Check(where, "ok", f"{len(gpus)} GPUs: {', '.join(sorted(set(gpus)))}")
+    elif machine["why_no_gpu"]:
+        yield Check(
+            where,
+            "note",
+            f"no GPU: {machine['why_no_gpu']}",
+            "if it has one, update its driver or torch (nvidia-smi)",
+        )
+    else:
+        yield Check(where, "note", "no GPU; trials run on CPUs")
+    if machine["cannot_write"]:
+        yield Check(
+            where,
+            "wrong",
+            f"{machine['folder']} cannot be written ({machine['cannot_write']})",
+            "mend its permissions, or choose another --folder",
+        )
+    elif machine["free_gb"] < _FEW_GB:
+        yield Check(
+            where,
+            "wrong",
+            f"{machine['folder']} has {machine['free_gb']:g} GB left",
+            "make room for checkpoints",
+        )
+    else:
+        yield Check(where, "ok", f"{machine['folder']} can be written")
+    if machine["sees_data"] is False:
+        yield Check(
+            where, "wrong", f"{machine['data']} is not there", "mount or copy the data there"
+        )
+    elif machine["sees_data"]:
+        yield Check(where, "ok", f"{machine['data']} is there")
+
+
+def _check_node(node: Machine) -> Iterator[Check]:
+    where = (
+        f"{node['host']} ({node['address']})" if node["host"] != node["address"] else node["host"]
+    )
+    if "error" in node:
+        yield Check(where, "wrong", node["error"], "look at `ray status` and the node's own logs")
+        return
+    yield from _check_machine(node, where)
+    if node["ray_gpus"] != len(node["gpus"]):
+        yield Check(
+            where,
+            "wrong",
+            f"Ray counts {node['ray_gpus']:g} GPUs, torch sees {len(node['gpus'])}",
+            "start Ray there with the driver loaded, or with --num-gpus",
+        )
+
+
+def _check_alike(here: Machine, nodes: Sequence[Machine]) -> Iterator[Check]:
+    """What must be the same everywhere: Ray exactly, Python's minor version, torch's too."""
+    head, *others = nodes
+    if "error" in head:
+        return
+    for node in others:
+        if "error" in node:
+            continue
+        for name, mine, its in (
+            ("Python", _minor(head["python"]), _minor(node["python"])),
+            ("ray", head["packages"]["ray"], node["packages"]["ray"]),
+            ("torch", head["packages"]["torch"], node["packages"]["torch"]),
+        ):
+            if mine != its:
+                yield Check(
+                    node["host"],
+                    "wrong",
+                    f"{name} is {its}, on the head {mine}",
+                    "install the same on every node",
+                )
+    if _minor(here["python"]) != _minor(head["python"]):
+        yield Check(
+            "here",
+            "note",
+            f"Python is {_minor(here['python'])}, on the head {_minor(head['python'])}",
+            "submit job files; tuner.submit(job) needs the same",
+        )
+
+
+def _check_shared(nodes: Sequence[Machine]) -> Iterator[Check]:
+    if len(nodes) < 2:
+        return
+    blind = [node["host"] for node in nodes if node.get("sees_marker") is False]
+    folder = nodes[0].get("folder")
+    if blind:
+        yield Check(
+            "cluster",
+            "wrong",
+            f"{folder} on {', '.join(blind)} is not the head's",
+            "choose a --folder on storage that every node mounts, or --checkpoints s3://...",
+        )
+    elif all(node.get("sees_marker") for node in nodes):
+        yield Check("cluster", "ok", f"{folder} is the same on all {len(nodes)} nodes")
+
+
+def _check_token_asked(open_to_all: bool) -> Check:
+    if open_to_all:
+        return Check(
+            "cluster",
+            "wrong",
+            "its job server asks for no token: whoever reaches it can run code there",
+            "start Ray with RAY_AUTH_MODE=token and a token file on every node",
+        )
+    return Check("cluster", "ok", "its job server refuses whoever has no token")
+
+
+def _check_token_file() -> Iterator[Check]:
+    if os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        yield Check("here", "ok", "the cluster's token is in RAY_AUTH_TOKEN")
+        return
+    if find_token() is None:
+        yield Check(
+            "here",
+            "note",
+            "no token for a cluster",
+            "copy the head's (`ray get-auth-token`) to ~/.ray/auth_token, mode 600",
+        )
+        return
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        yield Check("here", "wrong", f"others can read the token in {path}", f"chmod 600 {path}")
+    else:
+        yield Check("here", "ok", f"a token for a cluster is in {path}")
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
