@@ -39,7 +39,7 @@ def at(head):
 def test_from_submit_to_the_report(laptop, mine, head):
     submitted = laptop("submit", "mine.py", "--name", "whole", "--follow")
     assert submitted.code == 0, submitted
-    assert submitted.out.startswith(f"submitted whole@1 to {head.address}; studies are kept in ")
+    assert submitted.out.startswith(f"submitted whole@1 to {head.address}\n")
     assert "3/3 trial " in submitted.out
     assert submitted.out.endswith("whole@1 succeeded\n")
 

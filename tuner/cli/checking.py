@@ -34,7 +34,7 @@ def doctor(address: str | None, folder: str | None, data: str | None) -> None:
         from tuner.cluster.submit import remote_folder
 
         server = JobServer(address)
-        where = remote_folder(Path(folder or DEFAULT_FOLDER))
+        where = remote_folder(Path(folder)) if folder else ""
         nodes = examine_cluster(server, where, data)
         checks += check_cluster(here, nodes, server.is_open())
     print_checks(checks, console())

@@ -39,7 +39,10 @@ _FOLLOW = click.option("--follow", "-f", is_flag=True, help="Print what it print
 @click.command()
 @JOB
 @options(
-    click.option("--folder", help="Where studies are kept there.  [default: ~/studies]"),
+    click.option(
+        "--folder",
+        help="Where studies are kept there.  [default: its QUARTERTURN_FOLDER, or ~/studies]",
+    ),
     click.option("--include", multiple=True, help="File or folder beside FILE to send with it."),
     _ADDRESS,
     _FOLLOW,
@@ -84,7 +87,7 @@ def submit(
     from tuner.cluster.server import JobServer
 
     server = JobServer(address)
-    click.echo(f"submitted {sent.id} to {server.address}; studies are kept in {sent.folder} there")
+    click.echo(f"submitted {sent.id} to {server.address}")
     if follow:
         _follow(server, sent.id)
         return

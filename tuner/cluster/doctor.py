@@ -46,8 +46,7 @@ def examine(server: JobServer, folder: str, data: str | None) -> list[Machine]:
     Raises:
         InvalidInput: the cluster cannot run this package at all; the line says why.
     """
-    arguments = ["examine", f"--folder={folder}", *([f"--data={data}"] if data else [])]
-    said = ask(server, arguments)
+    said = ask(server, ["examine", *([f"--data={data}"] if data else [])], folder)
     line = next(line for line in said.splitlines() if line.startswith("[{"))
     nodes: list[Machine] = json.loads(line)
     return nodes

@@ -13,11 +13,19 @@ bin=$(tr '\0 ' '\n\n' < /proc/$raylet/cmdline |
       sed -n 's|^--python_worker_command=\(.*\)/python[0-9.]*$|\1|p' | head -n 1)
 PATH="$bin${bin:+:}$PATH"
 """
-ENVIRONMENT = {"PATH_OF_PYTHON": _PATH_OF_PYTHON}
+# Where the cluster keeps studies unless told otherwise: a job starts in a folder that is not kept.
+_FOLDER = 'QUARTERTURN_FOLDER="${QUARTERTURN_FOLDER:-$HOME/studies}"'
+ENVIRONMENT = {"FIND_PYTHON": f"{_PATH_OF_PYTHON}{_FOLDER}\n"}
 """What the command needs in its environment; there, Ray does not print it into every log."""
 
 
-def entrypoint(arguments: Sequence[str]) -> str:
-    """Return the command that runs ``quarterturn ARGUMENTS`` with the Python that Ray runs with."""
+def entrypoint(arguments: Sequence[str], folder: str) -> str:
+    """Return the command that runs ``quarterturn ARGUMENTS`` with the Python that Ray runs with.
+
+    Args:
+        arguments: a command and its options, less where studies are kept.
+        folder: that; the cluster's own when empty.
+    """
     command = shlex.join(["python", "-m", "tuner", *arguments])
-    return f'eval "$PATH_OF_PYTHON" 2>/dev/null; exec {command}'
+    where = shlex.quote(folder) if folder else '"$QUARTERTURN_FOLDER"'
+    return f'eval "$FIND_PYTHON" 2>/dev/null; exec {command} --folder={where}'

@@ -26,25 +26,25 @@ def fetched(server: JobServer, study: str, folder: str) -> Iterator[Path]:
     Args:
         server: of the cluster.
         study: its name.
-        folder: where studies are kept on the cluster.
+        folder: where studies are kept on the cluster; its own when empty.
 
     Raises:
         InvalidInput: there is no such study there, or it cannot be read.
     """
     with tempfile.TemporaryDirectory() as made:
-        said = ask(server, ["send", study, f"--folder={folder}"])
+        said = ask(server, ["send", study], folder)
         unpack(said, study, Path(made))
         yield Path(made)
 
 
-def ask(server: JobServer, arguments: list[str]) -> str:
+def ask(server: JobServer, arguments: list[str], folder: str) -> str:
     """Return what ``quarterturn ARGUMENTS`` prints on the cluster's head.
 
     Raises:
         InvalidInput: it refuses, with its own line; or it fails.
     """
     job_id = server.submit(
-        entrypoint(arguments), metadata={KIND: "reading"}, modules=own_packages()
+        entrypoint(arguments, folder), metadata={KIND: "reading"}, modules=own_packages()
     )
     until = time.monotonic() + _SAYS_WITHIN_S
     while (status := server.status(job_id)) in ("PENDING", "RUNNING"):

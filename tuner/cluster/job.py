@@ -18,7 +18,7 @@ class Job:
 
     Attributes:
         id: the study's name and a number, such as ``fashion@2``.
-        study: that it runs; folder: where studies are kept on the cluster.
+        study: that it runs; folder: where studies are kept on the cluster; empty for its own.
         exit_code: of its driver, once it has ended by itself.
         message: what Ray says of its state.
     """

@@ -14,6 +14,7 @@ from rich.text import Text
 from tuner.cluster.fetch import last_words
 from tuner.cluster.job import Job
 
+_OWN = "the folder of studies"
 _PROGRESS = re.compile(r"\d+/\d+ trial")
 
 
@@ -23,7 +24,7 @@ def print_status(job: Job, log: str, console: Console) -> None:
     since = _spent(job)
     rows = {
         "job": job.id,
-        "study": f"{job.study}, in {job.folder} on the cluster",
+        "study": f"{job.study}, in {job.folder or _OWN} on the cluster",
         "state": f"{job.state}, {since}" if since else job.state,
         "last": last_progress(log),
     }

@@ -17,6 +17,7 @@ from tuner.cluster.package import files_of, own_packages, stage
 from tuner.cluster.server import JobServer
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
+from tuner.study.catalog import DEFAULT_FOLDER
 from tuner.study.space import as_function, fingerprint
 
 STORAGE_FILE = "storage.url"
@@ -47,8 +48,7 @@ def submit(
     """Send a job to a Ray cluster, where it runs on when this process has ended.
 
     Args:
-        job: what to run. A relative folder of it is one under the home of the user who runs Ray on
-            the cluster's head.
+        job: what to run. Its folder is one on the cluster; see `remote_folder`.
         address: of the cluster's job server, ``http://HOST:8265``.
         include: files and folders beside the running script to send with it, such as data.
         source: how the job is made anew on the cluster; pickled when left out, which needs the
@@ -109,10 +109,9 @@ def resume(
     Raises:
         InvalidInput: the cluster is running the study.
     """
-    folder = folder or folder_of(server, study)
+    folder = folder_of(server, study) if folder is None else folder
     _refuse_while_running(server, study, folder)
-    arguments = ["resume", study, *arguments, f"--folder={folder}"]
-    return start(server, arguments, study=study, folder=folder)
+    return start(server, ["resume", study, *arguments], study=study, folder=folder)
 
 
 def start(
@@ -131,7 +130,7 @@ def start(
     ]
     # Two who submit at the same moment choose the same id, and Ray refuses the second.
     job_id = server.submit(
-        entrypoint(arguments),
+        entrypoint(arguments, folder),
         job_id=f"{study}@{max(numbers, default=0) + 1}",
         metadata=metadata_of(study, folder),
         modules=own_packages(),
@@ -158,15 +157,18 @@ def wait_for_start(server: JobServer, job: Job, within_s: float) -> Job:
 
 
 def folder_of(server: JobServer, study: str) -> str:
-    """Return where the cluster keeps a study: where it was last submitted to, or by default."""
-    from tuner.study.catalog import DEFAULT_FOLDER
-
-    known = [job.folder for job in server.jobs() if job.study == study]
-    return known[0] if known else remote_folder(Path(DEFAULT_FOLDER))
+    """Return where the cluster keeps a study: where it was last submitted to, or its own folder."""
+    return next((job.folder for job in server.jobs() if job.study == study), "")
 
 
 def remote_folder(folder: Path) -> str:
-    """Return the folder of studies on a cluster: jobs there start in a folder that is not kept."""
+    """Return a folder of studies as one on a cluster: jobs there start in one that is not kept.
+
+    A relative one is under the home of the user who runs Ray on the head; the default is the
+    cluster's own, which is empty.
+    """
+    if folder == Path(DEFAULT_FOLDER):
+        return ""
     path = folder if folder.is_absolute() or folder.parts[:1] == ("~",) else Path("~") / folder
     return path.as_posix()
 
