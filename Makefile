@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install install-test lint bench soak clean
+.PHONY: demo test check install install-test lint bench soak test-cluster clean
 
 demo: install
 	$(BIN)/quarterturn run --trainable digits-mlp --space sgd --name demo --trials 20 --epochs 15
@@ -42,6 +42,14 @@ bench: install
 # Kills a running job many times over and checks that nothing is lost.
 soak: install-test
 	$(BIN)/python -m pytest -m soak --timeout 3000
+
+# The committed cluster.yaml on hosts made out of namespaces, a node killed in the middle. Needs root.
+test-cluster: install-test
+	@if [ "$$(id -u)" = 0 ] && ! { command -v ip && command -v rsync && command -v ssh && \
+	  PATH="$$PATH:/usr/sbin" command -v sshd; } >/dev/null; then \
+	  apt-get update -qq && \
+	  apt-get install -y -qq iproute2 openssh-server openssh-client rsync curl procps; fi
+	$(BIN)/python -m pytest -m cluster tests/cluster_hosts
 
 clean:
 	rm -rf .venv studies

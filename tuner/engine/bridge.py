@@ -249,9 +249,31 @@ class StudyBridge:
         if isinstance(cause, InvalidInput):
             self.fatal = cause
             return
+        self.fail_with(number, _describe(cause))
+
+    def fail_with(self, number: int, reason: str) -> None:
+        """Record that a trial failed, with a reason."""
+        if (trial := self._running.get(number)) is not None:
+            self._end(trial, TrialState.FAIL, reason)
+
+    def interrupt(self, number: int, why: str) -> None:
+        """Take back a trial that lost its node: it is suggested again, to go on elsewhere.
+
+        What it reported counts, and what was decided on it stands.
+        """
         trial = self._running.get(number)
-        if trial is not None:
-            self._end(trial, TrialState.FAIL, _describe(cause))
+        if trial is None:
+            return
+        if number in self._ending:
+            self._end(trial, *self._ending.pop(number))
+            return
+        if self._room.is_entering(number):
+            self._room.enter(self._running.pop(number))
+        else:
+            self._interrupted.append(self._running.pop(number))
+        epochs = self._reached(trial)[0]
+        self.observer.paused(number, epochs)
+        self.observer.noted(f"trial {number} was interrupted at epoch {epochs:g}: {why}")
 
     def checkpointed(self, number: int, path: str) -> None:
         """Record a trial's newest checkpoint, relative to the trials' folder."""

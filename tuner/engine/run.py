@@ -19,12 +19,14 @@ from ray import tune
 
 from tuner.engine.batching import batched, can_pause
 from tuner.engine.bridge import StudyBridge
+from tuner.engine.losses import actors_may_be_lost
 from tuner.engine.observer import Observer
 from tuner.engine.progress import Progress
 from tuner.engine.reading import epoch_of
+from tuner.engine.room import Room, SaysWhenNoneFits, may_have
 from tuner.engine.scheduler import CheckpointRecorder, StudyScheduler
 from tuner.engine.searcher import StudySearcher
-from tuner.engine.session import check_resources, quiet_ray, slots_for, unused_gpus
+from tuner.engine.session import quiet_ray
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
@@ -72,12 +74,13 @@ def run(
                 bridge = _bridge(job, study, space, observer or Progress(job))
                 if not bridge.exhausted:
                     with quiet_ray(None if code else home.code):
-                        check_resources(job.cpus_per_trial, job.gpus_per_trial)
+                        room = Room(job.cpus_per_trial, job.gpus_per_trial, may_have())
+                        room.check()
                         home.job.touch(mode=0o600)
                         home.job.write_bytes(pickle_job(job))
                         if code:
                             _keep(code, home)
-                        _tune(job, bridge, home)
+                        _tune(job, bridge, home, room)
                 ended = bridge.ended
                 if bridge.fatal:
                     raise bridge.fatal
@@ -148,23 +151,22 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
     return bridge
 
 
-def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder) -> None:
+def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder, room: Room) -> None:
     """Let Ray Tune run what is left of the study."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
     trainable = batched(job.trainable, (*bridge.rungs, job.max_epochs), in_epochs)
-    slots = slots_for(job.cpus_per_trial, job.gpus_per_trial)
     try:
-        with bridge.observer, _own_interrupts():
+        with bridge.observer, _own_interrupts(), actors_may_be_lost():
             bridge.observer.begun(read_result(bridge.study, home.path))
-            if hint := unused_gpus(job.gpus_per_trial):
+            if hint := room.unused_gpus():
                 bridge.observer.noted(hint)
             tune.run(
                 trainable,
                 name=home.trials.name,
                 storage_path=str(home.path),
-                search_alg=StudySearcher(bridge, trainable, slots, job.max_concurrent),
+                search_alg=StudySearcher(bridge, trainable, room.wanted, job.max_concurrent),
                 scheduler=StudyScheduler(bridge),
-                callbacks=[CheckpointRecorder(bridge)],
+                callbacks=[CheckpointRecorder(bridge), SaysWhenNoneFits(room, bridge.observer)],
                 # Two, so that the one the study names is whole whenever the process dies.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 resources_per_trial={"cpu": job.cpus_per_trial, "gpu": job.gpus_per_trial},

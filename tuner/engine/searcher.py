@@ -12,6 +12,7 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
 from tuner.engine.bridge import StudyBridge
+from tuner.engine.losses import Losses
 from tuner.engine.trial import StudyTrial, part_id, remove_other_parts
 
 
@@ -23,7 +24,7 @@ class StudySearcher(SearchAlgorithm):
     Args:
         bridge: the study.
         trainable: the class that every trial runs.
-        slots: returns how many trials fit on the cluster now.
+        wanted: returns how many trials to have ready now, >= 1.
         max_concurrent: trials at a time at most, >= 1; None for as many as fit.
     """
 
@@ -31,13 +32,15 @@ class StudySearcher(SearchAlgorithm):
         self,
         bridge: StudyBridge,
         trainable: type[Trainable],
-        slots: Callable[[], int],
+        wanted: Callable[[], int],
         max_concurrent: int | None = None,
     ) -> None:
         self._bridge = bridge
         self._trainable = trainable
-        self._slots = slots
+        self._wanted = wanted
         self._max_concurrent = max_concurrent
+        self._losses = Losses(bridge)
+        self._part_ids: set[str] = set()
         self._experiment: Experiment | None = None
 
     @property
@@ -48,6 +51,7 @@ class StudySearcher(SearchAlgorithm):
         (self._experiment,) = experiments
 
     def next_trial(self) -> Trial | None:
+        self._losses.settle()
         if self.is_finished() or self._bridge.live >= self._room():
             return None
         suggestion = self._bridge.ask()
@@ -62,11 +66,13 @@ class StudySearcher(SearchAlgorithm):
             remove_other_parts(suggestion.number, trials, restore)
         else:
             restore = None
+        part = part_id(suggestion.number, trials, self._part_ids)
+        self._part_ids.add(part)
         return StudyTrial(
             self._trainable,
-            partial(self._bridge.fail, suggestion.number),
+            partial(self._losses.crashed, suggestion.number),
             config=suggestion.config,
-            trial_id=part_id(suggestion.number, trials),
+            trial_id=part,
             storage=storage,
             placement_group_factory=spec.get("resources_per_trial"),
             checkpoint_config=self._experiment.checkpoint_config,
@@ -75,9 +81,8 @@ class StudySearcher(SearchAlgorithm):
         )
 
     def is_finished(self) -> bool:
-        return self._finished or self._bridge.exhausted
+        return self._finished or (self._bridge.exhausted and not self._losses)
 
     def _room(self) -> int:
-        # One trial waits where none fits, for a cluster that grows when asked.
-        room = max(1, self._slots())
-        return min(room, self._max_concurrent) if self._max_concurrent else room
+        wanted = self._wanted()
+        return min(wanted, self._max_concurrent) if self._max_concurrent else wanted

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,54 +92,6 @@ def _check_address(address: str) -> None:
             f"the Ray cluster must answer, got {address!r} ({error.strerror or error}); check "
             "RAY_ADDRESS, or unset it to run here"
         ) from error
-
-
-def slots_for(cpus: float, gpus: float) -> Callable[[], int]:
-    """Return a function that tells how many trials fit on the cluster as it is now."""
-    known: tuple[float, int] = (-math.inf, 0)
-
-    def slots() -> int:
-        nonlocal known
-        if time.monotonic() - known[0] > 1.0:
-            known = (time.monotonic(), _fitting(cpus, gpus))
-        return known[1]
-
-    return slots
-
-
-def check_resources(cpus: float, gpus: float) -> None:
-    """Refuse a trial that can never be placed on the cluster as it is.
-
-    Raises:
-        InvalidInput: it asks for more than there is; the message says what there is.
-    """
-    there = ray.cluster_resources()
-    for option, resource, asked in (
-        ("--gpus-per-trial", "GPU", gpus),
-        ("--cpus-per-trial", "CPU", cpus),
-    ):
-        if asked > there.get(resource, 0):
-            raise InvalidInput(
-                f"{option} must be at most the {there.get(resource, 0):g} {resource}s there are, "
-                f"got {asked:g}; ask for fewer, or run on a larger cluster"
-            )
-
-
-def unused_gpus(gpus: float) -> str | None:
-    """Return a line for someone whose trials leave the cluster's GPUs idle; None otherwise."""
-    there = ray.cluster_resources().get("GPU", 0)
-    if gpus > 0 or not there:
-        return None
-    return f"trials run on CPUs; there are {there:g} GPUs: --gpus-per-trial 1, or less to share one"
-
-
-def _fitting(cpus: float, gpus: float) -> int:
-    there = ray.cluster_resources()
-    return min(
-        int(there.get(resource, 0) / asked + 1e-9)
-        for resource, asked in (("CPU", cpus), ("GPU", gpus))
-        if asked > 0
-    )
 
 
 @contextmanager

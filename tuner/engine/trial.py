@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,18 @@ class StudyTrial(Trial):
         return "{}", "{}"
 
 
-def part_id(number: int, trials: Path) -> str:
+def part_id(number: int, trials: Path, taken: Collection[str] = ()) -> str:
     """Return Ray's id for the next part of a trial, whose folder under `trials` is new.
 
     To Ray, a trial that goes on after a pause or an interruption is another one: it would number
-    checkpoints from 0 again, over those that the study names.
+    checkpoints from 0 again, over those that the study names. A part that never came to write one
+    has no folder, and its id is among those that are `taken`.
     """
     parts = [_part_of(folder) for folder in _folders(number, trials)]
-    return f"{number:05d}-{max(parts) + 1}" if parts else f"{number:05d}"
+    part = max(parts, default=-1) + 1
+    while (name := f"{number:05d}-{part}" if part else f"{number:05d}") in taken:
+        part += 1
+    return name
 
 
 def remove_other_parts(number: int, trials: Path, checkpoint: Path) -> None:

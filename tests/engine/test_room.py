@@ -1,0 +1,79 @@
+"""How many trials are made ready for a cluster, and which can never be placed on it."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tuner import InvalidInput
+from tuner.engine.room import NodeType, Room, may_have
+
+pytestmark = pytest.mark.usefixtures("four_cpus")
+
+HEAD = NodeType({"CPU": 4}, 1)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "types", "wanted"),
+    [
+        (1, [], 4),
+        (3, [], 1),
+        (9, [], 1),
+        (1, [HEAD], 4),
+        (1, [HEAD, NodeType({"CPU": 8}, 1)], 8),
+        (1, [HEAD, NodeType({"CPU": 8}, 9)], 8),
+        (1, [HEAD, NodeType({"CPU": 2}, 1)], 6),
+        (1, [HEAD, NodeType({"CPU": 64}, 9)], 64),
+        (1, [HEAD, NodeType({"CPU": 64}, 0)], 4),
+        (1, [HEAD, NodeType(None, 3)], 4),
+        (3, [HEAD, NodeType({"CPU": 8}, 9)], 2),
+    ],
+    ids=str,
+)
+def test_an_autoscaler_is_shown_that_there_is_more_to_do(cpus, types, wanted):
+    room = Room(cpus, 0, types)
+    assert room.slots == 4 // cpus
+    assert room.wanted() == wanted
+
+
+def test_gpus_that_may_come_are_waited_for():
+    with pytest.raises(InvalidInput, match="--gpus-per-trial must be at most the 0 GPUs there are"):
+        Room(1, 1).check()
+    workers = NodeType({"CPU": 16, "GPU": 2}, 3)
+    Room(1, 2, [HEAD, workers]).check()
+    assert Room(1, 1, [HEAD, workers]).wanted() == 2
+    with pytest.raises(InvalidInput, match="at most the 2 GPUs there are, got 4"):
+        Room(1, 4, [HEAD, workers]).check()
+    # Hosts that one has: nobody knows what they hold before they have joined.
+    Room(1, 4, [NodeType(None, 3)]).check()
+    with pytest.raises(InvalidInput, match="at most the 0 GPUs"):
+        Room(1, 4, [NodeType(None, 1)]).check()
+
+
+def test_what_ray_up_left_on_the_head_node_says_what_may_come(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert may_have() == []
+    types = {
+        "head": {"resources": {"CPU": 4}, "max_workers": 0, "node_config": {}},
+        "gpu": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 5, "node_config": {}},
+        "mine": {"resources": {}, "max_workers": 2, "node_config": {}},
+    }
+    config = {"head_node_type": "head", "available_node_types": types}
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert may_have() == [HEAD, NodeType({"CPU": 8, "GPU": 1}, 5), NodeType(None, 2)]
+    config["head_node_type"] = "mine"  # as of hosts that one has, where the head is one of them
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert may_have()[2] == NodeType(None, 3)
+
+
+def test_where_ray_up_left_nothing_the_environment_says_what_may_come(monkeypatch):
+    said = '[{"resources": {"CPU": 8, "GPU": 1}, "most": 4}]'
+    monkeypatch.setenv("QUARTERTURN_MAY_HAVE", said)
+    assert may_have() == [NodeType({"CPU": 8, "GPU": 1}, 4)]
+
+
+@pytest.mark.parametrize("said", ["8", "[8]", "{", '[{"resources": {"CPU": 8}}]'])
+def test_what_the_environment_says_wrongly_is_refused(monkeypatch, said):
+    monkeypatch.setenv("QUARTERTURN_MAY_HAVE", said)
+    with pytest.raises(InvalidInput, match="QUARTERTURN_MAY_HAVE must be like"):
+        may_have()

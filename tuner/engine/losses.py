@@ -1,0 +1,102 @@
+"""Trials whose process is gone: those whose node went are run again, the others have failed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import tune_controller
+
+from tuner.engine.bridge import StudyBridge
+from tuner.engine.deaths import ActorLost, Death, death_of, is_alive
+
+# A node that shuts down ends its processes some seconds before it takes its leave.
+_GRACE_S = 5.0
+# Past this it is more likely the trial that brings its nodes down.
+_MOST_NODES_LOST = 10
+# Where Ray Tune's controller finds its actor manager.
+_NAME = "RayActorManager"
+
+
+class Losses:
+    """Decides for each trial that crashed whether it failed, or goes on from its checkpoint.
+
+    A process that died by itself is in doubt for `_GRACE_S`: if its node is gone by then, the node
+    took it along.
+
+    Args:
+        bridge: the study.
+    """
+
+    def __init__(self, bridge: StudyBridge) -> None:
+        self._bridge = bridge
+        self._nodes_lost: Counter[int] = Counter()
+        self._in_doubt: dict[int, tuple[float, Death]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any trial is in doubt."""
+        return bool(self._in_doubt)
+
+    def crashed(self, number: int, error: BaseException | None) -> None:
+        """Take note of what ended a trial."""
+        death = death_of(error)
+        if death.fault == "trial":
+            self._bridge.fail(number, error)
+        elif death.fault == "memory":
+            self._bridge.fail_with(number, death.why)
+        elif death.fault == "node":
+            self._lost(number, death.why)
+        else:
+            self._in_doubt[number] = (time.monotonic() + _GRACE_S, death)
+
+    def settle(self) -> None:
+        """Decide on the trials in doubt whose node is gone, or has lived long enough."""
+        for number, (until, death) in list(self._in_doubt.items()):
+            if death.node and not is_alive(death.node):
+                self._lost(number, "its node shut down")
+            elif time.monotonic() >= until:
+                self._bridge.fail_with(number, death.why)
+            else:
+                continue
+            del self._in_doubt[number]
+
+    def _lost(self, number: int, why: str) -> None:
+        self._nodes_lost[number] += 1
+        if self._nodes_lost[number] > _MOST_NODES_LOST:
+            self._bridge.fail_with(
+                number,
+                f"{self._nodes_lost[number]} nodes went while it ran, the last time {why}; find "
+                "out whether it is the trial that brings them down",
+            )
+        else:
+            self._bridge.interrupt(number, why)
+
+
+class _ActorManager(RayActorManager):
+    """Ray Tune's, but an actor that is gone for a reason it does not know ends one trial, not all.
+
+    It takes any error of a call to an actor but two for an error in itself, and raises it.
+    """
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(
+            exception, RayActorError | RayTaskError
+        ):
+            exception = ActorLost(exception)
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
+@contextmanager
+def actors_may_be_lost() -> Iterator[None]:
+    """Have Ray Tune's controllers that are made in here survive the loss of any actor."""
+    before = getattr(tune_controller, _NAME)
+    setattr(tune_controller, _NAME, _ActorManager)
+    try:
+        yield
+    finally:
+        setattr(tune_controller, _NAME, before)
