@@ -49,7 +49,7 @@ test-cluster: install-test
 	  PATH="$$PATH:/usr/sbin" command -v sshd; } >/dev/null; then \
 	  apt-get update -qq && \
 	  apt-get install -y -qq iproute2 openssh-server openssh-client rsync curl procps; fi
-	$(BIN)/python -m pytest -m cluster tests/cluster_hosts
+	$(BIN)/python -m pytest -m cluster tests/cluster_hosts tests/cluster
 
 clean:
 	rm -rf .venv studies

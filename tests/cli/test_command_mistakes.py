@@ -60,7 +60,8 @@ BEFORE_RAY = {
     "submit nowhere.py --address head:1": "a job file must exist, got 'nowhere.py'",
     "submit no_job.py --address head:1": "a job file must define one TuningJob",
     "submit bad_space.py --address head:1": "KeyError",
-    DIGITS.replace("run", "submit") + "--address http://127.0.0.1:1": "Connection refused",
+    DIGITS.replace("run", "submit")
+    + "--address http://127.0.0.1:1": "job server must answer, got http://127.0.0.1:1 ",
     "status new --address ray://head:1": "--address must be that of a job server, http://HOST:8265",
     "logs new --address http://127.0.0.1:1": "the cluster's job server must answer, got http://127",
     "report new --address http://127.0.0.1:1": "the cluster's job server must answer",

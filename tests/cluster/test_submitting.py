@@ -88,6 +88,7 @@ def test_a_running_study_is_not_submitted_again_but_stopped_and_continued(laptop
     assert [trial["state"] for trial in report["trials"]] == ["complete"] * 4
 
 
+@pytest.mark.cluster
 def test_ctrl_c_leaves_the_job_running_and_says_so(laptop, gated, head, tmp_path):
     following = subprocess.Popen(
         [BIN / "quarterturn", "submit", "mine.py", "--name", "left", "--follow", *GATE],
@@ -112,7 +113,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(laptop, gated, head, tmp_path
 
 
 def test_what_only_the_cluster_can_refuse_is_said_at_once(laptop, mine):
-    said = laptop("submit", "mine.py", "--name", "large", "--gpus-per-trial", "3")
+    said = laptop("submit", "mine.py", "--name", "large", "--gpus-per-trial", "3", "--follow")
     assert said.code == 2
     assert "large@1 failed: --gpus-per-trial must be at most the 0 GPUs there are" in said.err
     assert "why" in laptop("status", "large").out
@@ -133,6 +134,7 @@ def test_a_password_is_seen_nowhere(laptop, mine, head):
     assert "tell-tale" not in jobs + said.out + said.err + laptop("logs", "kept").out
 
 
+@pytest.mark.cluster
 def test_a_script_submits_its_own_job(laptop, mine, head):
     (mine / "script.py").write_text(
         "from mine import job\nimport tuner\n"
@@ -153,6 +155,7 @@ def test_a_script_submits_its_own_job(laptop, mine, head):
     assert laptop("logs", "scripted", "-f").out.endswith("scripted@1 succeeded\n")
 
 
+@pytest.mark.cluster
 def test_a_built_in_job_is_submitted_by_name(laptop):
     names = ("--trainable", "digits-mlp", "--space", "sgd", "--name", "named")
     said = laptop("submit", *names, "--trials", "1", "--epochs", "1", "--follow")
@@ -172,6 +175,7 @@ def test_without_the_token_the_head_refuses(head, header, verb, path):
     assert answer.status_code == (403 if header else 401)
 
 
+@pytest.mark.cluster
 def test_a_connection_that_breaks_is_made_again(head, mine, laptop, monkeypatch):
     from tuner.cluster import follow as following
     from tuner.cluster.server import JobServer
