@@ -69,6 +69,7 @@ def test_from_submit_to_the_report(laptop, mine, head):
     assert "whole@3 failed: a study keeps its epochs per trial" in other.err
 
 
+@pytest.mark.cluster
 def test_a_running_study_is_not_submitted_again_but_stopped_and_continued(laptop, gated, head):
     assert laptop("submit", "mine.py", "--name", "twice", *GATE).code == 0
     again = laptop("submit", "mine.py", "--name", "twice", *GATE)
