@@ -67,7 +67,8 @@ def test_a_plain_script_may_define_everything_itself(tmp_path):
     lines = executed(tmp_path, sys.executable, "own.py").splitlines()
     result = load_study("own", folder=tmp_path / "studies")
     assert [trial.state for trial in result.trials] == ["complete"] * 3
-    assert len(lines) == 4
+    assert lines[0] == "study own: 0/3 trials"
+    assert len(lines) == 1 + 3 + 1
     assert float(lines[-1]) == result.best.value
     assert result.best.value == pytest.approx(4 * 0.25 * result.best.params["speed"])
 

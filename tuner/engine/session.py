@@ -34,6 +34,8 @@ _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Relative paths in a job file mean the folder it was started in.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # A failed trial's error is in the study; its traceback is not for the terminal.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     # Ray's warning about a change of its defaults for GPUs, which no trial here relies on.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
