@@ -107,7 +107,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("field", "told"), BAD, ids=[str(field) for field, _ in BAD])
+@pytest.mark.parametrize(("field", "told"), BAD, ids=[" ".join(field) for field, _ in BAD])
 def test_a_mistake_is_one_line_with_rule_value_and_remedy(field, told):
     with pytest.raises(InvalidInput, match=f"^{told}") as caught:
         job(**field)
@@ -143,7 +143,7 @@ def test_a_metric_is_needed_where_the_trainable_names_none():
         {"data_dir": "somewhere"},
         {"data_dir": Path("somewhere")},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_what_is_allowed_is_taken(fields):
     made = job(**fields)
