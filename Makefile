@@ -23,7 +23,7 @@ install-test: .venv/installed-test
 	touch $@
 
 test: install-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install-test
 	$(BIN)/ruff check .
@@ -46,9 +46,10 @@ soak: install-test
 # The committed cluster.yaml on hosts made out of namespaces, a node killed in the middle. Needs root.
 test-cluster: install-test
 	@if [ "$$(id -u)" = 0 ] && ! { command -v ip && command -v rsync && command -v ssh && \
-	  PATH="$$PATH:/usr/sbin" command -v sshd; } >/dev/null; then \
+	  PATH="$$PATH:/usr/sbin" && command -v sshd && command -v nginx; } >/dev/null; then \
 	  apt-get update -qq && \
-	  apt-get install -y -qq iproute2 openssh-server openssh-client rsync curl procps; fi
+	  apt-get install -y -qq iproute2 openssh-server openssh-client rsync curl procps \
+	    openssl nginx-light; fi
 	$(BIN)/python -m pytest -m cluster tests/cluster_hosts tests/cluster
 
 clean:

@@ -81,7 +81,7 @@ def own(device: torch.device) -> Callable[[], object]:
 
     def epoch() -> None:
         run.begin_part()
-        run.finish_part(trial.train_epoch())
+        run.finish_part(trial.train_epoch(), SAMPLES)
 
     return epoch
 

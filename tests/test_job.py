@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,14 @@ BAD = [
     ({"gpus_per_trial": math.inf}, "gpus_per_trial must be a finite number, got inf; leave it out"),
     ({"max_concurrent": 0}, "max_concurrent must be >= 1, got 0; see "),
     ({"data_dir": 5}, "data_dir must be .*, got 5; see "),
+    ({"memory_gb_per_trial": -1}, "memory_gb_per_trial must be >= 0.*, got -1; leave it out"),
+    ({"node_labels": ["gpu"]}, r"node_labels must be .* dictionary, got \['gpu'\]; see "),
+    ({"resources_per_trial": {"CPU": 1}}, "resources_per_trial must name custom resources; for "),
+    ({"resources_per_trial": {"licence": 0}}, "resources_per_trial must hold amounts > 0, got "),
+    ({"checkpoints": 5}, "checkpoints must be a folder or a URL such as s3://bucket/path, got 5;"),
+    ({"checkpoints": ""}, "checkpoints must be a folder or a URL"),
+    ({"checkpoints": "s3://"}, "the URL of a place for checkpoints must name a bucket"),
+    ({"checkpoints": "s3://key:hunter2@bucket"}, "the URL of a place .* must not hold credentials"),
     ({"storage": 5}, "storage must be .*, got 5; see "),
     ({"folder": 5}, "folder .*path.*, got 5; see "),
     ({"num_trails": 5}, "unknown TuningJob field 'num_trails'; known: num_trials, "),
@@ -139,6 +148,11 @@ def test_a_metric_is_needed_where_the_trainable_names_none():
         {"cpus_per_trial": 0.25},
         {"pruner": optuna.pruners.NopPruner(), "sampler": optuna.samplers.RandomSampler()},
         {"search_space": {"lr": 0.1}},
+        {"memory_gb_per_trial": 1.5, "node_labels": {"gpu": "in(H200,A100)"}},
+        {"resources_per_trial": {"licence": 0.5}},
+        {"checkpoints": "/somewhere"},
+        {"checkpoints": Path("/somewhere")},
+        {"checkpoints": "s3://bucket/path?region=eu-west-1"},
         {"folder": "somewhere"},
         {"data_dir": "somewhere"},
         {"data_dir": Path("somewhere")},
@@ -181,6 +195,27 @@ class TestWithChanges:
 
     def test_without_changes_it_is_the_same(self):
         assert job().with_changes() == job()
+
+
+def test_a_secret_is_in_no_traceback():
+    secret = "hunter" + str(2)  # not as it would stand in a traceback's line of this file
+    with pytest.raises(InvalidInput) as caught:
+        job(checkpoints=f"s3://key:{secret}@bucket")
+    assert secret not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_relative_folder_for_checkpoints_counts_from_where_the_job_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = job(checkpoints="shared")
+    monkeypatch.chdir("/")
+    assert made.with_changes(num_trials=3).checkpoints == str(tmp_path / "shared")
+
+
+def test_a_job_kept_before_a_field_was_added_has_its_default():
+    made = job(num_trials=7)
+    for later in ("checkpoints", "node_labels", "resources_per_trial", "memory_gb_per_trial"):
+        del made.__dict__[later]
+    assert made.with_changes() == job(num_trials=7)
 
 
 def test_a_job_can_be_kept_in_a_file():

@@ -22,16 +22,18 @@ OWN = ("tuner", "trainables", "search_spaces")
         ("from tuner import InvalidInput", "torch ray optuna pandas numpy", ""),
         ("import tuner.rotation", "ray optuna pandas", ""),
         ("from tuner import RotationMonitor, RotationTarget", "ray optuna pandas", ""),
-        ("import tuner.study.result", "ray pandas", ""),
+        ("import tuner.study.result", "ray optuna pandas", ""),
+        ("import tuner.study.load", "ray pandas", ""),
         ("from tuner import RotationPruner, report_rotation, load_study", "ray pandas", ""),
-        ("import tuner.report", "ray", ""),
+        ("import tuner.report", "ray altair jinja2 vl_convert", ""),
+        ("import tuner.report.html, tuner.report.plots", "ray torch", ""),
         ("import tuner.replay.recording", "torch ray optuna pandas", ""),
         ("from tuner import TuningJob", "ray pandas", ""),
         ("import trainables, search_spaces", "torch ray optuna pandas", ""),
         ("import tuner.paper.plan, tuner.paper.catalog", "torch ray", ""),
         ("import tuner.cli", "torch ray optuna pandas pyarrow", ""),
         # That the check sees what is there.
-        ("import tuner.report", "ray pandas optuna", "optuna pandas"),
+        ("import tuner.study.load", "ray pandas optuna", "optuna"),
     ],
 )
 def test_importing_a_part_loads_no_more_than_it_needs(statement, heavy, loaded):

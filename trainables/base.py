@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,15 +15,17 @@ from torch.optim import Optimizer
 from trainables.batches import make_batches
 from trainables.data import Data, Split, sample_count, shared_data
 from trainables.optimizers import build_optimizer
-from trainables.precision import choose_precision, trial_device
+from trainables.precision import choose_precision
 from trainables.randomness import seed_everything
 from trainables.run import Run
-from trainables.settings import plain_config, read_settings
+from trainables.settings import Settings, plain_config, read_settings
+from trainables.shared_model import normalised_together
+from trainables.together import TrainsTogether
 from tuner.errors import InvalidInput
 from tuner.rotation import RotationMonitor
 
 
-class RotationTrainable(Trainable):
+class RotationTrainable(TrainsTogether):
     """Trains a torch model an epoch at a time and reports how far each layer has turned.
 
     Subclass it with `build_model` and `build_data`; everything else has a default. The config
@@ -34,6 +35,9 @@ class RotationTrainable(Trainable):
     an epoch's end has `epoch` too, and what `evaluate` returns, and, at the last epoch of a
     trainable with a test split, `test_` followed by the names of the metrics. Its `train_loss` is
     the mean over the epoch; within an epoch it is the mean since the last report.
+
+    It trains on every whole GPU that the trial has reserved, or on as many processes as the config
+    key `processes` says: each batch is shared among them, so that it is the same training.
 
     The same config gives the same reports on the same CPU, also across a checkpoint. Nothing is
     built before the first step, since an error raised there reaches the driver with its type, and
@@ -50,8 +54,6 @@ class RotationTrainable(Trainable):
     """The task's own number of epochs, which holds where the config has no `max_epochs`."""
     defaults: Mapping[str, Any] = {}
     """The task's own config values, over which a trial's config wins, key by key."""
-
-    _run: Run | None = None
 
     # What a subclass gives.
 
@@ -143,11 +145,6 @@ class RotationTrainable(Trainable):
         own = {} if self.epochs is None else {"max_epochs": self.epochs}
         return {**own, **self.defaults, **self.config}
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model and the batches are; known before they are built."""
-        return trial_device(self.is_actor())  # type: ignore[no-untyped-call]
-
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's (inputs, targets), or those of the part of it until the next report.
 
@@ -167,8 +164,7 @@ class RotationTrainable(Trainable):
 
     def optimize(self, loss: Tensor) -> None:
         """Take one step of the optimizer down the gradient of `loss`, a scalar."""
-        run = self._started()
-        run.precision.step(loss, run.optimizer)
+        self._started().optimize(loss)
 
     # What Ray Tune calls.
 
@@ -178,12 +174,13 @@ class RotationTrainable(Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make way for another trial in this process; the data stays loaded."""
         self.config = new_config
-        self._run = None
+        self._let_go()
         return True
 
     def cleanup(self) -> None:
-        """Let go of the model."""
-        self._run = None
+        """Let go of the model, and of the trial's other processes."""
+        self._dismiss()
+        self._let_go()
 
     def step(self) -> dict[str, Any]:
         """Train an epoch, or the part of it until the next report, and report it.
@@ -194,9 +191,7 @@ class RotationTrainable(Trainable):
         begun = time.perf_counter()
         train_loss = run.position.train_loss
         if not run.done:
-            run.begin_part()
-            train_loss = float(self.train_epoch())
-            run.finish_part(train_loss)
+            train_loss = self._train_all()
         report: dict[str, Any] = {**run.clocks(), **run.monitor.report()}
         if run.within_epoch:
             report["train_loss"] = train_loss
@@ -212,16 +207,18 @@ class RotationTrainable(Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the whole run as `model.pt`, whose "model" a plain `load_state_dict` takes."""
-        self._started().save(checkpoint_dir)
+        self._started()
+        self._save_all(checkpoint_dir)
         self._saved_at = time.monotonic()
 
     def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
         """Continue from the folder that `save_checkpoint` wrote to."""
-        self._started().load(checkpoint)
+        self._started()
+        self._load_all(checkpoint)
 
     def _metrics(self, run: Run) -> dict[str, float]:
         run.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._alone():
             metrics = self.evaluate(run.data.validation)
             if run.done and run.data.test is not None:
                 for name, value in self.evaluate(run.data.test).items():
@@ -230,7 +227,7 @@ class RotationTrainable(Trainable):
 
     def _started(self) -> Run:
         if self._run is None:
-            self._run = self._build()
+            self._run = self._start_all()
             self._saved_at = time.monotonic()
         return self._run
 
@@ -243,10 +240,12 @@ class RotationTrainable(Trainable):
         except InvalidInput as error:
             raise InvalidInput(f"{type(self).__name__}.defaults cannot be used: {error}") from error
 
-    def _build(self) -> Run:
+    def _settings(self) -> Settings:
         self._check_defaults()
+        return read_settings(plain_config(self.task_config))
+
+    def _build(self, settings: Settings) -> Run:
         config = plain_config(self.task_config)
-        settings = read_settings(config)
         device = self.device
         data = shared_data(type(self), self.build_data, settings.data_dir, device)
         samples = settings.train_samples
@@ -259,7 +258,9 @@ class RotationTrainable(Trainable):
         seed_everything(settings.seed)
         shuffle = torch.Generator().manual_seed(settings.seed)
         model = self.build_model(config).to(device)
-        if settings.compile:
+        if self._share.of > 1:
+            model = normalised_together(model, device)
+        elif settings.compile:
             model.compile()  # in place: parameters and checkpoints keep their names
         return Run(
             settings=settings,
@@ -277,4 +278,5 @@ class RotationTrainable(Trainable):
                 samples=samples,
                 num_workers=settings.num_workers,
             ),
+            share=self._share,
         )

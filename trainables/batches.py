@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from trainables.data import Split, sample_count
+from trainables.share import ALONE, Share
 
 SUBSET_SEED = 0
 """The subset of `train_samples` is the same for every trial, so that trials can be compared."""
@@ -56,10 +57,11 @@ class TensorBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.cut(self.order.draw())
 
-    def cut(self, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of these sample numbers, a pass or a part of one."""
+    def cut(self, numbers: Tensor, share: Share = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the shares of the batches of these sample numbers, a pass or a part of one."""
         for batch in torch.split(numbers.to(self.inputs.device), self.order.batch_size):
-            yield self.inputs[batch], self.targets[batch]
+            mine = share.take(batch)
+            yield self.inputs[mine], self.targets[mine]
 
 
 class DatasetBatches:
@@ -81,14 +83,15 @@ class DatasetBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.cut(self.order.draw())
 
-    def cut(self, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of these sample numbers; no others are loaded."""
+    def cut(self, numbers: Tensor, share: Share = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the shares of the batches of these sample numbers; no others are loaded."""
+        batches = [share.take(batch) for batch in torch.split(numbers, self.order.batch_size)]
         # A loader seeds its workers from the global generator unless it has one of its own, and a
         # trial's weights would then depend on how many parts its epochs have.
-        seed = hash(tuple(numbers[:SEEDING_SAMPLES].tolist()))
+        seed = hash(tuple(torch.cat(batches)[:SEEDING_SAMPLES].tolist()))
         loader = DataLoader(
             self.split,  # type: ignore[arg-type]
-            batch_sampler=map(Tensor.tolist, torch.split(numbers, self.order.batch_size)),
+            batch_sampler=map(Tensor.tolist, batches),
             num_workers=self.num_workers,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator().manual_seed(seed),

@@ -8,14 +8,24 @@ import ray
 import torch
 
 
+def reserved_gpus(in_actor: bool) -> int:
+    """Return how many GPUs a trial has reserved; for one outside of Ray, all that torch sees.
+
+    A share of one is one.
+    """
+    if in_actor:
+        return len(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+    return torch.cuda.device_count()
+
+
 def trial_device(in_actor: bool) -> torch.device:
-    """Return the GPU that this process may use, else the CPU.
+    """Return the first GPU that this process may use, else the CPU.
 
     A Ray actor that asked for no GPU may still see those of its node, and leaves them alone.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    if in_actor and not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
+    if in_actor and not reserved_gpus(in_actor):
         return torch.device("cpu")
     return torch.device("cuda")
 
@@ -35,7 +45,7 @@ class Precision:
     def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Take one optimizer step down the gradient of `loss`, a scalar."""
         optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()
         self.scaler.step(optimizer)
         self.scaler.update()
 

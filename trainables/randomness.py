@@ -16,6 +16,11 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_apart(*numbers: int) -> None:
+    """Seed them all by several numbers >= 0 at once, unlike for any others."""
+    seed_everything(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
 def random_state(shuffle: torch.Generator, device: torch.device) -> dict[str, Any]:
     """Return the state of every generator as tensors and numbers, which torch can load safely."""
     version, words, gauss = random.getstate()

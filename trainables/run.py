@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from trainables.batches import Batches
 from trainables.data import Data
 from trainables.parts import Position, part_end, reports_in_epoch
 from trainables.precision import Precision
-from trainables.randomness import random_state, restore_random_state
+from trainables.randomness import random_state, restore_random_state, seed_apart
 from trainables.schedules import lr_factors, lr_spent, rate_for_distance
 from trainables.settings import Settings
+from trainables.share import ALONE, Part, Share, norm_of
+from trainables.shared_model import SharedModel
 from tuner.rotation import RotationMonitor
 
 CHECKPOINT_FILE = "model.pt"
@@ -37,6 +39,9 @@ class Run:
     precision: Precision
     shuffle: torch.Generator
     batches: Batches
+    share: Share = ALONE
+    shared: SharedModel | None = None
+    """What joins the model to those of the trial's other processes, once all have one."""
     position: Position = field(default_factory=Position)
     initial_lrs: list[float] = field(init=False)
     lr_factors: NDArray[np.float64] = field(init=False)
@@ -47,6 +52,8 @@ class Run:
     """The state of `shuffle` that `_order` was drawn from."""
     _samples: int = field(init=False, default=0)
     """Samples that the part begun has yielded."""
+    _weight: float = field(init=False, default=1.0)
+    """What this process's share of the last batch counts."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -77,11 +84,18 @@ class Run:
         """Whether the last part ended before its epoch did."""
         return self.position.step > 0
 
+    def join(self) -> None:
+        """Train as one with the trial's other processes, which must all do so now."""
+        if self.share.rank:
+            # Other noise than process 0's, which has gone on from drawing the weights.
+            seed_apart(self.settings.seed, self.share.rank)
+        self.shared = SharedModel(self.model, self.settings.compile)
+
     def begin_part(self) -> None:
         """Make ready for the steps until the next report."""
         self.model.train()
         self._set_lr(self.position.step)
-        self._samples = 0
+        self._samples, self._weight = 0, 1.0
 
     def part(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the (inputs, targets) until the next report, with the learning rate set."""
@@ -91,19 +105,35 @@ class Run:
         size = self.settings.batch_size
         steps = range(self.position.step, self._part_end())
         numbers = self._order[steps.start * size : steps.stop * size]
-        for step, batch in zip(steps, self.batches.cut(numbers), strict=True):
+        sizes = map(len, torch.split(numbers, size))
+        for step, whole, batch in zip(
+            steps, sizes, self.batches.cut(numbers, self.share), strict=True
+        ):
             self._set_lr(step)
             self._samples += len(batch[1])
+            self._weight = self.share.weight(whole)
             yield batch
 
-    def finish_part(self, train_loss: float) -> None:
-        """Move to the end of the part, whose mean loss is given, however much of it was used.
+    def optimize(self, loss: Tensor) -> None:
+        """Take a step down the gradient of the mean loss of this process's share of a batch."""
+        self.precision.step(loss if self._weight == 1 else loss * self._weight, self.optimizer)
 
-        When none of it was, the model was trained in some way of its own: the epoch is over.
+    def trained(self, train_loss: float) -> Part:
+        """Return what this process has done of the part, at the mean loss that is given."""
+        return Part(train_loss, self._samples, norm_of(self.model) if self.shared else 0.0)
+
+    def finish_part(self, train_loss: float, samples: int) -> None:
+        """Move to the end of the part, whose mean loss and samples are given, of all processes.
+
+        It is however much of it was used. When none of it was, the model was trained in some way
+        of its own: the epoch is over.
         """
+        if self.shared:
+            self.shared.steps.restart()
+            self.shared.settle()
         steps = len(self.batches)
-        end = self._part_end() if self._samples else steps
-        self.position = self.position.after(end, steps, self._samples, train_loss)
+        end = self._part_end() if samples else steps
+        self.position = self.position.after(end, steps, samples, train_loss)
         if not self.within_epoch:
             self._order = None
 
@@ -130,8 +160,19 @@ class Run:
             "lr_progress": float(self.lr_spent[done - 1]),
         }
 
-    def save(self, folder: str) -> None:
-        """Write `model.pt` in `folder`: tensors and plain values, for `weights_only` loading."""
+    def random_state(self) -> dict[str, Any]:
+        """Return the state of this process's generators, from which the run can go on."""
+        state = random_state(self.shuffle, self.precision.device)
+        if self._order is not None:
+            # To be drawn again, which is smaller than the order itself.
+            state["shuffle"] = self._drawn_from
+        return state
+
+    def save(self, folder: str, others: Sequence[dict[str, Any]] = ()) -> None:
+        """Write `model.pt` in `folder`: tensors and plain values, for `weights_only` loading.
+
+        `others` are the random states of the trial's other processes.
+        """
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -139,18 +180,17 @@ class Run:
             "monitor": self.monitor.state_dict(),
             "position": asdict(self.position),
             "batch_size": self.settings.batch_size,
-            "rng": random_state(self.shuffle, self.precision.device),
+            "rng": self.random_state(),
+            "rng_of_others": list(others),
         }
-        if self._order is not None:
-            # To be drawn again, which is smaller than the order itself.
-            state["rng"]["shuffle"] = self._drawn_from
         torch.save(state, Path(folder, CHECKPOINT_FILE))
 
     def load(self, folder: str) -> None:
         """Continue from what `save` wrote, as if the run had never stopped.
 
         A run of another batch size goes on within an epoch from the batch that holds the next
-        sample of the saved one.
+        sample of the saved one. One of more processes than the saved one seeds what the others
+        draw; what they drew does not count for one of fewer.
         """
         # On the CPU first: the generators' states must stay there, the rest is copied anyway.
         state = torch.load(Path(folder, CHECKPOINT_FILE), map_location="cpu", weights_only=True)
@@ -162,4 +202,15 @@ class Run:
         step = position.step * state["batch_size"] // self.settings.batch_size
         self.position = replace(position, step=min(step, len(self.batches) - 1))
         self._order = None
-        restore_random_state(state["rng"], self.shuffle, self.precision.device)
+        states = [state["rng"], *state.get("rng_of_others", ())]
+        rank = self.share.rank
+        known = states[rank] if rank < len(states) else states[0]
+        restore_random_state(known, self.shuffle, self.precision.device)
+        if rank >= len(states):
+            seed_apart(self.settings.seed, rank, self.position.epoch, self.position.step)
+
+    def close(self) -> None:
+        """Let go of what joins the model to those of other processes."""
+        if self.shared:
+            self.shared.close()
+            self.shared = None

@@ -61,6 +61,10 @@ RULES: Mapping[str, Rule] = {
         lambda value: value is None or isinstance(value, (str, Path)),
     ),
     "num_workers": _whole(0),
+    "processes": Rule(
+        "a whole number >= 1, or None for one on each reserved GPU",
+        lambda value: value is None or (_is(value, Integral) and value >= 1),
+    ),
     "checkpoint_every_s": NOT_NEGATIVE,
     "reports_per_epoch": Rule(
         "a whole number >= 1, or two of them, of the first epoch and of each later one",
@@ -106,6 +110,8 @@ class Settings:
     train_samples: int | None = None
     data_dir: str | Path | None = None
     num_workers: int = 0
+    processes: int | None = None
+    """None is for one on each GPU that the trial has reserved, and one on CPUs."""
     checkpoint_every_s: float = 30.0
     reports_per_epoch: int | Sequence[int] | None = None
     """None is for 1, and in the first epoch for up to 4; see `parts.reports_in_epoch`."""

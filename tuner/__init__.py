@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from tuner.errors import InvalidInput
     from tuner.job import TuningJob
     from tuner.rotation import RotationMonitor, RotationTarget
+    from tuner.study.load import load_study
     from tuner.study.pruners import RotationPruner
     from tuner.study.record import report_rotation
-    from tuner.study.result import StudyResult, load_study
+    from tuner.study.result import StudyResult
 
 _HOMES = {
     "InvalidInput": "tuner.errors",
@@ -25,7 +26,7 @@ _HOMES = {
     "RotationTarget": "tuner.rotation",
     "StudyResult": "tuner.study.result",
     "TuningJob": "tuner.job",
-    "load_study": "tuner.study.result",
+    "load_study": "tuner.study.load",
     "report_rotation": "tuner.study.record",
     "resume": "tuner.engine.run",
     "run": "tuner.engine.run",

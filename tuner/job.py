@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import RotationTarget
 from tuner.study.catalog import DEFAULT_FOLDER
+from tuner.study.places import Place
 from tuner.study.pruners import PRUNERS
 from tuner.study.samplers import SAMPLERS
 
@@ -38,10 +39,19 @@ class TuningJob(BaseModel):
         sampler: a name (``tpe``, ``random``, ...) or any Optuna sampler.
         seed: of the suggestions and, where the space sets no other, of every trial's training.
         cpus_per_trial: CPUs that a trial reserves, > 0 unless it reserves a GPU.
-        gpus_per_trial: GPUs that a trial reserves, >= 0; fractions share one GPU.
+        gpus_per_trial: GPUs that a trial reserves, >= 0; fractions share one GPU. A
+            `RotationTrainable` trains on all of several, any other trainable as it is written.
+        memory_gb_per_trial: memory that a trial reserves, >= 0 in GB (10^9 bytes); Ray places by it
+            and does not limit what is used.
+        node_labels: what the labels of a trial's node must be, by name; a value may also be
+            ``!value``, ``in(a,b)`` or ``!in(a,b)``.
+        resources_per_trial: amounts > 0 of the cluster's custom resources that a trial reserves.
         max_concurrent: trials at a time, >= 1; as many as fit when left out.
         data_dir: folder with the training data; each trainable has a default.
         storage: database URL of the study; a file in the study's folder when left out.
+        checkpoints: where the trials' checkpoints are kept: a folder that every node of the
+            cluster sees, or a URL such as ``s3://bucket/path``, without credentials; in the study's
+            folder when left out.
         folder: where the study's own folder is made; ~ is the home of who runs it.
 
     Raises:
@@ -49,7 +59,11 @@ class TuningJob(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        validate_default=True,
+        hide_input_in_errors=True,  # a URL may hold a password
     )
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -65,9 +79,13 @@ class TuningJob(BaseModel):
     seed: int = Field(default=0, ge=0)
     cpus_per_trial: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    memory_gb_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    node_labels: dict[str, str] = {}
+    resources_per_trial: dict[str, float] = {}
     max_concurrent: int | None = Field(default=None, ge=1)
     data_dir: str | Path | None = None
     storage: str | None = None
+    checkpoints: str | None = None
     folder: Path = Path(DEFAULT_FOLDER)
 
     def __init__(self, **fields: Any) -> None:
@@ -122,9 +140,36 @@ class TuningJob(BaseModel):
             )
         return gpus
 
+    @field_validator("resources_per_trial")
+    @classmethod
+    def _are_custom(cls, resources: dict[str, float]) -> dict[str, float]:
+        for name, amount in resources.items():
+            if name in ("CPU", "GPU", "memory"):
+                raise ValueError(
+                    "must name custom resources; for others there are cpus_per_trial, "
+                    "gpus_per_trial and memory_gb_per_trial"
+                )
+            if not 0 < amount < float("inf"):
+                raise ValueError("must hold amounts > 0")
+        return resources
+
+    @field_validator("checkpoints", mode="before")
+    @classmethod
+    def _is_a_place(cls, given: Any) -> Any:
+        if given is None:
+            return None
+        if not isinstance(given, str | Path) or not str(given):
+            raise ValueError("must be a folder or a URL such as s3://bucket/path")
+        place = Place(str(given))
+        # A study is resumed from any folder, and keeps its checkpoints where they are.
+        return str(place if place.is_url else Path(given).expanduser().absolute())
+
     def with_changes(self, **changes: Any) -> TuningJob:
         """Return the same job with some fields replaced, checked like a new one."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        # A job kept by an earlier version may lack the newest fields.
+        fields = {
+            name: self.__dict__[name] for name in type(self).model_fields if name in vars(self)
+        }
         return TuningJob(**{**fields, **changes})
 
 

@@ -55,10 +55,10 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
     }
     assert list(table)[-1] == "reason"
     report = json.loads(at_once("report", "first", "--json", cwd=folder).out)
-    about = ("study", "metric", "mode", "max_epochs")
-    assert report.keys() == {*about, "trials", "saved", "audits", "rotation"}
+    about = ("study", "metric", "mode", "max_epochs", "checkpoints")
+    assert report.keys() == {*about, "trials", "saved", "audits", "advised", "rotation"}
     facts = [report[key] for key in about]
-    assert facts == ["first", "val_accuracy", "max", 3]
+    assert facts == ["first", "val_accuracy", "max", 3, None]
     assert report["saved"].keys() == {"epochs", "share"}
     assert [trial["rank"] for trial in report["trials"]] == [1, 2, 3, 4]
     for trial, row in zip(report["trials"], table.to_dict("records"), strict=True):

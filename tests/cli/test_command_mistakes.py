@@ -49,6 +49,13 @@ BEFORE_RAY = {
     DIGITS + "--concurrent 0": "max_concurrent must be >= 1, got 0",
     DIGITS + "--gpus-per-trial 1.5": "gpus_per_trial must be whole above 1, got 1.5",
     DIGITS + "--cpus-per-trial nan": "cpus_per_trial must be ",
+    DIGITS + "--memory-gb-per-trial -1": "memory_gb_per_trial must be >= 0.*, got -1",
+    DIGITS + "--node-label gpu": "must be KEY=VALUE, got 'gpu'; see quarterturn run --help",
+    DIGITS + "--resource-per-trial licence=": "must be NAME=AMOUNT, got 'licence='",
+    DIGITS + "--resource-per-trial licence=many": "resources_per_trial must be a valid number",
+    DIGITS + "--checkpoints s3://k:s@b": "the URL of a place .* must not hold credentials",
+    DIGITS + "--checkpoints file/x": "checkpoints must be in a folder or bucket that can be",
+    DIGITS + "--checkpoints nfs://host/x": "use a folder, or a URL with s3://",
     DIGITS + "--mode best": "'best' is not one of 'min', 'max'",
     DIGITS + "--storage nonsense": "storage must be the URL of a database that answers",
     DIGITS + "--folder file/studies": "the output folder must be writable, got",
@@ -98,8 +105,8 @@ WITH_RAY = {
     DIGITS + "--metric val_accurracy": (
         "every epoch must report the metric, 'val_accurracy' was not among: .*val_accuracy"
     ),
-    DIGITS + "--gpus-per-trial 99": "--gpus-per-trial must be at most the [0-9]+ GPUs there are",
-    DIGITS + "--cpus-per-trial 999": "--cpus-per-trial must be at most the 2 CPUs there are",
+    DIGITS + "--gpus-per-trial 99": "at most the [0-9]+ GPUs? that one node has",
+    DIGITS + "--cpus-per-trial 999": "at most the 2 CPUs that one node has",
     "run --trainable fashion-cnn --space sgd --name new --data /nonexistent": (
         "Fashion-MNIST needs train-images-idx3-ubyte.*, which is not in /nonexistent; .*--data DIR"
     ),

@@ -1,4 +1,4 @@
-"""The command on a terminal: the live view, and Ctrl-C typed into it."""
+"""The command on a terminal: the live views, and Ctrl-C typed into them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.study.example_studies import make_study
+from tuner import load_study
 
 COMMAND = Path(sys.executable).with_name("quarterturn")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -106,3 +109,34 @@ def test_ctrl_c_stops_and_says_how_to_go_on(on_terminal, at_once, tmp_path):
     report = at_once("report", "long", cwd=tmp_path)
     assert report.code == 0
     assert " failed" not in report.out
+
+
+def test_a_study_is_watched_until_ctrl_c_which_leaves_it_alone(on_terminal, tmp_path):
+    home = make_study(tmp_path / "studies")
+    before = home.journal.read_bytes()
+    terminal = on_terminal("watch example --interval 0.1")
+    terminal.read_until(r"1 complete, 1 pruned, 1 failed, 1 waiting")
+    terminal.type("\x03")
+    terminal.read_until()
+    assert terminal.process.wait(30) == 0
+    assert "no longer watching example; it goes on" in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert home.journal.read_bytes() == before
+
+
+def test_watching_a_finished_study_ends_by_itself(on_terminal, first):
+    folder, _ = first
+    terminal = on_terminal(f"watch first --folder {folder}/studies")
+    terminal.read_until()
+    assert terminal.process.wait(30) == 0
+    # Others have gone on with it.
+    ended = len(load_study("first", folder=folder / "studies").trials)
+    assert f"first is finished: {ended} trials have ended" in terminal.shown
+
+
+def test_off_a_terminal_watching_prints_one_look(at_once, tmp_path):
+    make_study(tmp_path / "studies")
+    said = at_once("watch", "example", cwd=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert "best: trial 0 with val_accuracy 0.4" in said.out
+    assert at_once("watch", "nowhere", cwd=tmp_path).code == 2

@@ -10,6 +10,14 @@ from tuner.cluster.doctor import Check, check_cluster, check_here
 from tuner.engine.probe import describe_machine
 
 
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    """No token of whoever runs the tests."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    return tmp_path
+
+
 def machine(**other: Any) -> dict[str, Any]:
     """A machine with nothing wrong."""
     return {
@@ -71,6 +79,17 @@ def test_what_is_wrong_with_a_node_is_said_with_its_remedy(other, said):
 def test_an_open_job_server_is_said():
     (line,) = wrong(check_cluster(machine(), [machine()], True))
     assert line.startswith("its job server asks for no token: whoever reaches it can run code")
+
+
+def test_a_laptop_that_only_submits_needs_no_gpu_and_no_folder():
+    laptop = machine(gpus=[], cannot_write="Permission denied", ray_gpus=0)
+    assert wrong(check_here(laptop)) == [
+        "/shared/studies cannot be written (Permission denied); "
+        "mend its permissions, or choose another --folder"
+    ]
+    submits = check_here(laptop, runs_trials=False)
+    assert wrong(submits) == []
+    assert not [check for check in submits if "GPU" in check.said]
 
 
 @pytest.mark.parametrize(("mode", "state"), [(0o600, "ok"), (0o644, "wrong")])

@@ -102,6 +102,13 @@ def test_the_token_is_sent_without_being_asked_for(answering, monkeypatch):
     assert answering.server.seen["Authorization"] == "Bearer abc"
 
 
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+def test_the_address_given_is_used_whatever_the_environment_names(answering, monkeypatch, name):
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    JobServer(answering(200, VERSION))
+    assert answering.server.seen
+
+
 def test_a_refused_token_is_told_from_none_and_not_shown(answering, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "tell-tale")
     with pytest.raises(InvalidInput, match="it refused the one found here") as refused:

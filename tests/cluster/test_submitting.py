@@ -116,7 +116,8 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(laptop, gated, head, tmp_path
 def test_what_only_the_cluster_can_refuse_is_said_at_once(laptop, mine):
     said = laptop("submit", "mine.py", "--name", "large", "--gpus-per-trial", "3", "--follow")
     assert said.code == 2
-    assert "large@1 failed: --gpus-per-trial must be at most the 0 GPUs there are" in said.err
+    assert "large@1 failed: --gpus-per-trial must be at most" in said.err
+    assert "the 0 GPUs that one node has" in said.err
     assert "why" in laptop("status", "large").out
 
 

@@ -25,8 +25,12 @@ _NET = "10.77.0"
 _OWN = ("/tmp", "/home", "/run", "/mnt", "/dev/shm", "/srv")
 
 
-def missing() -> str:
-    """Return what this machine lacks for making hosts; empty if nothing."""
+def missing(*more: tuple[str, str]) -> str:
+    """Return what this machine lacks for making hosts; empty if nothing.
+
+    Args:
+        more: other programs that the hosts need, each with its package.
+    """
     lacks = [
         f"{program} ({package})"
         for program, package in (
@@ -35,6 +39,7 @@ def missing() -> str:
             ("ssh", "openssh-client"),
             ("rsync", "rsync"),
             ("unshare", "util-linux"),
+            *more,
         )
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     ]
@@ -95,6 +100,8 @@ class Host:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=timeout_s,
+            # Linux shares the CPU between sessions: what a test asks must not slow a host's Ray.
+            start_new_session=True,
             env={"HOME": "/home/quarterturn", "TERM": "dumb", "LANG": "C.UTF-8", "USER": "root"},
         )
         if check and ended.returncode:

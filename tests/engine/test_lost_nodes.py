@@ -113,7 +113,7 @@ def test_trials_wait_for_a_node_when_all_are_gone_and_use_one_that_joins(nodes, 
 
         def noted(self, line):
             super().noted(line)
-            if "no node has room" in line:
+            if "no node that is up has" in line:
                 self.join()
 
         def join(self):
@@ -123,7 +123,7 @@ def test_trials_wait_for_a_node_when_all_are_gone_and_use_one_that_joins(nodes, 
     result = run(make_job(search_space=somewhere(where, 0.3), **fields), observer=acting)
 
     assert [(trial.state, trial.epochs) for trial in result.trials] == [("complete", 6)] * 5
-    assert "no node has room for a trial; they wait until one joins" in acting.lines
+    assert "no node that is up has 1 CPU for a trial; they wait until one joins" in acting.lines
     assert "nodes have joined, with room for 1 trials" in acting.lines
     assert len(joined) == 2
     for node, when in joined:

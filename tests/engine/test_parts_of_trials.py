@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from tuner.engine.trial import part_id, remove_other_parts
+import pytest
+
+from tuner.engine.parts import next_part, remove_other_parts
+from tuner.study.places import Place
 
 
-def test_parts_are_numbered_on_from_the_last_one_there(tmp_path):
-    assert part_id(7, tmp_path) == "00007"
-    (tmp_path / "trial-00007").mkdir()
-    assert part_id(7, tmp_path) == "00007-1"
-    (tmp_path / "trial-00007-1").mkdir()
-    assert part_id(7, tmp_path) == "00007-2"
-    (tmp_path / "trial-00007").rmdir()
-    assert part_id(7, tmp_path) == "00007-2"
-    assert part_id(8, tmp_path) == "00008"
+@pytest.mark.parametrize(
+    ("folders", "checkpoint", "part"),
+    [
+        ([], None, "00007"),
+        (["trial-00008", "trial-00070"], None, "00007"),
+        (["trial-00007"], None, "00007-1"),
+        (["trial-00007", "trial-00007-1"], None, "00007-2"),
+        (["trial-00007"], "trial-00007/checkpoint_000003", "00007-1"),
+        (["trial-00007-1"], "trial-00007-1/checkpoint_000000", "00007-2"),
+        (["trial-00007-1", "trial-00007-2"], "trial-00007-1/checkpoint_000000", "00007-3"),
+        (["trial-00007-10"], "trial-00007-10/checkpoint_000000", "00007-11"),
+    ],
+)
+def test_the_next_part_has_a_folder_of_its_own(tmp_path, folders, checkpoint, part):
+    for name in folders:
+        (tmp_path / name).mkdir()
+    assert next_part(7, Place(str(tmp_path)), checkpoint) == part
 
 
 def test_only_the_part_with_the_checkpoint_stays(tmp_path):
-    for name in ("trial-00007", "trial-00007-1", "trial-00007-2", "trial-00070", "trial-00008-1"):
+    parts = ("trial-00007", "trial-00007-1", "trial-00007-2", "trial-00007-3", "trial-00007-4")
+    for name in (*parts, "trial-00070", "trial-00008-1"):
         (tmp_path / name / "checkpoint_000000").mkdir(parents=True)
-    remove_other_parts(7, tmp_path, tmp_path / "trial-00007-1" / "checkpoint_000000")
+    remove_other_parts(7, Place(str(tmp_path)), "trial-00007-2/checkpoint_000000")
     left = sorted(folder.name for folder in tmp_path.iterdir())
-    assert left == ["trial-00007-1", "trial-00008-1", "trial-00070"]
+    assert left == ["trial-00007-2", "trial-00008-1", "trial-00070"]

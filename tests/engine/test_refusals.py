@@ -65,8 +65,14 @@ def refused(job) -> str:
         ({"trainable": NoData}, "the data must be there, got nothing; use --data DIR"),
         ({"trainable": OddMetric}, "the metric must be a number, 'score' was 'high'"),
         ({"trainable": OtherLayers}, "must name the same layers"),
-        ({"gpus_per_trial": 99.0}, "--gpus-per-trial must be at most the [0-9]+ GPUs there are"),
-        ({"cpus_per_trial": 3.0}, "--cpus-per-trial must be at most the 2 CPUs there are, got 3"),
+        (
+            {"gpus_per_trial": 99.0},
+            "--gpus-per-trial must be at most the [0-9]+ GPUs? that one node has, got 99",
+        ),
+        (
+            {"cpus_per_trial": 3.0},
+            "--cpus-per-trial must be at most the 2 CPUs that one node has, got 3; there are",
+        ),
         ({"search_space": raises}, "raises raised KeyError"),
         ({"search_space": lambda trial: {}}, "suggested nothing"),
         ({"storage": "nonsense"}, "storage must be the URL of a database"),

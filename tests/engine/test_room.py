@@ -6,11 +6,16 @@ import pytest
 import yaml
 
 from tuner import InvalidInput
+from tuner.engine.placement import Reservation
 from tuner.engine.room import NodeType, Room, may_have
 
 pytestmark = pytest.mark.usefixtures("four_cpus")
 
 HEAD = NodeType({"CPU": 4}, 1)
+
+
+def room(cpus, gpus, types=()):
+    return Room(Reservation({"CPU": cpus, "GPU": gpus}), types)
 
 
 @pytest.mark.parametrize(
@@ -31,23 +36,23 @@ HEAD = NodeType({"CPU": 4}, 1)
     ids=str,
 )
 def test_an_autoscaler_is_shown_that_there_is_more_to_do(cpus, types, wanted):
-    room = Room(cpus, 0, types)
+    room = Room(Reservation({"CPU": cpus}), types)
     assert room.slots == 4 // cpus
     assert room.wanted() == wanted
 
 
 def test_gpus_that_may_come_are_waited_for():
-    with pytest.raises(InvalidInput, match="--gpus-per-trial must be at most the 0 GPUs there are"):
-        Room(1, 1).check()
+    with pytest.raises(InvalidInput, match="--gpus-per-trial must be at most the 0 GPUs that one"):
+        room(1, 1).check()
     workers = NodeType({"CPU": 16, "GPU": 2}, 3)
-    Room(1, 2, [HEAD, workers]).check()
-    assert Room(1, 1, [HEAD, workers]).wanted() == 2
-    with pytest.raises(InvalidInput, match="at most the 2 GPUs there are, got 4"):
-        Room(1, 4, [HEAD, workers]).check()
+    room(1, 2, [HEAD, workers]).check()
+    assert room(1, 1, [HEAD, workers]).wanted() == 2
+    with pytest.raises(InvalidInput, match="at most the 2 GPUs that one node has, got 4"):
+        room(1, 4, [HEAD, workers]).check()
     # Hosts that one has: nobody knows what they hold before they have joined.
-    Room(1, 4, [NodeType(None, 3)]).check()
+    room(1, 4, [NodeType(None, 3)]).check()
     with pytest.raises(InvalidInput, match="at most the 0 GPUs"):
-        Room(1, 4, [NodeType(None, 1)]).check()
+        room(1, 4, [NodeType(None, 1)]).check()
 
 
 def test_what_ray_up_left_on_the_head_node_says_what_may_come(tmp_path, monkeypatch):

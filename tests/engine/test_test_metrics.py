@@ -13,8 +13,9 @@ from optuna.pruners import BasePruner
 
 from tuner import RotationPruner
 from tuner.engine.bridge import StudyBridge
+from tuner.study.load import read_result
 from tuner.study.record import curve_of
-from tuner.study.result import StudyResult, read_result
+from tuner.study.result import StudyResult
 
 EPOCHS = 3
 

@@ -76,6 +76,7 @@ class TestJson:
             "metric": "val_accuracy",
             "mode": "max",
             "max_epochs": 10,
+            "checkpoints": None,
             "trials": [
                 {
                     "rank": 1,
@@ -125,6 +126,7 @@ class TestJson:
                 "deviation": 0.1,
                 "metric_weight": 0.4,
             },
+            "advised": None,
         }
 
     def test_whole_numbers_of_epochs_are_written_as_such(self):

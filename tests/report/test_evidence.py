@@ -9,8 +9,9 @@ import pytest
 
 from tuner.report.document import to_json
 from tuner.report.evidence import evidence
-from tuner.study.record import AUDIT
-from tuner.study.result import StudyResult, read_result
+from tuner.study.load import read_result
+from tuner.study.record import ADVICE, AUDIT
+from tuner.study.result import StudyResult
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -50,3 +51,50 @@ def test_the_json_document_has_the_same_evidence():
     said = json.loads(to_json(result_of(1.0, 0.5, 0.875, direction="maximize")))
     assert said["audits"] == {"trials": 1, "best": 2, "value": 1.0, "gain": 0.125}
     assert said["rotation"] is None
+
+
+def with_advice(*trials: tuple[str, float | None, str], direction: str = "maximize"):
+    """Return a study of trials: the advice that each tests, its value, and its state."""
+    study = optuna.create_study(direction=direction)
+    for advice, value, state in trials:
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=value,
+                state=optuna.trial.TrialState[state],
+                user_attrs={ADVICE: advice} if advice else {},
+            )
+        )
+    return read_result(study, None)
+
+
+@pytest.mark.parametrize(
+    ("trials", "direction", "line"),
+    [
+        (
+            [("", 0.5, "COMPLETE"), ("raise lr", 0.75, "COMPLETE"), ("warm up", None, "WAITING")],
+            "maximize",
+            "advised: 1 of 2 trials have ended; the best, trial 1, has value 0.75, 0.25 ahead of "
+            "the best of the others: it helped (raise lr)",
+        ),
+        (
+            [("", 0.5, "COMPLETE"), ("raise lr", 0.75, "COMPLETE"), ("warm up", 1.0, "COMPLETE")],
+            "minimize",
+            "advised: 2 of 2 trials have ended; the best, trial 1, has value 0.75, 0.25 behind the "
+            "best of the others: it did not help (raise lr)",
+        ),
+        (
+            [("", 0.5, "COMPLETE"), ("raise lr", None, "PRUNED")],
+            "maximize",
+            "advised: 1 of 1 trials have ended",
+        ),
+        (
+            [("raise lr", 0.75, "COMPLETE")],
+            "maximize",
+            "advised: 1 of 1 trials have ended; the best, trial 0, has value 0.75 (raise lr)",
+        ),
+    ],
+)
+def test_advised_trials_are_held_against_the_best_of_the_others(trials, direction, line):
+    result = with_advice(*trials, direction=direction)
+    assert evidence(result) == [line]
+    json.loads(to_json(result), parse_constant=pytest.fail)  # what is not known is null

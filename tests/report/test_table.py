@@ -174,7 +174,7 @@ class TestOutcome:
         return console.file.getvalue()
 
     def test_it_ends_with_the_best_trial_its_checkpoint_and_where_things_are(self, tmp_path):
-        checkpoint = tmp_path / "trials" / "trial_0" / "checkpoint"
+        checkpoint = str(tmp_path / "trials" / "trial_0" / "checkpoint")
         best = trial_result(7, "complete", 0.75, checkpoint=checkpoint)
         text = self.outcome(study_result(best, *TRIALS), tmp_path)
         # Not wrapped, so that it can be copied.

@@ -10,7 +10,8 @@ import pytest
 from tests.study.example_studies import make_study
 from tuner.errors import InvalidInput
 from tuner.study.catalog import StudyFolder
-from tuner.study.result import StudyResult, load_study
+from tuner.study.load import load_study
+from tuner.study.result import StudyResult
 
 
 class TestLoading:
@@ -32,7 +33,7 @@ class TestLoading:
         home = make_study(tmp_path)
         result = load_study("example", folder=tmp_path)
         self.check(result)
-        checkpoint = home.path / "trials" / "trial_0" / "checkpoint_000003"
+        checkpoint = str(home.path / "trials" / "trial_0" / "checkpoint_000003")
         assert [trial.checkpoint for trial in result.trials] == [checkpoint, None, None, None]
 
     def test_by_name_from_a_database(self, tmp_path):

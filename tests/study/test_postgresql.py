@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from tests.study.example_studies import change_everything, content, make_study
 from tuner.errors import InvalidInput
 from tuner.study.database import WriteBehindDatabase, open_database
-from tuner.study.result import load_study
+from tuner.study.load import load_study
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import optuna
 import pytest
@@ -17,8 +16,9 @@ from tests.study.example_studies import (
     trial_result,
 )
 from tuner.errors import InvalidInput
+from tuner.study.load import load_study, read_result
 from tuner.study.record import report_rotation, report_test
-from tuner.study.result import Saved, StudyResult, load_study, read_result
+from tuner.study.result import Saved, StudyResult
 
 
 def numbers(result: StudyResult) -> list[int]:
@@ -169,7 +169,7 @@ class TestWeights:
         other.load_state_dict(weights)
         assert torch.equal(other.weight, model.weight)
 
-    @pytest.mark.parametrize("checkpoint", [None, Path("nowhere")])
+    @pytest.mark.parametrize("checkpoint", [None, "nowhere"])
     def test_without_a_checkpoint_it_is_one_line(self, checkpoint):
         trial = trial_result(3, "complete", 0.5, checkpoint=checkpoint)
         with pytest.raises(InvalidInput, match=f"trial 3 must have a .*has {checkpoint}; ") as told:

@@ -8,7 +8,7 @@ import pytest
 from tuner.errors import InvalidInput
 from tuner.study.catalog import StudyFolder
 from tuner.study.journal import read_journal
-from tuner.study.result import load_study
+from tuner.study.load import load_study
 from tuner.study.transfer import pack, unpack
 
 
@@ -51,6 +51,7 @@ def test_it_arrives_as_it_was(home, tmp_path):
     assert [trial.state for trial in came.trials] == ["complete", "pruned", "complete"]
     assert came.ranking().equals(sent.ranking())
     assert came.metric == "loss"
+    assert came.checkpoints == str(home.trials)
 
 
 def test_half_of_one_is_refused(home, tmp_path):

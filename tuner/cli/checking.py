@@ -28,7 +28,7 @@ def doctor(address: str | None, folder: str | None, data: str | None) -> None:
 
     # With a cluster, the folder and the data are those there.
     here = describe_machine((not address and folder) or DEFAULT_FOLDER, None if address else data)
-    checks = check_here(here)
+    checks = check_here(here, runs_trials=not address)
     if address:
         from tuner.cluster.server import JobServer
         from tuner.cluster.submit import remote_folder

@@ -54,10 +54,15 @@ def as_arguments(given: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list
     """Return options of the current command as a command line would give them."""
     names = {option.name: option.opts[0] for option in click.get_current_context().command.params}
     return [
-        f"{names[field]}={value}"
+        f"{names[field]}={one}"
         for field, value in given.items()
         if value is not None and field not in leave_out
+        for one in (_as_pairs(value) if isinstance(value, dict) else [value])
     ]
+
+
+def _as_pairs(value: dict[str, str]) -> list[str]:
+    return [f"{key}={amount}" for key, amount in value.items()]
 
 
 def console() -> Console:
@@ -80,11 +85,38 @@ def _url(context: click.Context, option: click.Parameter, value: str | None) -> 
         ) from error
 
 
+def _pairs(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str] | None:
+    """Return KEY=VALUE options as a dict, and None where there is none."""
+    for pair in given:
+        if not all(pair.partition("=")):
+            raise click.BadParameter(f"must be {option.metavar}, got {pair!r}", context, option)
+    return dict(pair.split("=", 1) for pair in given) or None
+
+
 FOLDER = click.option("--folder", type=Path, help="Where studies are kept.  [default: studies]")
 BUDGET = options(
     click.option("--trials", "num_trials", type=int, help="Trials in all."),
     click.option("--cpus-per-trial", type=float, help="CPUs that a trial reserves."),
     click.option("--gpus-per-trial", type=float, help="GPUs that it reserves; 0.5 shares one."),
+    click.option("--memory-gb-per-trial", type=float, help="Memory that it reserves, in GB."),
+    click.option(
+        "--node-label",
+        "node_labels",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=_pairs,
+        help="Only nodes with this label, e.g. gpu=H200; repeatable.",
+    ),
+    click.option(
+        "--resource-per-trial",
+        "resources_per_trial",
+        multiple=True,
+        metavar="NAME=AMOUNT",
+        callback=_pairs,
+        help="Of the cluster's own resources; repeatable.",
+    ),
     click.option("--concurrent", "max_concurrent", type=int, help="Trials at a time, at most."),
     click.option("--data", "data_dir", help="Folder with the training data."),
 )
@@ -102,6 +134,7 @@ JOB = options(
         callback=_url,
         help="Database URL for the study, instead of a file; @FILE reads it from one.",
     ),
+    click.option("--checkpoints", help="Shared folder or URL for checkpoints: s3://bucket/path."),
     click.option("--pruner", help="rotation, none, median, percentile, asha, hyperband, wilcoxon."),
     click.option("--sampler", help="tpe, random, gp, nsgaii, qmc."),
     BUDGET,

@@ -11,6 +11,7 @@ import click
 
 from tuner.cli.cluster import AT, resume_there, studies_at
 from tuner.cli.options import BUDGET, FOLDER, INTERRUPTED, JOB, console, given_by, job_of
+from tuner.cli.reporting import REPORT_FILES, report_files
 
 if TYPE_CHECKING:
     from tuner.study.result import StudyResult
@@ -67,11 +68,16 @@ def resume(name: str, folder: Path | None, address: str | None, **given: Any) ->
 @click.option("--json", "form", flag_value="json", help="Print one JSON object.")
 @click.option("--top", type=click.IntRange(min=1), help="Only so many trials.")
 @click.option("--sort", default="rank", show_default=True, help="Column or parameter to sort by.")
+@REPORT_FILES
 @FOLDER
 @AT
 def report(
     name: str,
     form: str | None,
+    html: str | None,
+    plot: str | None,
+    out: Path | None,
+    parquet: Path | None,
     top: int | None,
     sort: str,
     folder: Path | None,
@@ -84,14 +90,21 @@ def report(
     \b
     quarterturn report fashion --top 10
     quarterturn report fashion --json
+    quarterturn report fashion --html
+    quarterturn report fashion --plot rotation --out rotation.svg
     quarterturn report fashion --address http://head:8265
     """
     from tuner.report import print_report, rows, to_json
-    from tuner.study.result import load_study
+    from tuner.study.load import load_study
+
+    files = report_files(html=html, plot=plot, out=out, parquet=parquet)
 
     with studies_at(address, name, folder) as home:
         result = load_study(name, folder=home)
-    if form == "json":
+    if files:
+        for path in files.write(result, name, folder):
+            click.echo(f"wrote {path}")
+    elif form == "json":
         click.echo(to_json(result, sort, top))
     elif form == "csv":
         click.echo(rows(result, sort, top).to_csv(index=False), nl=False)
@@ -115,7 +128,7 @@ def export(name: str, output: Path | None, folder: Path | None, address: str | N
     quarterturn export fashion --output curves/fashion.parquet
     """
     from tuner.replay.export import export as write
-    from tuner.study.result import load_study
+    from tuner.study.load import load_study
 
     with studies_at(address, name, folder) as home:
         result = load_study(name, folder=home)

@@ -52,9 +52,18 @@ def examine(server: JobServer, folder: str, data: str | None) -> list[Machine]:
     return nodes
 
 
-def check_here(machine: Machine) -> list[Check]:
-    """Judge the machine that a person sits at."""
-    return [*_check_machine(machine, "here"), *_check_token_file()]
+def check_here(machine: Machine, *, runs_trials: bool = True) -> list[Check]:
+    """Judge the machine that a person sits at.
+
+    Args:
+        machine: it.
+        runs_trials: whether trials run on it, rather than on a cluster that it submits to.
+    """
+    return [
+        *_check_versions(machine, "here"),
+        *(_check_room(machine, "here") if runs_trials else ()),
+        *_check_token_file(),
+    ]
 
 
 def check_cluster(here: Machine, nodes: Sequence[Machine], open_to_all: bool) -> list[Check]:
@@ -86,7 +95,7 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
         )
 
 
-def _check_machine(machine: Machine, where: str) -> Iterator[Check]:
+def _check_versions(machine: Machine, where: str) -> Iterator[Check]:
     packages: Mapping[str, str | None] = machine["packages"]
     known = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     python: str = machine["python"]
@@ -95,6 +104,10 @@ def _check_machine(machine: Machine, where: str) -> Iterator[Check]:
     if missing := [name for name, version in packages.items() if not version]:
         yield Check(where, "wrong", f"no {', '.join(missing)}", "pip install quarterturn there")
     yield Check(where, "ok", f"Python {python}, {known}")
+
+
+def _check_room(machine: Machine, where: str) -> Iterator[Check]:
+    """What trials need: GPUs, a folder to write to, their data."""
     gpus: list[str] = machine["gpus"]
     if gpus:
         yield Check(where, "ok", f"{len(gpus)} GPUs: {', '.join(sorted(set(gpus)))}")
@@ -138,7 +151,8 @@ def _check_node(node: Machine) -> Iterator[Check]:
     if "error" in node:
         yield Check(where, "wrong", node["error"], "look at `ray status` and the node's own logs")
         return
-    yield from _check_machine(node, where)
+    yield from _check_versions(node, where)
+    yield from _check_room(node, where)
     if node["ray_gpus"] != len(node["gpus"]):
         yield Check(
             where,

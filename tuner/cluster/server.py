@@ -19,6 +19,7 @@ _CONNECTS_WITHIN_S = 5.0
 # A server that packs a log of many megabytes, or takes in a package, is slow but alive.
 _ANSWERS_WITHIN_S = 120.0
 _OLDEST_RAY = (2, 60)
+_OVERRIDES = "RAY_API_SERVER_ADDRESS"  # to Ray's client, any address that it is given
 _NOT_RAY = "Version check returned 404"  # Ray's words when it is asked for its version in vain
 # What Ray leaves a stopped job before it kills it: time enough to write down what was reported.
 _STOPS_WITHIN_S = 30
@@ -50,7 +51,7 @@ class JobServer:
         for module in ("dashboard_sdk", "job.sdk"):  # these set a level of their own
             logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
         token = find_token()
-        with self._said_in_one_line():
+        with self._said_in_one_line(), _no_other(self.address):
             self._client = Client(
                 self.address,
                 headers={"Authorization": f"Bearer {token}"} if token else None,
@@ -235,6 +236,20 @@ def _checked(address: str) -> str:
             "`ray start --head` prints it as the dashboard's"
         )
     return url
+
+
+@contextmanager
+def _no_other(address: str) -> Iterator[None]:
+    """Have Ray's client take the address that it is given, not that of RAY_ADDRESS in its place."""
+    before = os.environ.get(_OVERRIDES)
+    os.environ[_OVERRIDES] = address
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_OVERRIDES]
+        else:
+            os.environ[_OVERRIDES] = before
 
 
 def _need_client() -> None:

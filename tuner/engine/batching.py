@@ -11,6 +11,7 @@ from ray.tune import Trainable
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 from ray.tune.trainable import FunctionTrainable, wrap_function
 
+from tuner.engine.threads import use_threads
 from tuner.rotation.field import EPOCH_ROUNDING
 
 # A call to an actor and back costs some milliseconds; an epoch longer than this pays one as ever,
@@ -22,6 +23,7 @@ def batched(
     trainable: type[Trainable] | Callable[[dict[str, Any]], Any],
     ends_at: Sequence[float] = (),
     epoch_of: Callable[[Mapping[str, Any]], float] = lambda result: result["training_iteration"],
+    cpus: float = 1.0,
 ) -> type[Trainable]:
     """Return the trainable as a class that answers one call with all reports of `BATCH_S`.
 
@@ -29,7 +31,8 @@ def batched(
     The first report at or after each epoch in `ends_at`, where the trial may pause, is handed over
     by itself, as is one that asks for a checkpoint: what is written then must hold no more than has
     been judged, and the controller trains on for the reports before it in a batch while it has the
-    checkpoint written. `epoch_of` says how many epochs had been finished at a report.
+    checkpoint written. `epoch_of` says how many epochs had been finished at a report. Each trial
+    computes on as many threads as it reserves `cpus`.
 
     Ray has such buffering, but its controller (2.60) hands `train_buffered` the length and the time
     in each other's place, so that either nothing is gathered or seconds are.
@@ -43,6 +46,10 @@ def batched(
         _held: dict[str, Any] | None = None
         _epoch = 0.0
         _at_end = False
+
+        def setup(self, config: dict[str, Any], **fields: Any) -> None:
+            use_threads(cpus)
+            super().setup(config, **fields)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._crash, self._held, self._epoch = None, None, 0.0

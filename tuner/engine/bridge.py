@@ -8,6 +8,7 @@ how it ended all go into one study, in memory, before Ray goes on.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,10 @@ from tuner.engine.observer import Observer
 from tuner.engine.reading import Report, epoch_of, read, says_anything
 from tuner.engine.waiting import WaitingRoom
 from tuner.errors import InvalidInput
+from tuner.study.load import NUM_TRIALS, STATES
 from tuner.study.pruners import explain
 from tuner.study.record import (
+    ADVICE,
     AUDIT,
     CHECKPOINT,
     REASON,
@@ -30,7 +33,6 @@ from tuner.study.record import (
     report_test,
     reports_of,
 )
-from tuner.study.result import NUM_TRIALS, STATES
 from tuner.study.samplers import PausedAsPruned, sampler_for_trial
 from tuner.study.space import Space, suggest
 
@@ -160,11 +162,17 @@ class StudyBridge:
         self.study.sampler = PausedAsPruned(sampler, self._room) if self._room else sampler
         return self.study.ask()
 
-    def _start(self, trial: optuna.Trial) -> Suggestion:
+    def _start(self, trial: optuna.Trial) -> Suggestion | None:
+        advised = self._is_advised(trial)
         try:
-            config = {**self._constants, **suggest(self._space, trial)}
+            with warnings.catch_warnings():
+                if advised:  # it may lie outside of the space, and does so on purpose
+                    warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)
+                config = {**self._constants, **suggest(self._space, trial)}
         except InvalidInput as error:
             self._end(trial, TrialState.FAIL, str(error))
+            if advised:
+                return self.ask()
             raise
         self._running[trial.number] = trial
         self.observer.started(trial.number, trial.params)
@@ -244,9 +252,13 @@ class StudyBridge:
         self._end(trial, state, reason)
 
     def fail(self, number: int, error: BaseException | None) -> None:
-        """Record that a trial crashed. Unusable input ends the whole study: see `fatal`."""
+        """Record that a trial crashed. Unusable input ends the whole study: see `fatal`.
+
+        In an advised trial, which may lie outside of the space, it ends that trial alone.
+        """
         cause = getattr(error, "cause", None) or error
-        if isinstance(cause, InvalidInput):
+        trial = self._running.get(number)
+        if isinstance(cause, InvalidInput) and not (trial and self._is_advised(trial)):
             self.fatal = cause
             return
         self.fail_with(number, _describe(cause))
@@ -304,6 +316,9 @@ class StudyBridge:
         step = frozen.last_step
         value = math.nan if step is None else frozen.intermediate_values[step]
         return max(reports_of(frozen), default=0.0), value
+
+    def _is_advised(self, trial: optuna.Trial) -> bool:
+        return ADVICE in self._frozen(trial).user_attrs
 
     def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
         return self.study._storage.get_trial(trial._trial_id)

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-from ray.air.execution._internal import RayActorManager
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.tune.execution import tune_controller
 
 from tuner.engine.bridge import StudyBridge
-from tuner.engine.deaths import ActorLost, Death, death_of, is_alive
+from tuner.engine.deaths import Death, death_of, is_alive
 
 # A node that shuts down ends its processes some seconds before it takes its leave.
 _GRACE_S = 5.0
 # Past this it is more likely the trial that brings its nodes down.
 _MOST_NODES_LOST = 10
-# Where Ray Tune's controller finds its actor manager.
-_NAME = "RayActorManager"
 
 
 class Losses:
@@ -75,28 +66,3 @@ class Losses:
             )
         else:
             self._bridge.interrupt(number, why)
-
-
-class _ActorManager(RayActorManager):
-    """Ray Tune's, but an actor that is gone for a reason it does not know ends one trial, not all.
-
-    It takes any error of a call to an actor but two for an error in itself, and raises it.
-    """
-
-    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(
-            exception, RayActorError | RayTaskError
-        ):
-            exception = ActorLost(exception)
-        super()._actor_task_failed(tracked_actor_task, exception)
-
-
-@contextmanager
-def actors_may_be_lost() -> Iterator[None]:
-    """Have Ray Tune's controllers that are made in here survive the loss of any actor."""
-    before = getattr(tune_controller, _NAME)
-    setattr(tune_controller, _NAME, _ActorManager)
-    try:
-        yield
-    finally:
-        setattr(tune_controller, _NAME, before)

@@ -7,15 +7,16 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 import yaml
 from ray.tune import Callback
 
+from tuner.engine.nodes import may_grow, nodes_up
 from tuner.engine.observer import Observer
+from tuner.engine.placement import Node, Reservation, fitting, misfit, slots
 from tuner.errors import InvalidInput
 
 # `ray up` leaves on the head node which nodes the cluster may have, and how many of each.
@@ -25,25 +26,35 @@ _READ_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class NodeType:
-    """A kind of node that the cluster may have `most` of; None where its resources are not known
-    before it joins, as of hosts that one has."""
+    """A kind of node that the cluster may have `most` of.
+
+    Attributes:
+        resources: what such a node has, by Ray's names; None where that is not known before it
+            joins, as of hosts that one has.
+        most: how many there may be, those that are up among them.
+        labels: what such a node is.
+    """
 
     resources: Mapping[str, float] | None
     most: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def node(self, name: str) -> Node:
+        """Return one of its nodes, as far as is known."""
+        return Node(name, self.resources or {}, self.labels)
 
 
 class Room:
-    """How many trials of these needs fit on the cluster as it is, and how many to have ready.
-
-    A trial runs on one node: what is left over on two is not added up.
+    """How many trials fit on the cluster as it is, and how many to have ready.
 
     Args:
-        cpus, gpus: what one trial needs, >= 0 and not both 0.
-        may_have: the nodes that an autoscaler may add; empty for a cluster of a fixed size.
+        asked: what one trial reserves of one node; what is left over on two is not added up.
+        may_have: the nodes that an autoscaler may add; empty for a cluster of a fixed size, and
+            where nobody says.
     """
 
-    def __init__(self, cpus: float, gpus: float, may_have: Sequence[NodeType] = ()) -> None:
-        self._needs = {"CPU": cpus, "GPU": gpus}
+    def __init__(self, asked: Reservation, may_have: Sequence[NodeType] = ()) -> None:
+        self.asked = asked
         self._may_have = may_have
         self._known = (-math.inf, 0)
 
@@ -51,8 +62,12 @@ class Room:
     def slots(self) -> int:
         """How many trials fit on the nodes that are there; known for a second."""
         if time.monotonic() - self._known[0] > _READ_EVERY_S:
-            self._known = (time.monotonic(), sum(self._fit(node) for node in _nodes()))
+            self._known = (time.monotonic(), slots(self.asked, nodes_up()))
         return self._known[1]
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that are there and can hold a trial."""
+        return [node for node in nodes_up() if fitting(self.asked, node)]
 
     def wanted(self) -> int:
         """How many trials to have ready, >= 1.
@@ -61,7 +76,7 @@ class Room:
         not, so it is shown twice as many as do, or one node full of them, up to what it may add.
         Where none fits, one waits for a node.
         """
-        fit_and_most = [(self._fit(t.resources or {}), t.most) for t in self._may_have]
+        fit_and_most = [(fitting(self.asked, kind.node("")), kind.most) for kind in self._may_have]
         limit = sum(fit * most for fit, most in fit_and_most)
         ahead = max(2 * self.slots, max((fit for fit, _ in fit_and_most), default=0))
         return max(1, self.slots, min(limit, ahead))
@@ -72,33 +87,27 @@ class Room:
         Raises:
             InvalidInput: they ask for more than that; the message says how much it is.
         """
-        nodes = [*_nodes(), *(t.resources for t in self._may_have if t.resources is not None)]
-        if len(nodes) < sum(t.most for t in self._may_have if t.resources is None):
-            return  # some are yet to join, and who knows what they have
-        for option, resource in (("--gpus-per-trial", "GPU"), ("--cpus-per-trial", "CPU")):
-            most = max((node.get(resource, 0) for node in nodes), default=0)
-            if self._needs[resource] > most:
-                raise InvalidInput(
-                    f"{option} must be at most the {most:g} {resource}s there are, got "
-                    f"{self._needs[resource]:g}; ask for fewer, or run on a cluster with larger "
-                    "nodes"
-                )
+        up = nodes_up()
+        known = [kind.node("a node to come") for kind in self._may_have if kind.resources]
+        why = misfit(self.asked, [*up, *known])
+        if why is None:
+            return
+        if self._may_have:  # some hosts may be yet to join, and who knows what they have
+            unknown = sum(kind.most for kind in self._may_have if not kind.resources)
+            may_come = len(up) + len(known) < unknown
+        else:
+            may_come = may_grow()
+        if not may_come:
+            raise InvalidInput(why)
 
     def unused_gpus(self) -> str | None:
         """Return a line for someone whose trials leave the cluster's GPUs idle; None otherwise."""
-        there = sum(node.get("GPU", 0) for node in _nodes())
-        if self._needs["GPU"] or not there:
+        there = sum(node.resources.get("GPU", 0) for node in nodes_up())
+        if self.asked.resources.get("GPU") or not there:
             return None
         return (
             f"trials run on CPUs; there are {there:g} GPUs: --gpus-per-trial 1, or less to share "
             "one"
-        )
-
-    def _fit(self, node: Mapping[str, float]) -> int:
-        return min(
-            int(node.get(resource, 0) / asked + 1e-9)
-            for resource, asked in self._needs.items()
-            if asked > 0
         )
 
 
@@ -129,6 +138,7 @@ def may_have() -> list[NodeType]:
         NodeType(
             node_type.get("resources") or None,
             node_type["max_workers"] + (name == config["head_node_type"]),
+            node_type.get("labels") or {},
         )
         for name, node_type in config["available_node_types"].items()
     ]
@@ -149,9 +159,6 @@ class SaysWhenNoneFits(Callback):
             self._observer.noted(
                 f"nodes have joined, with room for {self._room.slots} trials"
                 if fits
-                else "no node has room for a trial; they wait until one joins"
+                else f"no node that is up has {self._room.asked} for a trial; they wait until one "
+                "joins"
             )
-
-
-def _nodes() -> list[Mapping[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shutil
 import signal
 import sys
@@ -19,21 +20,26 @@ from ray import tune
 
 from tuner.engine.batching import batched, can_pause
 from tuner.engine.bridge import StudyBridge
-from tuner.engine.losses import actors_may_be_lost
+from tuner.engine.controller import our_controller
 from tuner.engine.observer import Observer
+from tuner.engine.place import forget_trials, open_trials
 from tuner.engine.progress import Progress
 from tuner.engine.reading import epoch_of
+from tuner.engine.reserve import as_placement_group, reservation_of
 from tuner.engine.room import Room, SaysWhenNoneFits, may_have
 from tuner.engine.scheduler import CheckpointRecorder, StudyScheduler
 from tuner.engine.searcher import StudySearcher
 from tuner.engine.session import quiet_ray
+from tuner.engine.shared_place import check_shared
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
 from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
 from tuner.study.database import open_database
+from tuner.study.load import NUM_TRIALS, SPACE, read_result
+from tuner.study.places import Place
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
-from tuner.study.result import NUM_TRIALS, SPACE, StudyResult, read_result
+from tuner.study.result import StudyResult
 from tuner.study.space import Space, as_function, fingerprint
 
 _SAID = {SPACE: "search space", MAX_EPOCHS: "epochs per trial"}
@@ -64,7 +70,7 @@ def run(
     root = job.folder.expanduser().absolute()
     home = StudyFolder(root / job.name)
     new_folder, new_root = not home.exists(), not root.exists()
-    new_study, ended = False, 0
+    new_study, ended, trials = False, 0, None
     with home.locked():
         try:
             with open_for_writing(home, job.storage) as storage:
@@ -73,20 +79,24 @@ def run(
                 _describe(study, job, made_of)
                 bridge = _bridge(job, study, space, observer or Progress(job))
                 if not bridge.exhausted:
+                    trials = open_trials(study, job, home)
                     with quiet_ray(None if code else home.code):
-                        room = Room(job.cpus_per_trial, job.gpus_per_trial, may_have())
+                        room = Room(reservation_of(job), may_have())
                         room.check()
+                        check_shared(trials, room.nodes())
                         home.job.touch(mode=0o600)
                         home.job.write_bytes(pickle_job(job))
                         if code:
                             _keep(code, home)
-                        _tune(job, bridge, home, room)
+                        _tune(job, bridge, home, trials, room)
                 ended = bridge.ended
                 if bridge.fatal:
                     raise bridge.fatal
                 return read_result(study, home.path)
         except InvalidInput:
             if new_folder and not ended:
+                if trials is not None:
+                    forget_trials(trials, home)
                 _remove(home, new_study)
                 if new_root and not any(root.iterdir()):
                     root.rmdir()
@@ -151,25 +161,32 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
     return bridge
 
 
-def _tune(job: TuningJob, bridge: StudyBridge, home: StudyFolder, room: Room) -> None:
+def _tune(
+    job: TuningJob, bridge: StudyBridge, home: StudyFolder, trials: Place, room: Room
+) -> None:
     """Let Ray Tune run what is left of the study."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
-    trainable = batched(job.trainable, (*bridge.rungs, job.max_epochs), in_epochs)
+    trainable = batched(
+        job.trainable, (*bridge.rungs, job.max_epochs), in_epochs, job.cpus_per_trial
+    )
     try:
-        with bridge.observer, _own_interrupts(), actors_may_be_lost():
+        with bridge.observer, _own_interrupts(), our_controller():
             bridge.observer.begun(read_result(bridge.study, home.path))
             if hint := room.unused_gpus():
                 bridge.observer.noted(hint)
             tune.run(
                 trainable,
-                name=home.trials.name,
-                storage_path=str(home.path),
-                search_alg=StudySearcher(bridge, trainable, room.wanted, job.max_concurrent),
+                name=posixpath.basename(trials.path),
+                storage_path=posixpath.dirname(trials.path),
+                storage_filesystem=trials.filesystem,
+                search_alg=StudySearcher(
+                    bridge, trainable, trials, room.wanted, job.max_concurrent
+                ),
                 scheduler=StudyScheduler(bridge),
                 callbacks=[CheckpointRecorder(bridge), SaysWhenNoneFits(room, bridge.observer)],
                 # Two, so that the one the study names is whole whenever the process dies.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                resources_per_trial={"cpu": job.cpus_per_trial, "gpu": job.gpus_per_trial},
+                resources_per_trial=as_placement_group(room.asked),
                 reuse_actors=True,
                 verbose=0,
                 raise_on_failed_trial=False,

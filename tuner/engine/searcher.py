@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from ray.tune import Trainable
+from ray.tune import Checkpoint, Trainable
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
-from tuner.engine.bridge import StudyBridge
+from tuner.engine.bridge import StudyBridge, Suggestion
 from tuner.engine.losses import Losses
-from tuner.engine.trial import StudyTrial, part_id, remove_other_parts
+from tuner.engine.parts import next_part, remove_other_parts
+from tuner.engine.trial import StudyTrial
+from tuner.study.places import Place
 
 
 class StudySearcher(SearchAlgorithm):
@@ -24,6 +25,7 @@ class StudySearcher(SearchAlgorithm):
     Args:
         bridge: the study.
         trainable: the class that every trial runs.
+        trials: where the folders of all trials are.
         wanted: returns how many trials to have ready now, >= 1.
         max_concurrent: trials at a time at most, >= 1; None for as many as fit.
     """
@@ -32,11 +34,13 @@ class StudySearcher(SearchAlgorithm):
         self,
         bridge: StudyBridge,
         trainable: type[Trainable],
+        trials: Place,
         wanted: Callable[[], int],
         max_concurrent: int | None = None,
     ) -> None:
         self._bridge = bridge
         self._trainable = trainable
+        self._trials = trials
         self._wanted = wanted
         self._max_concurrent = max_concurrent
         self._losses = Losses(bridge)
@@ -59,26 +63,31 @@ class StudySearcher(SearchAlgorithm):
             return None
         assert self._experiment is not None, "Ray adds the experiment before it asks for trials"
         spec, storage = self._experiment.spec, self._experiment.storage
-        trials = Path(storage.experiment_fs_path)
-        restore = trials / suggestion.checkpoint if suggestion.checkpoint else None
-        # A checkpoint that is gone means starting over: the seed makes that the same trial.
-        if restore is not None and restore.is_dir():
-            remove_other_parts(suggestion.number, trials, restore)
-        else:
-            restore = None
-        part = part_id(suggestion.number, trials, self._part_ids)
+        restore = self._checkpoint_of(suggestion)
+        part = next_part(suggestion.number, self._trials, suggestion.checkpoint, self._part_ids)
         self._part_ids.add(part)
         return StudyTrial(
             self._trainable,
             partial(self._losses.crashed, suggestion.number),
             config=suggestion.config,
+            restore=restore,
             trial_id=part,
             storage=storage,
             placement_group_factory=spec.get("resources_per_trial"),
             checkpoint_config=self._experiment.checkpoint_config,
-            restore_path=str(restore) if restore else None,
             trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
         )
+
+    def _checkpoint_of(self, suggestion: Suggestion) -> Checkpoint | None:
+        """Return the checkpoint that a trial goes on from, now the only one with a folder left.
+
+        One that is gone means starting over: the seed makes that the same trial.
+        """
+        name = suggestion.checkpoint
+        if name is None or not self._trials.folders([name]):
+            return None
+        remove_other_parts(suggestion.number, self._trials, name)
+        return Checkpoint(self._trials.at(name), self._trials.filesystem)
 
     def is_finished(self) -> bool:
         return self._finished or (self._bridge.exhausted and not self._losses)

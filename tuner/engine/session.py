@@ -65,7 +65,7 @@ def quiet_ray(code: Path | None = None) -> Iterator[None]:
             except ConnectionError as error:
                 raise InvalidInput(
                     f"the Ray cluster must answer, got {error}; check RAY_ADDRESS and the token, "
-                    "or unset RAY_ADDRESS to run here"
+                    "or set RAY_ADDRESS=local to run here"
                 ) from error
         tune_log = logging.getLogger("ray.tune")
         level = tune_log.level
@@ -92,7 +92,7 @@ def _check_address(address: str) -> None:
     except OSError as error:
         raise InvalidInput(
             f"the Ray cluster must answer, got {address!r} ({error.strerror or error}); check "
-            "RAY_ADDRESS, or unset it to run here"
+            "RAY_ADDRESS, or set it to local to run here"
         ) from error
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from ray.tune import Trainable
+from ray.train._internal.session import _TrainingResult
+from ray.tune import Checkpoint, Trainable
 from ray.tune.experiment import Trial
 
 
@@ -22,16 +21,17 @@ class StudyTrial(Trial):
         self,
         trainable: type[Trainable],
         failed: Callable[[BaseException | None], None],
+        restore: Checkpoint | None = None,
         **fields: Any,
     ) -> None:
         self._trainable = trainable
         self._failed = failed
         super().__init__(trainable.__name__, stub=True, **fields)  # stub: do not look the name up
-        restored = self._restore_checkpoint_result
-        if restored is not None and restored.checkpoint is not None:
-            # Ray takes a path to say nothing, and lets the count of reports begin again at 1: that
-            # of the epochs too, where a trainable does not count them.
-            restored.metrics.update(restored.checkpoint.get_metadata())
+        if restore is not None:
+            # Ray takes a folder of this machine, and one that says nothing, so that the count of
+            # reports begins again at 1: that of the epochs too, where a trainable does not count
+            # them.
+            self._restore_checkpoint_result = _TrainingResult(restore, restore.get_metadata())
 
     def get_trainable_cls(self) -> type[Trainable]:
         return self._trainable
@@ -44,39 +44,6 @@ class StudyTrial(Trial):
 
     def get_json_state(self) -> tuple[str, str]:
         return "{}", "{}"
-
-
-def part_id(number: int, trials: Path, taken: Collection[str] = ()) -> str:
-    """Return Ray's id for the next part of a trial, whose folder under `trials` is new.
-
-    To Ray, a trial that goes on after a pause or an interruption is another one: it would number
-    checkpoints from 0 again, over those that the study names. A part that never came to write one
-    has no folder, and its id is among those that are `taken`.
-    """
-    parts = [_part_of(folder) for folder in _folders(number, trials)]
-    part = max(parts, default=-1) + 1
-    while (name := f"{number:05d}-{part}" if part else f"{number:05d}") in taken:
-        part += 1
-    return name
-
-
-def remove_other_parts(number: int, trials: Path, checkpoint: Path) -> None:
-    """Remove the folders of a trial's parts but the one that holds this checkpoint.
-
-    What they reported is in the study, and nobody will go on from them.
-    """
-    for folder in _folders(number, trials):
-        if folder not in checkpoint.parents:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folders(number: int, trials: Path) -> list[Path]:
-    return [*trials.glob(f"trial-{number:05d}"), *trials.glob(f"trial-{number:05d}-*")]
-
-
-def _part_of(folder: Path) -> int:
-    """Return which part of its trial a folder is of, from 0: trial-00007-2 is of the third."""
-    return int(folder.name.removeprefix("trial-").partition("-")[2] or 0)
 
 
 def number_of(trial: Trial) -> int:

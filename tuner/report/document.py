@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from tuner.errors import unknown_name
-from tuner.report.evidence import Audits, RotationWorth, audits, rotation_worth
+from tuner.report.evidence import Advised, Audits, RotationWorth, advised, audits, rotation_worth
 from tuner.study.result import StudyResult
 
 
@@ -50,6 +50,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
             "metric": result.metric,
             "mode": result.mode,
             "max_epochs": result.max_epochs,
+            "checkpoints": result.checkpoints,
             "trials": [
                 {
                     "rank": int(row["rank"]),
@@ -74,6 +75,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
             "saved": {"epochs": _whole(result.saved.epochs), "share": round(result.saved.share, 4)},
             "audits": _rounded(audits(result)),
             "rotation": _rounded(rotation_worth(result)),
+            "advised": _rounded(advised(result)),
         },
         indent=1,
     )
@@ -93,12 +95,12 @@ def headline(result: StudyResult) -> str:
     )
 
 
-def _rounded(shown: Audits | RotationWorth | None) -> dict[str, Any] | None:
-    """Return its fields, numbers to 6 digits."""
+def _rounded(shown: Audits | RotationWorth | Advised | None) -> dict[str, Any] | None:
+    """Return its fields, numbers to 6 digits; what is not known is null."""
     if shown is None:
         return None
     return {
-        name: round(value, 6) if isinstance(value, float) else value
+        name: _known(round(value, 6)) if isinstance(value, float) else value
         for name, value in asdict(shown).items()
     }
 

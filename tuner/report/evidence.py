@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tuner.rotation import Criteria, Field
@@ -70,6 +71,56 @@ def audits(result: StudyResult) -> Audits | None:
     return Audits(len(audited), best.number, best.value, gain)
 
 
+@dataclass(frozen=True)
+class Advised:
+    """What the trials that test advice have shown.
+
+    Attributes:
+        trials: how many were enqueued, >= 1; ended: how many of them are not to run any more.
+        best: the number of the best complete one, and `advice` what it tests; value: its metric.
+            None, empty and NaN before one is complete.
+        gain: how far it is ahead of the best of all others, in units of the metric; NaN if either
+            is missing.
+    """
+
+    trials: int
+    ended: int
+    best: int | None
+    advice: str
+    value: float
+    gain: float
+
+    def line(self, metric: str) -> str:
+        """Return it in words."""
+        head = f"advised: {self.ended} of {self.trials} trials have ended"
+        if self.best is None:
+            return head
+        found = f"{head}; the best, trial {self.best}, has {metric} {self.value:.4g}"
+        tests = f" ({self.advice})"
+        if math.isnan(self.gain):
+            return found + tests
+        what = "it helped" if self.gain > 0 else "it did not help"
+        where = f"{abs(self.gain):.4g} {'ahead of' if self.gain > 0 else 'behind'}"
+        return f"{found}, {where} the best of the others: {what}{tests}"
+
+
+def advised(result: StudyResult) -> Advised | None:
+    """Return what trials that test advice have shown; None where there are none."""
+    trials = [trial for trial in result.trials if trial.advice]
+    if not trials:
+        return None
+    ended = sum(trial.state in ("complete", "pruned", "failed") for trial in trials)
+    complete = [t for t in result.ranked if t.state == "complete" and math.isfinite(t.value)]
+    own = next((trial for trial in complete if trial.advice), None)
+    other = next((trial for trial in complete if not trial.advice), None)
+    if own is None:
+        return Advised(len(trials), ended, None, "", math.nan, math.nan)
+    gain = math.nan
+    if other is not None:
+        gain = own.value - other.value if result.mode == "max" else other.value - own.value
+    return Advised(len(trials), ended, own.number, own.advice, own.value, gain)
+
+
 def rotation_worth(result: StudyResult) -> RotationWorth | None:
     """Return what rotation has been worth; None where no trial has reported any."""
     curves = {trial.number: trial.curve for trial in result.trials if trial.state != "failed"}
@@ -85,6 +136,7 @@ def rotation_worth(result: StudyResult) -> RotationWorth | None:
 
 
 def evidence(result: StudyResult) -> list[str]:
-    """Return what audited trials and rotation have shown, a line each; nothing without either."""
-    shown = (audits(result), rotation_worth(result))
+    """Return what audited trials, rotation and advised trials have shown, a line for each there
+    is."""
+    shown = (audits(result), rotation_worth(result), advised(result))
     return [known.line(result.metric) for known in shown if known is not None]

@@ -32,7 +32,8 @@ def print_report(
     console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
     if not records:
         return
-    for line in evidence(result):
+    where = [f"checkpoints: {result.checkpoints}"] if result.checkpoints else []
+    for line in (*evidence(result), *where):
         console.print(Text(line), soft_wrap=not console.is_terminal)
     words = {
         trial.number: _in_one_line(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tuner.rotation.sharded import over_all_parts, own_part, sharded_alike
+
 # Elements converted to double at a time. On a CPU a chunk should stay in the cache: two products
 # of 20 million weights took 0.04 s with this size and 0.1 to 0.5 s with 2^18 to 2^24 (2 cores).
 # Elsewhere each chunk costs kernel launches, and 2^24 bounds the copies at 256 MiB.
@@ -20,9 +22,12 @@ def moments(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[float, float]]
 
     Summed in double precision on the device of `w` (in single on Apple's mps, which has no
     double). All sums of one device come back in a single transfer, so a GPU waits once and not
-    once for every layer. Weights that are not finite give sums that are not finite.
+    once for every layer. Weights that are not finite give sums that are not finite. The sums of
+    tensors that are sharded over processes are over the whole of them.
     """
-    sums = [_sums(weight, initial) for weight, initial in pairs]
+    alike = [(sharded_alike(w, w0), sharded_alike(w0, w)) for w, w0 in pairs]
+    own = [_sums(own_part(weight), own_part(initial)) for weight, initial in alike]
+    sums = over_all_parts([weight for weight, _ in alike], own)
     places: dict[torch.device, list[int]] = {}
     for index, pair_sums in enumerate(sums):
         places.setdefault(pair_sums.device, []).append(index)

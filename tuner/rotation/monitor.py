@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tuner.errors import InvalidInput
 from tuner.rotation.layers import kernels, named_parameters
 from tuner.rotation.moments import moments
+from tuner.rotation.sharded import is_sharded, sharded_alike
 
 
 class RotationMonitor:
@@ -26,13 +27,18 @@ class RotationMonitor:
     DistributedDataParallel or torch.compile, before or after it was built. A layer whose name is
     gone, or whose shape has changed, is an InvalidInput when it is measured.
 
+    Under sharded data parallel (`fully_shard`) or tensor parallelism, each process holds its part
+    of a layer, and of its initial weights. Then whatever measures, building the monitor included,
+    must be called by all processes alike, and gives all of them the whole layer's distance.
+
     A layer that starts at zero has no direction to turn from: it is left out, with one warning.
 
     Args:
         model: the model at its initialisation.
         exclude: shell patterns of layers to leave out, as in `kernels`.
         device: where the float32 copies live; the default is beside each layer, and "cpu" saves
-            GPU memory at the price of sending them over at each measurement.
+            GPU memory at the price of sending them over at each measurement. Sharded layers
+            keep theirs beside them.
 
     Raises:
         InvalidInput: see `kernels`; also when every layer starts at zero, or has no values yet.
@@ -166,7 +172,8 @@ class RotationMonitor:
                 "initialise the model first"
             )
         # float32 whatever the training precision: half precision cannot hold a small turn.
-        return weight.detach().to(device=self._device, dtype=torch.float32, copy=True)
+        device = None if is_sharded(weight) else self._device
+        return weight.detach().to(device=device, dtype=torch.float32, copy=True)
 
     def _moments(self) -> dict[str, tuple[float, float]]:
         parameters = dict(named_parameters(self._model))
@@ -186,7 +193,9 @@ class RotationMonitor:
                 f"a measured layer must keep its shape, {name!r} went from {tuple(initial.shape)} "
                 f"to {tuple(weight.shape)}; build a new RotationMonitor"
             )
-        if self._device is None and initial.device != weight.device:
+        if is_sharded(weight):
+            self._initial[name] = sharded_alike(initial, weight)
+        elif self._device is None and initial.device != weight.device:
             self._initial[name] = initial.to(weight.device)
         return weight
 

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import optuna
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput
 from tuner.rotation import RotationCurve
-from tuner.study.catalog import DEFAULT_FOLDER, find_study, open_for_reading
-from tuner.study.database import close_database, open_database
-from tuner.study.pruners import MAX_EPOCHS, METRIC
-from tuner.study.record import AUDIT, CHECKPOINT, REASON, curve_of, read_test, seconds_of
+from tuner.study.places import Place, unusable
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-NUM_TRIALS = "num_trials"  # study attribute
-SPACE = "space"  # study attribute: what the space may suggest
-
 State = Literal["complete", "pruned", "failed", "running"]
-STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    # An interrupted trial waits in the study to go on from its checkpoint.
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "running",
-}
 _ORDER: dict[State, int] = {"complete": 0, "running": 1, "pruned": 2, "failed": 3}
 
 
@@ -48,11 +30,12 @@ class TrialResult:
         curve: everything reported, per report and layer.
         epochs: whole epochs trained; seconds: spent on them.
         reason: why it was pruned or failed; empty otherwise.
-        checkpoint: folder of the newest checkpoint, or None.
+        checkpoint: folder or URL of the newest checkpoint, or None.
         test: metrics on the test split by name, such as test_accuracy, as last reported; no
             pruner sees them.
         audit: why it would have been pruned, had it not been trained on to measure what pruning
             costs; empty otherwise.
+        advice: which advice it tests, if it was enqueued for one; empty otherwise.
     """
 
     number: int
@@ -63,9 +46,10 @@ class TrialResult:
     epochs: float
     seconds: float
     reason: str
-    checkpoint: Path | None
+    checkpoint: str | None
     test: dict[str, float] = field(default_factory=dict)
     audit: str = ""
+    advice: str = ""
 
     @property
     def rotation(self) -> dict[str, float]:
@@ -81,16 +65,24 @@ class TrialResult:
         """Return the newest checkpoint's weights for `model.load_state_dict`.
 
         Raises:
-            InvalidInput: the trial has no checkpoint of a `RotationTrainable`.
+            InvalidInput: the trial has no checkpoint of a `RotationTrainable`, or none that can be
+                read from here.
         """
         import torch
 
-        file = self.checkpoint / "model.pt" if self.checkpoint else None
-        if file is None or not file.exists():
-            raise InvalidInput(
-                f"trial {self.number} must have a checkpoint with a model.pt, has "
-                f"{self.checkpoint}; complete trials of a RotationTrainable have one"
-            )
+        lacking = InvalidInput(
+            f"trial {self.number} must have a checkpoint with a model.pt, has "
+            f"{self.checkpoint}; complete trials of a RotationTrainable have one"
+        )
+        if self.checkpoint is None:
+            raise lacking
+        place = Place(self.checkpoint)
+        try:
+            file = io.BytesIO(place.read("model.pt"))
+        except FileNotFoundError as error:
+            raise lacking from error
+        except OSError as error:
+            raise unusable(place, error) from error
         weights: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)[
             "model"
         ]
@@ -118,6 +110,7 @@ class StudyResult:
         metric: what is optimised; mode: "min" or "max"; max_epochs: of a whole run.
         num_trials: how many the job asks for in all.
         space: what may be suggested, as canonical JSON; empty for a study made elsewhere.
+        checkpoints: folder or URL that holds those of all trials; None for the study's folder.
     """
 
     name: str
@@ -127,6 +120,7 @@ class StudyResult:
     num_trials: int
     space: str
     trials: tuple[TrialResult, ...]
+    checkpoints: str | None = None
 
     @cached_property
     def ranked(self) -> tuple[TrialResult, ...]:
@@ -220,91 +214,3 @@ class StudyResult:
                 for i, epoch in enumerate(trial.curve.epochs)
             ]
         )
-
-
-def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> StudyResult:
-    """Read a study, running or finished.
-
-    Args:
-        name_or_url: the name it was run under, or ``URL#name`` of one in a database
-            (``#name`` may be left out where the database holds one study).
-        folder: where studies are kept, for a name.
-
-    Raises:
-        InvalidInput: there is no such study.
-    """
-    if "://" not in name_or_url:
-        home = find_study(name_or_url.rstrip("/"), folder)
-        storage, path, name = open_for_reading(home), home.path, home.name
-    else:
-        url, _, name = name_or_url.partition("#")
-        storage, path = open_database(url, must_exist=True), None
-    try:
-        return read_result(_open_study(storage, name, path), path)
-    finally:
-        close_database(storage)
-
-
-def _open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.Study:
-    """Open a storage's study of a name, or its only one: a renamed folder still holds it."""
-    names = sorted(study.study_name for study in storage.get_all_studies())
-    if folder and not names:
-        raise InvalidInput(
-            f"a study must have been begun to be read, {name!r} holds nothing yet; run it"
-        )
-    if name not in names and ((name and not folder) or len(names) != 1):
-        raise InvalidInput(
-            f"a database URL must name one of its studies, got {name or 'none'!r}; "
-            f"use URL#NAME with one of: {', '.join(names) or 'none there'}"
-        )
-    study = optuna.load_study(study_name=name if name in names else names[0], storage=storage)
-    if len(study.directions) > 1:
-        raise InvalidInput(
-            f"study {study.study_name!r} must have one objective to be ranked, it has "
-            f"{len(study.directions)}; name another study"
-        )
-    return study
-
-
-def read_result(study: optuna.Study, folder: Path | None) -> StudyResult:
-    """Read an open study; checkpoints are looked for under `folder`."""
-    attrs = study.user_attrs
-    trials = study.get_trials(deepcopy=False)
-    # A study made with plain Optuna does not say how long a whole trial is.
-    longest = max((trial.last_step or 0 for trial in trials), default=0)
-    max_epochs = int(attrs.get(MAX_EPOCHS, max(1, longest)))
-    return StudyResult(
-        name=study.study_name,
-        metric=attrs.get(METRIC, "value"),
-        mode="max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
-        max_epochs=max_epochs,
-        num_trials=int(attrs.get(NUM_TRIALS, 0)),
-        space=attrs.get(SPACE, ""),
-        trials=tuple(_read_trial(trial, max_epochs, folder) for trial in trials),
-    )
-
-
-def _read_trial(trial: FrozenTrial, max_epochs: int, folder: Path | None) -> TrialResult:
-    curve = curve_of(trial, max_epochs)
-    value = trial.value if trial.value is not None else math.nan
-    if math.isnan(value) and trial.last_step is not None:
-        value = trial.intermediate_values[trial.last_step]
-    checkpoint = trial.user_attrs.get(CHECKPOINT)
-    return TrialResult(
-        number=trial.number,
-        state=STATES[trial.state],
-        value=value,
-        params=trial.params,
-        curve=curve,
-        epochs=curve.epochs[-1] if len(curve) else 0,
-        seconds=seconds_of(trial),
-        reason=trial.user_attrs.get(REASON, ""),
-        checkpoint=folder / "trials" / checkpoint if checkpoint and folder else None,
-        test=read_test(trial),
-        audit=_text(trial.user_attrs.get(AUDIT)),
-    )
-
-
-def _text(value: object) -> str:
-    """A study made elsewhere may mean something else by an attribute's name."""
-    return value if isinstance(value, str) else ""

@@ -19,18 +19,20 @@ from optuna.storages.journal import JournalFileBackend
 from tuner.errors import InvalidInput
 from tuner.study.catalog import StudyFolder, open_for_reading
 from tuner.study.database import close_database
+from tuner.study.load import CHECKPOINTS
 
 _BEGIN, _END = "-----BEGIN STUDY-----", "-----END STUDY-----"
 
 
 def pack(home: StudyFolder) -> str:
-    """Return a study as lines of text.
+    """Return a study as lines of text, with where its trials' folders are on this machine.
 
     Raises:
         InvalidInput: its storage cannot be opened.
     """
     journal = _copied(home) if home.storage_url.exists() else home.journal.read_bytes()
-    text = base64.b64encode(zlib.compress(journal, level=9)).decode()
+    content = str(home.trials.absolute()).encode() + b"\n" + journal
+    text = base64.b64encode(zlib.compress(content, level=9)).decode()
     return "\n".join([_BEGIN, *textwrap.wrap(text, 1000), _END])
 
 
@@ -46,7 +48,14 @@ def unpack(text: str, name: str, folder: Path) -> StudyFolder:
         raise InvalidInput(f"study {name!r} must arrive whole, it did not; try again")
     home = StudyFolder(folder / name)
     home.path.mkdir(parents=True)
-    home.journal.write_bytes(zlib.decompress(base64.b64decode("".join(packed.split()))))
+    content = zlib.decompress(base64.b64decode("".join(packed.split())))
+    trials, _, journal = content.partition(b"\n")
+    home.journal.write_bytes(journal)
+    study = optuna.load_study(
+        study_name=name, storage=JournalStorage(JournalFileBackend(str(home.journal)))
+    )
+    if CHECKPOINTS not in study.user_attrs:  # they are in the study's folder, and that is there
+        study.set_user_attr(CHECKPOINTS, trials.decode())
     return home
 
 

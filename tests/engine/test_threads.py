@@ -1,0 +1,82 @@
+"""Trials do not fight over CPUs: each computes on as many threads as it reserves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+import ray
+import torch
+from curve_trials import Curve, space
+from ray import cloudpickle, tune
+from torch.utils.data import DataLoader, Dataset
+
+from tuner import run
+from tuner.engine.observer import Observer
+
+# Ray's workers cannot import the tests.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class Threads(Dataset):
+    """One item: how many threads compute where it is loaded."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return torch.get_num_threads()
+
+
+def counted() -> dict[str, float]:
+    # A GPU's loader forks: here, too, the process that loads must not compute on all threads.
+    (loading,) = next(iter(DataLoader(Threads(), num_workers=1))).tolist()
+    return {
+        "test_threads": float(torch.get_num_threads()),
+        "test_omp": float(os.environ["OMP_NUM_THREADS"]),
+        "test_loading": float(loading),
+    }
+
+
+class Counting(Curve):
+    def report(self):
+        return {**super().report(), **counted()}
+
+
+def counting(config):
+    for epoch in range(1, config["max_epochs"] + 1):
+        tune.report({"epoch": epoch, "score": 0.5, **counted()})
+
+
+@pytest.fixture(scope="module", params=[None, "3"], ids=["unset", "set in the shell"])
+def four_cpus_of_a_shell(request) -> Iterator[None]:
+    """A Ray of four CPUs, whose processes inherit OMP_NUM_THREADS as a user's shell may set it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param is None:
+            patch.delenv("OMP_NUM_THREADS", raising=False)
+        else:
+            patch.setenv("OMP_NUM_THREADS", request.param)
+        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+@pytest.mark.usefixtures("four_cpus_of_a_shell")
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1.0, 1), (2.5, 2)])
+@pytest.mark.parametrize("trainable", [Counting, counting], ids=["class", "function"])
+def test_a_trial_computes_on_as_many_threads_as_it_reserves(make_job, trainable, cpus, threads):
+    job = make_job(
+        trainable=trainable,
+        search_space=space,
+        metric="score",
+        mode="max",
+        cpus_per_trial=cpus,
+        max_epochs=2,
+        max_concurrent=1,
+    )
+    result = run(job, observer=Observer())
+    assert [trial.state for trial in result.trials] == ["complete"] * 3
+    for trial in result.trials:
+        assert trial.test == {"test_threads": threads, "test_omp": threads, "test_loading": 1}

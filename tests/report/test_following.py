@@ -1,0 +1,201 @@
+"""What is seen of a study that another process runs: what is new, and nothing disturbed."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator
+
+import optuna
+import pytest
+from rich.console import Console
+
+from tests.study.example_studies import make_study, report
+from tuner.errors import InvalidInput
+from tuner.report.following import Following
+from tuner.report.watch import curve, view, watch
+from tuner.study.catalog import StudyFolder, open_for_writing
+from tuner.study.load import opened
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+SQUARES = "▁▂▃▄▅▆▇█"
+
+
+@pytest.fixture(params=["journal", "database"])
+def home(request, tmp_path) -> StudyFolder:
+    """A study with a complete, a pruned, a failed and an interrupted trial."""
+    url = f"sqlite:///{tmp_path}/study.db" if request.param == "database" else None
+    return make_study(tmp_path / "studies", url=url)
+
+
+@pytest.fixture
+def following(home) -> Iterator[Following]:
+    with opened("example", home.path.parent) as (study, path):
+        yield Following(study, path)
+
+
+def shown(seen, width: int = 80, height: int = 40) -> str:
+    console = Console(
+        file=io.StringIO(), width=width, height=height, force_terminal=True, _environ={}
+    )
+    console.print(view(seen, width, height))
+    assert isinstance(console.file, io.StringIO)
+    return re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
+
+
+class TestFollowing:
+    def test_the_first_look_sees_everything(self, following):
+        seen = following.look()
+        assert (seen.name, seen.metric, seen.mode, seen.max_epochs) == (
+            "example",
+            "val_accuracy",
+            "max",
+            4,
+        )
+        assert seen.counts == {
+            "complete": 1,
+            "pruned": 1,
+            "failed": 1,
+            "waiting": 1,
+            "running": 0,
+        }
+        assert (seen.best.number, seen.best.value) == (0, 0.4)
+        assert (seen.epochs, seen.saved) == (6, 2)
+        assert (seen.ended, seen.left, seen.finished) == (3, 1, False)
+        assert [trial.number for trial in seen.recent] == [2, 1, 0]
+        assert seen.recent[1].reason == "because it was pruned"
+
+    def test_later_looks_see_what_is_written_meanwhile(self, home, following):
+        following.look()
+        with home.locked(), open_for_writing(home, None) as storage:
+            study = optuna.load_study(study_name="example", storage=storage)
+            interrupted, new = study.ask(), study.ask()
+            new.suggest_float("lr", 0.1, 1.0)
+            report(new, 1, 0.3)
+            storage_flush(storage)
+            seen = following.look()
+            assert seen.counts["running"] == 2
+            # The one that has reported since the last look comes first.
+            assert [trial.number for trial in seen.live] == [4, 3]
+            assert seen.live[0].value == 0.3
+            report(interrupted, 3, 0.9)
+            storage_flush(storage)
+            assert [trial.number for trial in following.look().live] == [3, 4]
+            assert [trial.number for trial in following.look(rows=1).live] == [3]
+            study.tell(interrupted, 0.9)
+            study.tell(new, 0.3)
+        seen = following.look()
+        assert seen.best.number == 3
+        assert seen.finished
+        assert seen.counts["complete"] == 3
+        assert [trial.number for trial in seen.recent[:2]] == [4, 3]
+        assert seen.live == ()
+
+    def test_looking_writes_nothing(self, home, following):
+        file = home.journal if home.journal.exists() else home.path.parent.parent / "study.db"
+        before = file.read_bytes()
+        following.look()
+        following.look()
+        assert file.read_bytes() == before
+
+    def test_the_rate_is_that_of_the_last_trials(self, home, following):
+        ends = [trial.datetime_complete for trial in following._study.trials[:3]]
+        span = (ends[2] - ends[0]).total_seconds()
+        seen = following.look()
+        assert seen.per_hour == pytest.approx(2 / span * 3600)
+        assert seen.left_s == pytest.approx(span / 2)
+
+
+def storage_flush(storage) -> None:
+    getattr(storage, "_backend", storage).flush()
+
+
+def test_how_long_nothing_was_written_is_counted_from_the_last_news(tmp_path):
+    home = make_study(tmp_path)
+    began = home.journal.stat().st_mtime
+    now = began + 200
+    with opened("example", tmp_path) as (study, path):
+        following = Following(study, path, now=lambda: now)
+        assert following.look().quiet_s == pytest.approx(200)
+        assert "nothing new for 3:20" in shown(following.look())
+        with home.locked(), open_for_writing(home, None) as storage:
+            report(optuna.load_study(study_name="example", storage=storage).ask(), 3, 0.9)
+        assert following.look().quiet_s == 0
+        now += 30
+        assert following.look().quiet_s == 30
+        assert "nothing new" not in shown(following.look())
+
+
+class TestView:
+    @pytest.mark.parametrize("width", [40, 80, 160])
+    @pytest.mark.parametrize("height", [8, 24, 40])
+    def test_it_fits_the_screen(self, tmp_path, width, height):
+        home = StudyFolder(tmp_path / "many")
+        home.path.mkdir()
+        with home.locked(), open_for_writing(home, None) as storage:
+            study = optuna.create_study(storage=storage, study_name="many", direction="maximize")
+            study.set_user_attr("num_trials", 100)
+            study.set_user_attr("max_epochs", 4)
+            trials = [study.ask() for _ in range(60)]
+            for trial in trials:
+                trial.suggest_float("a_parameter_with_a_very_long_name", 0.1, 1.0)
+                report(trial, 1, 0.123456789)
+            for trial in trials[:30]:
+                trial.set_user_attr("reason", "a long reason, " * 20)
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        with opened("many", tmp_path) as (study, path):
+            text = shown(Following(study, path).look(), width, height)
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= width
+        assert len(lines) <= max(height, 10)
+        assert "30 running" in text
+
+    def test_hostile_texts_are_shown_as_they_are_and_move_nothing(self, tmp_path):
+        home = make_study(tmp_path, name="[red]x[bold]")
+        evil = "\x1b[2J[bold]reason[/bold]\r\nsecond \u202eline\x07"
+        with home.locked(), open_for_writing(home, None) as storage:
+            study = optuna.load_study(study_name=home.name, storage=storage)
+            study.set_user_attr("metric", "\x1b[31mm[b]")
+            trial = study.ask()
+            trial.set_user_attr("reason", evil)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        with opened(home.name, tmp_path) as (study, path):
+            text = shown(Following(study, path).look(), 160)
+        assert "[red]x[bold]" in text
+        assert "[2J[bold]reason[/bold] second line" in text
+        assert "[31mm[b]" in text
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
+
+    @pytest.mark.parametrize(
+        ("values", "bars"),
+        [
+            ([], ""),
+            ([0.0, 1.0], "▁█"),
+            ([math.nan, 0.0, math.nan, 1.0], "▁█"),
+            ([0.5, 2.0, -1.0], "▅█▁"),
+            ([at / 63 for at in range(64)], SQUARES),
+        ],
+    )
+    def test_a_small_curve_is_read_from_low_to_high(self, values, bars):
+        assert curve(values, 0, 1) == bars
+
+    def test_a_curve_that_does_not_vary_is_flat(self):
+        assert curve([0.3, 0.3], 0.3, 0.3) == "▁▁"
+
+
+def test_off_a_terminal_one_look_is_printed_whole(tmp_path):
+    make_study(tmp_path)
+    file = io.StringIO()
+    watch("example", tmp_path, Console(file=file, width=20, _environ={}))
+    lines = file.getvalue().splitlines()
+    assert lines[0].split() == ["example", "━" * 12, "3/4", "trials", *lines[0].split()[4:]]
+    assert lines[1] == "1 complete, 1 pruned, 1 failed, 1 waiting"
+    assert lines[2] == "pruning saved 2 of 8 epochs (25%)"
+    assert lines[3] == "best: trial 0 with val_accuracy 0.4"
+    assert "    1 pruned 0.21, 2/4 epochs: because it was pruned" in lines
+
+
+def test_a_study_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="nowhere"):
+        watch("nowhere", tmp_path, Console(file=io.StringIO()))

@@ -1,0 +1,69 @@
+"""Configurations put into a study that nobody runs, to be run when it is resumed."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from tests.study.example_studies import make_study
+from tuner.errors import InvalidInput
+from tuner.study.catalog import StudyFolder, open_for_reading
+from tuner.study.database import close_database
+from tuner.study.enqueue import enqueue
+from tuner.study.load import load_study
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+ONE = {"lr": 0.5, "optimizer": "sgd"}
+BEYOND = {"lr": 3.0, "optimizer": "adam"}
+
+
+@pytest.fixture(params=["journal", "database"])
+def home(request, tmp_path) -> StudyFolder:
+    url = f"sqlite:///{tmp_path}/study.db" if request.param == "database" else None
+    return make_study(tmp_path / "studies", url=url)
+
+
+def test_they_wait_with_their_advice_and_all_their_parameters(home):
+    done = enqueue(home, [("raise lr", ONE), ("widen lr", BEYOND)])
+    assert done.numbers == (4, 5)
+    assert done.trials == 6
+    trials = load_study("example", folder=home.path.parent).trials
+    assert [(t.number, t.state, t.params, t.advice) for t in trials[4:]] == [
+        (4, "running", ONE, "raise lr"),
+        (5, "running", BEYOND, "widen lr"),
+    ]
+    assert [trial.advice for trial in trials[:4]] == [""] * 4
+
+
+def test_optuna_runs_them_as_they_are(home):
+    enqueue(home, [("raise lr", ONE)])
+    storage = open_for_reading(home)
+    try:
+        study = optuna.load_study(study_name="example", storage=storage)
+        study.ask()  # the interrupted one
+        trial = study.ask()
+        assert trial.number == 4
+        assert trial.suggest_float("lr", 0.1, 1.0) == 0.5
+        assert trial.suggest_categorical("optimizer", ["sgd", "adam"]) == "sgd"
+    finally:
+        close_database(storage)
+
+
+def test_what_is_there_already_is_not_put_in_again(home):
+    known = load_study("example", folder=home.path.parent).trials[0].params
+    assert enqueue(home, [("again", known), ("one", ONE), ("twice", ONE)]).numbers == (4,)
+    assert enqueue(home, [("one", ONE)]).numbers == ()
+
+
+def test_a_study_that_runs_is_left_alone(home):
+    with home.locked(), pytest.raises(InvalidInput, match="'example' is being run by another"):
+        enqueue(home, [("one", ONE)])
+    assert len(load_study("example", folder=home.path.parent).trials) == 4
+
+
+def test_a_study_that_never_began_is_refused(tmp_path):
+    home = StudyFolder(tmp_path / "empty")
+    home.path.mkdir()
+    home.journal.touch()
+    with pytest.raises(InvalidInput, match="must have been begun"):
+        enqueue(home, [("one", ONE)])

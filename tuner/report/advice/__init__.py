@@ -1,0 +1,37 @@
+"""What to try next, and why: rules that read a study's own trials, one rule a file."""
+
+from __future__ import annotations
+
+from tuner.report.advice.behind import layer_behind
+from tuner.report.advice.budget import too_few_epochs
+from tuner.report.advice.case import Advice, Case
+from tuner.report.advice.decay import turned_by_decay
+from tuner.report.advice.early import turned_early
+from tuner.report.advice.edges import at_the_edge
+from tuner.report.advice.further import not_far_enough
+from tuner.study.result import StudyResult
+
+__all__ = ["Advice", "advice"]
+
+# In the order in which they are shown and enqueued.
+_RULES = (
+    not_far_enough,
+    layer_behind,
+    turned_early,
+    turned_by_decay,
+    at_the_edge,
+    too_few_epochs,
+)
+
+
+def advice(result: StudyResult) -> list[Advice]:
+    """Return what the study's trials suggest to try next; empty where they show nothing.
+
+    Every piece rests on several trials of the study, and none is to try what was tried. What takes
+    more rotation for better is left out where rotation has been found not to rank the study's
+    trials (`tuner.report.evidence`). That layers turn too early, or by weight decay, is not: both
+    are reasons for it.
+    """
+    case = Case.of(result)
+    tried = [trial.params for trial in result.trials]
+    return [found for rule in _RULES for found in rule(case) if found.params not in tried]

@@ -1,0 +1,4 @@
+startTable();
+performance.mark("usable");
+startCharts();
+addEventListener("load", startTrial);

@@ -1,0 +1,42 @@
+"use strict";
+const root = document.documentElement;
+const byId = (id) => document.getElementById(id);
+const element = (tag, className, text) => {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+};
+const data = JSON.parse(byId("records").textContent);
+
+byId("theme").addEventListener("change", (event) => {
+  if (event.target.value) root.dataset.theme = event.target.value;
+  else delete root.dataset.theme;
+});
+
+const digits = new Map();
+function words(value, significant = 4) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return String(value);
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  const size = Math.abs(value);
+  if (size && (size < 1e-4 || size >= 1e6)) return value.toExponential(significant - 1);
+  if (!digits.has(significant)) {
+    digits.set(significant, new Intl.NumberFormat("en", { maximumSignificantDigits: significant }));
+  }
+  return digits.get(significant).format(value);
+}
+// A parameter as Python has it, as it is written in the configuration.
+function python(value) {
+  if (value === null) return "None";
+  return typeof value === "boolean" ? (value ? "True" : "False") : words(value);
+}
+const distance = (value) => (value === null ? "–" : value.toFixed(3));
+const seconds = (value) => (value === null ? "–" : value.toFixed(value < 10 ? 2 : 0));
+// One column, one number of decimals, so that its figures stand below each other.
+function aligned(values) {
+  let most = 0;
+  for (const value of values) if (value !== null && Math.abs(value) < 1e6) most = Math.max(most, Math.abs(value));
+  const decimals = most ? Math.min(6, Math.max(0, 3 - Math.floor(Math.log10(most)))) : 0;
+  return (value) => (value === null || Math.abs(value) >= 1e6 ? words(value) : value.toFixed(decimals));
+}

@@ -1,0 +1,233 @@
+"""A study on the terminal while someone else runs it: how it stands, redrawn as it changes."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuner.errors import InvalidInput
+from tuner.report.following import Ended, Following, Seen
+from tuner.report.interrupts import interrupts
+from tuner.report.plain import one_line
+from tuner.study.load import opened
+from tuner.study.result import TrialResult
+
+_COLOURS = {
+    "complete": "green",
+    "pruned": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "waiting": "magenta",
+}
+_BARS = "▁▂▃▄▅▆▇█"
+_CURVE = 8  # characters
+# On a screen narrower than this parameters are left out.
+_WIDE = 110
+# In a file nothing is cut; this is wider than any line.
+_PAPER = 10_000
+# Nothing written for so long is worth a word: a trial reports several times in its first epoch.
+_QUIET_S = 60.0
+
+
+def watch(name_or_url: str, folder: Path | str, console: Console, interval_s: float = 1.0) -> None:
+    """Show a study until all its trials have ended, or until Ctrl-C; off a terminal once.
+
+    It reads the study's storage alone, and neither locks nor writes it.
+
+    Args:
+        name_or_url: of the study, as for `load_study`.
+        folder: where studies are kept, for a name.
+        console: where to.
+        interval_s: seconds between two looks, > 0.
+
+    Raises:
+        InvalidInput: there is no such study.
+    """
+    with opened(name_or_url, folder) as (study, path):
+        following = Following(study, path)
+        if not console.is_terminal:
+            _print_plain(following.look(), console)
+            return
+        try:
+            with (
+                interrupts() as interrupted,
+                Live(console=console, auto_refresh=False, vertical_overflow="crop") as live,
+            ):
+                while True:
+                    seen = following.look(rows=console.height)
+                    live.update(view(seen, console.width, console.height), refresh=True)
+                    if seen.finished or interrupted(interval_s):
+                        break
+        except FileNotFoundError as error:
+            raise InvalidInput(
+                f"a study must stay where it is to be watched, {study.study_name!r} has been "
+                "removed; nothing is left to watch"
+            ) from error
+        name = one_line(seen.name)
+        if seen.finished:
+            console.print(Text(f"{name} is finished: {seen.ended} trials have ended"))
+        else:
+            console.print(Text(f"no longer watching {name}; it goes on"))
+
+
+def view(seen: Seen, width: int, height: int) -> RenderableType:
+    """Return what is shown on a screen of that size."""
+    head: list[RenderableType] = [
+        _title(seen),
+        _counts(seen),
+        Text(_saved(seen), no_wrap=True, overflow="ellipsis"),
+        Text(_best(seen), no_wrap=True, overflow="ellipsis"),
+    ]
+    # A heading and a blank line for each of the two lists; a line is kept for the cursor.
+    room = max(0, height - len(head) - 5)
+    rows = min(len(seen.live), max(1, room // 2))
+    parts: list[RenderableType] = [*head]
+    if seen.live:
+        parts += ["", _running(seen, seen.live[:rows], wide=width >= _WIDE)]
+        room -= rows + (len(seen.live) > rows)
+        if (more := seen.counts["running"] - rows) > 0:
+            parts.append(Text(f"and {more} more running or paused", style="dim"))
+    if seen.recent:
+        parts += ["", Text("ended last", style="dim")]
+        for trial in seen.recent:
+            line = _verdict(trial, seen)
+            room -= math.ceil(line.cell_len / max(1, width))
+            if room < 0:
+                break
+            parts.append(line)
+    return Group(*parts)
+
+
+def curve(values: Sequence[float], low: float, high: float) -> str:
+    """Return values as a small curve of 8 characters at most; what is unknown is left out."""
+    known = [value for value in values if math.isfinite(value)]
+    if len(known) > _CURVE:
+        known = [known[round(at * (len(known) - 1) / (_CURVE - 1))] for at in range(_CURVE)]
+    if not high > low:
+        return _BARS[0] * len(known)
+    share = [min(max((value - low) / (high - low), 0.0), 1.0) for value in known]
+    return "".join(_BARS[round(place * (len(_BARS) - 1))] for place in share)
+
+
+def _title(seen: Seen) -> Table:
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        Text(one_line(seen.name), style="bold", no_wrap=True, overflow="ellipsis"),
+        ProgressBar(total=max(1, seen.ended + seen.left), completed=seen.ended, width=16),
+        Text(f"{seen.ended}/{seen.ended + seen.left} trials", no_wrap=True),
+        Text(_pace(seen), no_wrap=True),
+    )
+    return head
+
+
+def _pace(seen: Seen) -> str:
+    if seen.finished:
+        return "finished"
+    if seen.per_hour is None:
+        return f"{seen.left} left"
+    told = f"{seen.per_hour:.3g}/h, {seen.left} left"
+    return f"{told}, about {_duration(seen.left_s or 0.0)}"
+
+
+def _counts(seen: Seen) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for state, colour in _COLOURS.items():
+        if count := seen.counts[state]:  # type: ignore[index]
+            line.append(", " if line else "").append(f"{count} {state}", style=colour)
+    quiet = seen.quiet_s
+    if quiet is not None and quiet > _QUIET_S and not seen.finished:
+        line.append(f"   nothing new for {_duration(quiet)}", style="red")
+    return line
+
+
+def _saved(seen: Seen) -> str:
+    whole = seen.epochs + seen.saved
+    share = seen.saved / whole if whole else 0.0
+    return f"pruning saved {seen.saved:.4g} of {whole:.4g} epochs ({share:.0%})"
+
+
+def _best(seen: Seen) -> str:
+    metric = one_line(seen.metric)
+    if seen.best is not None:
+        return f"best: trial {seen.best.number} with {metric} {_number(seen.best.value)}"
+    known = [trial for trial in seen.live if not math.isnan(trial.value)]
+    if not known:
+        return "best: no trial is complete yet"
+    ahead = (max if seen.mode == "max" else min)(known, key=lambda trial: trial.value)
+    return (
+        f"best: none is complete; ahead is trial {ahead.number} with {metric} "
+        f"{_number(ahead.value)} at epoch {round(ahead.epochs, 2):g}"
+    )
+
+
+def _running(seen: Seen, trials: Sequence[TrialResult], *, wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", expand=wide, padding=(0, 2, 0, 0))
+    for heading in ("trial", "epoch", one_line(seen.metric), "smallest rotation"):
+        table.add_column(Text(heading), no_wrap=True, overflow="ellipsis")
+    table.add_column("layer", no_wrap=True, overflow="ellipsis")
+    if wide:
+        table.add_column("parameters", no_wrap=True, overflow="ellipsis", ratio=1)
+    for trial in trials:
+        layer = min(trial.rotation, key=trial.rotation.__getitem__, default="")
+        told = "  ".join(f"{name}={_number(value)}" for name, value in trial.params.items())
+        table.add_row(
+            str(trial.number),
+            f"{round(trial.epochs, 2):g}/{seen.max_epochs}",
+            Text(f"{_number(trial.value):<8} {_of_metric(trial)}"),
+            Text(_of_rotation(trial, layer)),
+            Text(one_line(layer)),
+            *([Text(one_line(told))] if wide else []),
+        )
+    return table
+
+
+def _of_metric(trial: TrialResult) -> str:
+    known = [value for value in trial.curve.metric if math.isfinite(value)]
+    return curve(known, min(known, default=0.0), max(known, default=0.0))
+
+
+def _of_rotation(trial: TrialResult, layer: str) -> str:
+    """From 0 to a quarter turn, so that the curves of several trials compare."""
+    if not layer:
+        return "-"
+    at = trial.curve.layers.index(layer)
+    return f"{trial.rotation[layer]:.3f} {curve([row[at] for row in trial.curve.distances], 0, 1)}"
+
+
+def _verdict(trial: Ended, seen: Seen) -> Text:
+    line = Text(f"{trial.number:>5} ")
+    line.append(trial.state, style=_COLOURS[trial.state])
+    epochs = f"{round(trial.epochs, 2):g}/{seen.max_epochs} epochs"
+    line.append(f" {_number(trial.value)}, {epochs}")
+    if trial.reason:
+        line.append(f": {one_line(trial.reason)}", style="dim")
+    return line
+
+
+def _print_plain(seen: Seen, console: Console) -> None:
+    """Print one look, a line each, nothing cut."""
+    text = io.StringIO()
+    paper = Console(file=text, width=_PAPER, height=_PAPER, _environ={}, highlight=False)
+    paper.print(view(seen, _WIDE - 1, _PAPER))
+    for line in text.getvalue().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def _number(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

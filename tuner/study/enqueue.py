@@ -1,0 +1,56 @@
+"""Put configurations into a study, to be run when it is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from tuner.errors import InvalidInput
+from tuner.study.catalog import StudyFolder, open_for_writing
+from tuner.study.load import FIXED_PARAMS, open_study
+from tuner.study.record import ADVICE
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """What came of it: the new trials' numbers, in order, and how many trials there are now."""
+
+    numbers: tuple[int, ...]
+    trials: int
+
+
+def enqueue(home: StudyFolder, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> Enqueued:
+    """Put trials into a study that wait to be run, each with the advice that it tests.
+
+    A configuration that a trial has already, or waits with, is not put in again. A parameter may
+    lie outside of its range: Optuna takes it as it is, and all its samplers go on with it.
+
+    Args:
+        home: the study's folder.
+        wanted: for each trial the advice and its parameters, as the space names them.
+
+    Raises:
+        InvalidInput: a process runs the study, or nothing was ever begun in it.
+    """
+    with home.locked(), open_for_writing(home, None) as storage:
+        if not storage.get_all_studies():
+            raise InvalidInput(
+                f"a study must have been begun to enqueue trials, {home.name!r} holds nothing yet; "
+                "run it"
+            )
+        study = open_study(storage, home.name, home.path)
+        known = [_params(trial) for trial in study.get_trials(deepcopy=False)]
+        numbers = []
+        for advice, params in wanted:
+            if dict(params) not in known:
+                study.enqueue_trial(dict(params), user_attrs={ADVICE: advice})
+                numbers.append(len(known))
+                known.append(dict(params))
+        return Enqueued(tuple(numbers), len(known))
+
+
+def _params(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    return dict(trial.params or trial.system_attrs.get(FIXED_PARAMS, {}))

@@ -1,0 +1,147 @@
+"""A study is read from its storage: by name or URL, whole or trial by trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.errors import InvalidInput
+from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
+from tuner.study.database import close_database, open_database
+from tuner.study.places import Place
+from tuner.study.pruners import MAX_EPOCHS, METRIC
+from tuner.study.record import ADVICE, AUDIT, CHECKPOINT, REASON, curve_of, read_test, seconds_of
+from tuner.study.result import State, StudyResult, TrialResult
+
+NUM_TRIALS = "num_trials"  # study attribute
+SPACE = "space"  # study attribute: what the space may suggest
+CHECKPOINTS = "checkpoints"  # study attribute: where, unless in the study's folder
+FIXED_PARAMS = "fixed_params"  # Optuna's own attribute of an enqueued trial
+
+STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    # An interrupted trial waits in the study to go on from its checkpoint.
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
+}
+
+
+def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> StudyResult:
+    """Read a study, running or finished.
+
+    Args:
+        name_or_url: the name it was run under, or ``URL#name`` of one in a database
+            (``#name`` may be left out where the database holds one study).
+        folder: where studies are kept, for a name.
+
+    Raises:
+        InvalidInput: there is no such study.
+    """
+    with opened(name_or_url, folder) as (study, path):
+        return read_result(study, path)
+
+
+@contextmanager
+def opened(
+    name_or_url: str, folder: Path | str = DEFAULT_FOLDER
+) -> Iterator[tuple[optuna.Study, Path | None]]:
+    """Open a study for reading, and give it with its folder, None in a database without one.
+
+    Raises:
+        InvalidInput: as for `load_study`.
+    """
+    if "://" not in name_or_url:
+        home = find_study(name_or_url.rstrip("/"), folder)
+        storage, path, name = open_for_reading(home), home.path, home.name
+    else:
+        url, _, name = name_or_url.partition("#")
+        storage, path = open_database(url, must_exist=True), None
+    try:
+        yield open_study(storage, name, path), path
+    finally:
+        close_database(storage)
+
+
+def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.Study:
+    """Open a storage's study of a name, or its only one: a renamed folder still holds it."""
+    names = sorted(study.study_name for study in storage.get_all_studies())
+    if folder and not names:
+        raise InvalidInput(
+            f"a study must have been begun to be read, {name!r} holds nothing yet; run it"
+        )
+    if name not in names and ((name and not folder) or len(names) != 1):
+        raise InvalidInput(
+            f"a database URL must name one of its studies, got {name or 'none'!r}; "
+            f"use URL#NAME with one of: {', '.join(names) or 'none there'}"
+        )
+    study = optuna.load_study(study_name=name if name in names else names[0], storage=storage)
+    if len(study.directions) > 1:
+        raise InvalidInput(
+            f"study {study.study_name!r} must have one objective to be ranked, it has "
+            f"{len(study.directions)}; name another study"
+        )
+    return study
+
+
+def read_result(study: optuna.Study, folder: Path | None) -> StudyResult:
+    """Read an open study; checkpoints are under `folder` unless it says that they are elsewhere."""
+    attrs = study.user_attrs
+    place = checkpoints_of(study, folder)
+    trials = study.get_trials(deepcopy=False)
+    # A study made with plain Optuna does not say how long a whole trial is.
+    longest = max((trial.last_step or 0 for trial in trials), default=0)
+    max_epochs = int(attrs.get(MAX_EPOCHS, max(1, longest)))
+    return StudyResult(
+        name=study.study_name,
+        metric=attrs.get(METRIC, "value"),
+        mode="max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min",
+        max_epochs=max_epochs,
+        num_trials=int(attrs.get(NUM_TRIALS, 0)),
+        space=attrs.get(SPACE, ""),
+        trials=tuple(read_trial(trial, max_epochs, place) for trial in trials),
+        checkpoints=_text(attrs.get(CHECKPOINTS)) or None,
+    )
+
+
+def checkpoints_of(study: optuna.Study, folder: Path | None) -> Place | None:
+    """Return where the folders of a study's trials are: as it says, or else under `folder`."""
+    if elsewhere := _text(study.user_attrs.get(CHECKPOINTS)):
+        return Place(elsewhere)
+    return Place(str(StudyFolder(folder).trials)) if folder else None
+
+
+def read_trial(trial: FrozenTrial, max_epochs: int, place: Place | None) -> TrialResult:
+    """Read one trial; its checkpoints are in folders of `place`."""
+    curve = curve_of(trial, max_epochs)
+    value = trial.value if trial.value is not None else math.nan
+    if math.isnan(value) and trial.last_step is not None:
+        value = trial.intermediate_values[trial.last_step]
+    checkpoint = trial.user_attrs.get(CHECKPOINT)
+    return TrialResult(
+        number=trial.number,
+        state=STATES[trial.state],
+        value=value,
+        # What is enqueued has no parameters yet but those it is to have.
+        params=trial.params or dict(trial.system_attrs.get(FIXED_PARAMS, {})),
+        curve=curve,
+        epochs=curve.epochs[-1] if len(curve) else 0,
+        seconds=seconds_of(trial),
+        reason=trial.user_attrs.get(REASON, ""),
+        checkpoint=str(place / checkpoint) if checkpoint and place else None,
+        test=read_test(trial),
+        audit=_text(trial.user_attrs.get(AUDIT)),
+        advice=_text(trial.user_attrs.get(ADVICE)),
+    )
+
+
+def _text(value: object) -> str:
+    """A study made elsewhere may mean something else by an attribute's name."""
+    return value if isinstance(value, str) else ""
