@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import socket
 import subprocess
@@ -28,9 +29,12 @@ def find_server() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    # The server adds 10000 to a port for its own calls: both have to be free.
+    # The server adds 10000 to a port for its own calls: both have to be free, here and until it has
+    # them, so that two that start at once must not look at the same ones.
     found: list[int] = []
-    for port in range(12000, 22000, 7):
+    candidates = list(range(12000, 22000, 7))
+    random.shuffle(candidates)
+    for port in candidates:
         free = True
         for candidate in (port, port + 10000):
             with socket.socket() as probe:
@@ -68,6 +72,8 @@ def serving(folder: Path) -> Iterator[str]:
             f"-filer.localSocket={folder}/filer.sock",
             "-s3",
             f"-s3.port={s3}",
+            "-s3.port.iceberg=0",  # at a port of their own they would keep a second server away
+            "-s3.port.lance=0",
             f"-s3.config={config}",
         ],
         stdout=log,

@@ -42,8 +42,9 @@ def test_all_slots_fill_at_once(make_job, tmp_path):
     run(job, observer=counting)
     starts = sorted(float(line.split()[2]) for line in log.read_text().splitlines())
     assert len(starts) == 8
-    # One process after the other would take 1.1 s each (docs/log.md); four start together.
-    assert starts[3] - starts[0] < 1.5
+    # One process after the other would take 1.1 s each on an idle machine (docs/log.md), 3.3 s for
+    # the fourth; four start together.
+    assert starts[3] - starts[0] < 2.5
     assert counting.most == counting.suggested_at_first_end == 4
 
 

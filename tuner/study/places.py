@@ -6,7 +6,7 @@ import os
 import posixpath
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,7 +150,8 @@ class Place:
         from pyarrow.fs import FileType
 
         path = self.at(name) if name else self.path
-        with _as_os_errors():
+        # Some stores go on showing a folder that was emptied, and say that there is none to remove.
+        with _as_os_errors(), suppress(FileNotFoundError):
             kind = self.filesystem.get_file_info(path).type
             if kind == FileType.Directory:
                 self.filesystem.delete_dir(path)
