@@ -8,7 +8,6 @@ config is valid however few epochs a trial may have.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -56,24 +55,23 @@ def layca(trial: optuna.Trial) -> Config:
 
 
 def rotation_budget(trial: optuna.Trial) -> Config:
-    """Layca without momentum, by how far its layers would turn in the run: 0.05 to 0.99.
+    """Layca over SGD or Adam, by how far the hidden layers are to turn: 0.05 to 0.98.
 
-    The trial turns the distance into the rate that suits its own steps and schedule, so that the
-    space fits runs of any length. Distances are searched evenly in -ln(1 - distance) on a log
-    scale, in which a rate's square is linear.
+    The trial turns the distance into the rate that gives it in its own number of steps, whatever
+    the schedule and the momentum, so that the space fits runs of any length. All its schedules
+    decay to nearly nothing, as the relation between rate and distance is made for.
     """
-    turned = trial.suggest_float("turned", 0.05, 4.6, log=True)
     return {
-        "optimizer": "layca",
-        "momentum": 0.0,
-        "final_distance": 1 - math.exp(-turned),
+        "optimizer": trial.suggest_categorical("optimizer", ["layca", "layca-adam"]),
+        "momentum": 0.9,
+        **_rotation(trial, ""),
         "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
         "schedule": trial.suggest_categorical("schedule", ["cosine", "step"]),
     }
 
 
 def mixed(trial: optuna.Trial) -> Config:
-    """Any of the four optimizers, each with the ranges of its own space.
+    """Any of four optimizers with the ranges of their own spaces, or Layca by its final distance.
 
     Their parameters are named apart (`sgd_lr`, `adam_lr`), since one sampler's idea of a good
     learning rate does not carry over from one optimizer to another.
@@ -121,11 +119,16 @@ def _rmsprop(trial: optuna.Trial, prefix: str) -> Config:
     }
 
 
+def _rotation(trial: optuna.Trial, prefix: str) -> Config:
+    return {"final_distance": trial.suggest_float(f"{prefix}final_distance", 0.05, 0.98)}
+
+
 _BY_OPTIMIZER: dict[str, Callable[[optuna.Trial, str], Config]] = {
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adamw,
     "rmsprop": _rmsprop,
+    "layca": _rotation,
 }
 
 

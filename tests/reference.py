@@ -58,3 +58,12 @@ def rank(value: float, values: Sequence[float]) -> float:
 
 def _norm(values: np.ndarray) -> float:
     return math.sqrt(float(np.sum(values * values)))
+
+
+def way_under_rotation(rates: np.ndarray, momentum: float, signal: float, memory: float) -> float:
+    """Return s = 1/2 sum_ij rho_i rho_j c_ij of `tuner.rotation.rate`, from all pairs of steps."""
+    turned, steps = np.cumsum(rates), np.arange(len(rates))
+    share = signal / (signal + (1 - signal) * (1 - momentum) / (1 + momentum))
+    signalled = np.exp(-np.abs(turned[:, None] - turned) / memory)
+    noise = momentum ** np.abs(steps[:, None] - steps)
+    return float(rates @ (share * signalled + (1 - share) * noise) @ rates) / 2

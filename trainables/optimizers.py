@@ -105,3 +105,12 @@ def build_optimizer(parameters: Iterable[Tensor], config: Mapping[str, Any]) -> 
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return OPTIMIZERS[config.get("optimizer", "sgd")](trained, config.get)
+
+
+def step_momentum(group: Mapping[str, Any]) -> float:
+    """Return what share of its direction an optimizer's step keeps from the one before, in [0, 1).
+
+    Args:
+        group: one of the optimizer's parameter groups.
+    """
+    return float(group.get("momentum", group.get("betas", (0.0,))[0]))

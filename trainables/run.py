@@ -15,14 +15,16 @@ from torch.optim import Optimizer
 
 from trainables.batches import Batches
 from trainables.data import Data
+from trainables.optimizers import step_momentum
 from trainables.parts import Position, part_end, reports_in_epoch
 from trainables.precision import Precision
 from trainables.randomness import random_state, restore_random_state, seed_apart
-from trainables.schedules import lr_factors, lr_spent, rate_for_distance
+from trainables.schedules import lr_factors, lr_spent
 from trainables.settings import Settings
 from trainables.share import ALONE, Part, Share, norm_of
 from trainables.shared_model import SharedModel
 from tuner.rotation import RotationMonitor
+from tuner.rotation.rate import RateRelation
 
 CHECKPOINT_FILE = "model.pt"
 
@@ -69,7 +71,8 @@ class Run:
         self.lr_spent = lr_spent(self.lr_factors)
         if settings.final_distance is not None:
             for group in self.optimizer.param_groups:
-                group["lr"] = rate_for_distance(settings.final_distance, self.lr_factors)
+                relation = RateRelation(step_momentum(group))
+                group["lr"] = relation.rate_for(settings.final_distance, self.lr_factors)
         # Kept apart from the optimizer: its own values are overwritten at every step, and by a
         # checkpoint that another learning rate may have written.
         self.initial_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]

@@ -52,18 +52,3 @@ def lr_spent(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     summed = np.cumsum(factors)
     spent: NDArray[np.float64] = summed / summed[-1]
     return spent
-
-
-def rate_for_distance(distance: float, factors: NDArray[np.float64]) -> float:
-    """Return the rate at which Layca's steps, in independent directions, turn a layer so far.
-
-    Each step of rate rho multiplies the cosine with the initial weights by (1 + rho^2)^(-1/2) on
-    average, so that the final distance is 1 - exp(-sum(rho^2) / 2) for small rates [derived]. Steps
-    that resemble each other, as momentum makes them, turn it further.
-
-    Args:
-        distance: the final cosine distance, in (0, 1).
-        factors: of the rate at each step, as `lr_factors` gives them.
-    """
-    assert 0 < distance < 1
-    return float(np.sqrt(-2 * np.log1p(-distance) / np.square(factors).sum()))

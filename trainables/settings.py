@@ -119,7 +119,8 @@ class Settings:
     compile: bool = False
     """Whether `torch.compile` makes the model's passes; it pays on GPUs and in long runs."""
     final_distance: float | None = None
-    """In place of lr, under Layca: what a layer would turn by; see `rate_for_distance`."""
+    """In place of lr, under Layca: how far the hidden layers are to turn in the whole run; see
+    `tuner.rotation.rate`."""
     schedule: str = "constant"
     warmup_epochs: float = 0.0
     step_factor: float = 0.2

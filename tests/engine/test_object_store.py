@@ -179,8 +179,8 @@ def _parts_with_files(trials):
     inside = trials.filesystem.get_file_info(FileSelector(trials.path, recursive=True))
     parts = defaultdict(set)
     for info in inside:
-        if info.type == FileType.File:
-            folder = info.path.removeprefix(f"{trials.path}/").partition("/")[0]
+        folder = info.path.removeprefix(f"{trials.path}/").partition("/")[0]
+        if info.type == FileType.File and folder.startswith("trial-"):
             parts[folder.split("-")[1]].add(folder)
     assert parts
     return parts

@@ -1,0 +1,207 @@
+"""How far a layer turns in a run under Layca, by its rate: a relation, and what probes add to it.
+
+Steps of equal length rho draw a path whose steps resemble each other: what the gradient keeps
+saying (the signal) holds on until the layer has turned away from where it said so, momentum makes
+the rest (the noise) last for a few steps, and each step adds to the square of the way
+
+    s = 1/2 sum_i sum_j rho_i rho_j c_ij,
+    c_ij = w exp(-(turned between i and j) / memory) + (1 - w) momentum^|i - j|,
+
+with w the signal's share of a step: `signal` without momentum, more with it, which averages the
+noise away. The directions of a layer differ in how much of that they get, so the cosine with the
+start falls as (1 + s / spread)^(-spread) rather than exp(-s), the random walk's own limit.
+
+The three traits were found alike in five families of networks (docs/log.md, 2026-11-25), so that
+the relation holds before anything is trained; readings of short probes narrow it down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.errors import InvalidInput
+
+Floats = NDArray[np.float64]
+
+# What the traits may be. Their logs are taken to lie around the middle of what was found.
+_SIGNALS = np.geomspace(0.01, 0.5, 7)
+_MEMORIES = np.geomspace(0.03, 1.2, 7)
+_SPREADS = np.array([1.5, 2.0, 3.0])
+_MIDDLE = {"signal": 0.07, "memory": 0.19}
+_DEVIATION = 0.7
+# How far a run's end lies from the relation of its own traits, in ln s [measured].
+_SCATTER = 0.45
+# How far a reading from the first epoch may lie from it: the gradient still says one thing then.
+_EARLY_SCATTER = 0.8
+# Beyond this distance a reading says no more than that the layer has turned.
+_TURNED = 0.9
+# Of the rates that are asked about when a distance is to be met.
+_RATES = np.geomspace(1e-5, 1.0, 41)
+_MOST_BLOCKS = 100
+_ENDS = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A quantity as it is forecast: its middle, and the ends that 90 % lie within."""
+
+    low: float
+    mid: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a probe showed: after `steps` >= 1 steps at `rate` > 0, held constant, a layer's
+    cosine distance from its start, in [0, 2]."""
+
+    rate: float
+    steps: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class RateRelation:
+    """The rate of Layca's steps against the final distance, for one layer or several alike.
+
+    Attributes:
+        momentum: of the steps' directions, in [0, 1): SGD's momentum, or Adam's beta1.
+        weights: how probable each combination of the traits is; shape (traits,), summing to 1.
+
+    Raises:
+        InvalidInput: the momentum is out of its range.
+    """
+
+    momentum: float = 0.0
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise InvalidInput(f"momentum must be in [0, 1), got {self.momentum}; use e.g. 0.9")
+        if not self.weights:
+            object.__setattr__(self, "weights", tuple(_prior().tolist()))
+
+    def updated(self, readings: Sequence[Reading]) -> RateRelation:
+        """Return the relation after having seen readings of one layer's probes.
+
+        Those of one probe are not independent, so all of them together count as one each. Layers
+        that have not moved, or turned all the way, say nothing.
+        """
+        surprise = np.zeros(len(self.weights))
+        told: dict[float, list[Floats]] = {}
+        for reading in readings:
+            if 0 < reading.distance < _TURNED:
+                expected = _way(np.array([reading.rate]), np.ones(reading.steps), self.momentum)[0]
+                seen = _way_of(reading.distance, _TRAITS.spread)
+                told.setdefault(reading.rate, []).append(np.log(seen / expected) ** 2)
+        for squares in told.values():
+            surprise += np.mean(squares, axis=0) / (2 * _EARLY_SCATTER**2)
+        weights = np.array(self.weights) * np.exp(surprise.min() - surprise)
+        return replace(self, weights=tuple((weights / weights.sum()).tolist()))
+
+    def distances(self, rates: Sequence[float], factors: Floats) -> list[Interval]:
+        """Return the final cosine distance at each rate, in [0, 1).
+
+        Args:
+            rates: > 0.
+            factors: what the rate is multiplied by at each step of the run, shape (steps,).
+        """
+        way = _way(np.asarray(rates, dtype=np.float64), factors, self.momentum)
+        return [self._interval(_distance_of(of_rate, _TRAITS.spread), of_rate) for of_rate in way]
+
+    def rate_for(self, distance: float, factors: Floats) -> float:
+        """Return the rate whose final distance is, in the middle of what is probable, the given.
+
+        Args:
+            distance: in (0, 1). One that no rate up to 1 reaches gets that rate.
+            factors: as for `distances`.
+
+        Raises:
+            InvalidInput: the distance is out of its range.
+        """
+        if not 0 < distance < 1:
+            raise InvalidInput(f"distance must be in (0, 1), got {distance}; use 0.95 for nearly 1")
+        middles = [interval.mid for interval in self.distances(list(_RATES), factors)]
+        # Interpolated in what is nearly linear: ln s by ln rate.
+        known = [math.log(-math.log1p(-middle)) for middle in middles]
+        wanted = math.log(-math.log1p(-distance))
+        return math.exp(float(np.interp(wanted, known, np.log(_RATES))))
+
+    def _interval(self, distances: Floats, way: Floats) -> Interval:
+        order = np.argsort(distances)
+        cumulated = np.cumsum(np.array(self.weights)[order])
+        low, mid, high = (int(np.interp(end, cumulated, np.arange(len(order)))) for end in _ENDS)
+        # A run scatters around its traits' own relation.
+        scattered = [
+            float(_distance_of(way[order[at]] * np.exp(by), _TRAITS.spread[order[at]]))
+            for at, by in ((low, -_SCATTER), (mid, 0.0), (high, _SCATTER))
+        ]
+        return Interval(*scattered)
+
+
+@dataclass(frozen=True)
+class _Traits:
+    """All combinations of what a layer may be like; each array has shape (traits,)."""
+
+    signal: Floats
+    memory: Floats
+    spread: Floats
+
+
+def _combined() -> _Traits:
+    signal, memory, spread = np.meshgrid(_SIGNALS, _MEMORIES, _SPREADS, indexing="ij")
+    return _Traits(signal.ravel(), memory.ravel(), spread.ravel())
+
+
+_TRAITS = _combined()
+
+
+def _prior() -> Floats:
+    off = [np.log(getattr(_TRAITS, name) / middle) / _DEVIATION for name, middle in _MIDDLE.items()]
+    weights: Floats = np.exp(-0.5 * (off[0] ** 2 + off[1] ** 2))
+    weights /= weights.sum()
+    return weights
+
+
+def _distance_of(way: Floats, spread: Floats) -> Floats:
+    distance: Floats = 1 - (1 + way / spread) ** -spread
+    return distance
+
+
+def _way_of(distance: float, spread: Floats) -> Floats:
+    way: Floats = spread * ((1 - distance) ** (-1 / spread) - 1)
+    return way
+
+
+def _way(rates: Floats, factors: Floats, momentum: float) -> Floats:
+    """Return s after the run, by rate and traits: shape (rates, traits).
+
+    Long runs are summed in blocks of steps at one rate, in which the sums are geometric.
+    """
+    signal, memory = _TRAITS.signal, _TRAITS.memory
+    share = signal / (signal + (1 - signal) * (1 - momentum) / (1 + momentum))
+    s = np.zeros((len(rates), len(signal)))
+    kept, carried = np.zeros_like(s), np.zeros((len(rates), 1))
+    for block in np.array_split(factors, min(len(factors), _MOST_BLOCKS)):
+        rho, steps = rates[:, None] * block.mean(), len(block)
+        if not block.any():
+            continue
+        of_signal, kept = _block(kept, rho, steps, np.exp(-rho / memory))
+        of_noise, carried = _block(carried, rho, steps, np.full_like(rho, momentum))
+        s = s + steps * rho**2 / 2 + rho * (share * of_signal + (1 - share) * of_noise)
+    return s
+
+
+def _block(before: Floats, rho: Floats, steps: int, decay: Floats) -> tuple[Floats, Floats]:
+    """Return the sum, over a block's steps, of what is left of all earlier steps, and what is left
+    of all after the block. `before` is what was left before it; each step leaves `decay` of it."""
+    gone = np.maximum(1 - decay, 1e-12)
+    fallen = decay**steps
+    series = (1 - fallen) / gone  # 1 + decay + ... + decay^(steps - 1)
+    inner = decay * (steps - series) / gone  # the sum of (steps - k) decay^k, k from 1
+    return before * decay * series + rho * inner, before * fallen + rho * series
