@@ -37,6 +37,9 @@ class TuningJob(BaseModel):
         rotation_target: what the layers should reach, for the ``rotation`` pruner.
         pruner: a name (``rotation``, ``none``, ``median``, ...) or any Optuna pruner.
         sampler: a name (``tpe``, ``random``, ...) or any Optuna sampler.
+        start: ``rotation`` begins with a ladder of rotations, trained whole, where the space sets
+            the rotation (Layca's rate or `final_distance`), and ``random`` with the sampler. Left
+            out, it is the ladder but for the samplers ``random`` and ``qmc`` and for objects.
         seed: of the suggestions and, where the space sets no other, of every trial's training.
         cpus_per_trial: CPUs that a trial reserves, > 0 unless it reserves a GPU.
         gpus_per_trial: GPUs that a trial reserves, >= 0; fractions share one GPU. A
@@ -76,6 +79,7 @@ class TuningJob(BaseModel):
     rotation_target: RotationTarget = RotationTarget()
     pruner: str | BasePruner = "rotation"
     sampler: str | BaseSampler = "tpe"
+    start: Literal["rotation", "random"] | None = None
     seed: int = Field(default=0, ge=0)
     cpus_per_trial: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     gpus_per_trial: float = Field(default=0.0, ge=0, allow_inf_nan=False)

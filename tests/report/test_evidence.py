@@ -10,7 +10,7 @@ import pytest
 from tuner.report.document import to_json
 from tuner.report.evidence import evidence
 from tuner.study.load import read_result
-from tuner.study.record import ADVICE, AUDIT
+from tuner.study.record import ADVICE, AUDIT, START
 from tuner.study.result import StudyResult
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -53,15 +53,15 @@ def test_the_json_document_has_the_same_evidence():
     assert said["rotation"] is None
 
 
-def with_advice(*trials: tuple[str, float | None, str], direction: str = "maximize"):
-    """Return a study of trials: the advice that each tests, its value, and its state."""
+def with_marks(mark: str, *trials: tuple[str, float | None, str], direction: str = "maximize"):
+    """Return a study of trials: how each is marked, its value, and its state."""
     study = optuna.create_study(direction=direction)
-    for advice, value, state in trials:
+    for said, value, state in trials:
         study.add_trial(
             optuna.trial.create_trial(
                 value=value,
                 state=optuna.trial.TrialState[state],
-                user_attrs={ADVICE: advice} if advice else {},
+                user_attrs={mark: said} if said else {},
             )
         )
     return read_result(study, None)
@@ -95,6 +95,31 @@ def with_advice(*trials: tuple[str, float | None, str], direction: str = "maximi
     ],
 )
 def test_advised_trials_are_held_against_the_best_of_the_others(trials, direction, line):
-    result = with_advice(*trials, direction=direction)
+    result = with_marks(ADVICE, *trials, direction=direction)
     assert evidence(result) == [line]
     json.loads(to_json(result), parse_constant=pytest.fail)  # what is not known is null
+
+
+@pytest.mark.parametrize(
+    ("trials", "line"),
+    [
+        (
+            [("ladder: a rate of 0.1", 0.5, "COMPLETE"), ("", 0.25, "COMPLETE")],
+            "started from rotation: 1 of 1 first trials have ended; the best, trial 0 (ladder: a "
+            "rate of 0.1), has value 0.5, 0.25 ahead of the best of the others",
+        ),
+        (
+            [("ladder: a rate of 0.1", None, "RUNNING"), ("ladder: a rate of 0.2", None, "FAIL")],
+            "started from rotation: 1 of 2 first trials have ended",
+        ),
+        (
+            [("ladder: a rate of 0.1", 0.5, "COMPLETE")],
+            "started from rotation: 1 of 1 first trials have ended; the best, trial 0 (ladder: a "
+            "rate of 0.1), has value 0.5",
+        ),
+    ],
+)
+def test_first_trials_are_held_against_the_best_of_the_others(trials, line):
+    result = with_marks(START, *trials)
+    assert evidence(result) == [line]
+    json.loads(to_json(result), parse_constant=pytest.fail)

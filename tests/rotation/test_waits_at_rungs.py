@@ -76,3 +76,17 @@ def test_one_whose_target_is_out_of_reach_waits_like_any_other():
     assert (verdict.prune, verdict.wait, rule_of(verdict)) == (False, True, "target out of reach")
     closed = decide(OWN, HOPELESS, field, closing=True)
     assert closed.reason == verdict.reason + "; saves 16 of 20 epochs"
+
+
+@pytest.mark.parametrize("may_wait", [False, True])
+def test_one_that_is_to_run_whole_is_neither_paused_nor_pruned_for_its_peers(may_wait):
+    own = by_metric(0.1)
+    field = field_of(own, [by_metric(0.9)] * 9)
+    verdict = decide(OWN, own, field, may_wait=may_wait, whole=True)
+    assert verdict == Verdict(prune=False, reason="", forecast=verdict.forecast)
+
+
+def test_one_that_is_to_run_whole_is_pruned_when_it_diverges():
+    own = curve_of(epochs=2, losses=[1.0, NAN])
+    verdict = decide(OWN, own, field_of(own, []), whole=True)
+    assert verdict == decide(OWN, own, field_of(own, []))

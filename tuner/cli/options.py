@@ -137,5 +137,10 @@ JOB = options(
     click.option("--checkpoints", help="Shared folder or URL for checkpoints: s3://bucket/path."),
     click.option("--pruner", help="rotation, none, median, percentile, asha, hyperband, wilcoxon."),
     click.option("--sampler", help="tpe, random, gp, nsgaii, qmc."),
+    click.option(
+        "--start",
+        type=click.Choice(["rotation", "random"]),
+        help="Begin with a ladder of rotations, or with the sampler.",
+    ),
     BUDGET,
 )

@@ -28,6 +28,7 @@ from tuner.study.record import (
     AUDIT,
     CHECKPOINT,
     REASON,
+    START,
     has_report,
     report_rotation,
     report_test,
@@ -35,6 +36,7 @@ from tuner.study.record import (
 )
 from tuner.study.samplers import PausedAsPruned, sampler_for_trial
 from tuner.study.space import Space, suggest
+from tuner.study.start import RotationStart
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class StudyBridge:
         observer: told of every start, report and end.
         may_wait: whether trials can be paused at a checkpoint and go on later; needs a
             `RotationPruner`.
+        start: what suggests the first trials; the sampler where there is none.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class StudyBridge:
         constants: Mapping[str, Any] | None = None,
         observer: Observer | None = None,
         may_wait: bool = False,
+        start: RotationStart | None = None,
     ) -> None:
         self.study = study
         self.metric = metric
@@ -86,6 +90,7 @@ class StudyBridge:
         self.ended = 0  # trials that this process has brought to a result
         self._space = space
         self._sampler = sampler
+        self._start_with = start
         self._seed = seed
         self._constants = dict(constants or {})
         self.observer = observer or Observer()
@@ -157,6 +162,9 @@ class StudyBridge:
         return None
 
     def _new(self) -> optuna.Trial:
+        first = self._start_with and self._start_with.next(self.study.get_trials(deepcopy=False))
+        if first:
+            self.study.enqueue_trial(first.params, user_attrs={START: first.why})
         sampler = sampler_for_trial(self._sampler, self._seed, self._made)
         self._made += 1
         self.study.sampler = PausedAsPruned(sampler, self._room) if self._room else sampler

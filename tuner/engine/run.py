@@ -41,6 +41,7 @@ from tuner.study.places import Place
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
 from tuner.study.result import StudyResult
 from tuner.study.space import Space, as_function, fingerprint
+from tuner.study.start import first_trials
 
 _SAID = {SPACE: "search space", MAX_EPOCHS: "epochs per trial"}
 
@@ -156,6 +157,7 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
         constants=constants,
         observer=observer,
         may_wait=can_pause(job.trainable),
+        start=first_trials(space, job.start, job.sampler, study.direction),
     )
     bridge.recover()
     return bridge

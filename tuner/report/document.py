@@ -11,7 +11,16 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from tuner.errors import unknown_name
-from tuner.report.evidence import Advised, Audits, RotationWorth, advised, audits, rotation_worth
+from tuner.report.evidence import (
+    Advised,
+    Audits,
+    RotationWorth,
+    Started,
+    advised,
+    audits,
+    rotation_worth,
+    started,
+)
 from tuner.study.result import StudyResult
 
 
@@ -76,6 +85,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
             "audits": _rounded(audits(result)),
             "rotation": _rounded(rotation_worth(result)),
             "advised": _rounded(advised(result)),
+            "started": _rounded(started(result)),
         },
         indent=1,
     )
@@ -95,7 +105,9 @@ def headline(result: StudyResult) -> str:
     )
 
 
-def _rounded(shown: Audits | RotationWorth | Advised | None) -> dict[str, Any] | None:
+def _rounded(
+    shown: Audits | RotationWorth | Advised | Started | None,
+) -> dict[str, Any] | None:
     """Return its fields, numbers to 6 digits; what is not known is null."""
     if shown is None:
         return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tuner.rotation import Criteria, Field
 from tuner.rotation.weights import METRIC, ROTATION, Says
-from tuner.study.result import StudyResult
+from tuner.study.result import StudyResult, TrialResult
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,65 @@ def advised(result: StudyResult) -> Advised | None:
     if not trials:
         return None
     ended = sum(trial.state in ("complete", "pruned", "failed") for trial in trials)
-    complete = [t for t in result.ranked if t.state == "complete" and math.isfinite(t.value)]
-    own = next((trial for trial in complete if trial.advice), None)
-    other = next((trial for trial in complete if not trial.advice), None)
+    own, gain = _against_others(result, lambda trial: bool(trial.advice))
     if own is None:
         return Advised(len(trials), ended, None, "", math.nan, math.nan)
-    gain = math.nan
-    if other is not None:
-        gain = own.value - other.value if result.mode == "max" else other.value - own.value
     return Advised(len(trials), ended, own.number, own.advice, own.value, gain)
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the first trials have shown, which stood on a ladder of rotations.
+
+    Attributes:
+        trials: how many there are, >= 1; ended: how many of them are not to run any more.
+        best: the number of the best complete one, and `point` which it is; value: its metric.
+            None, empty and NaN before one is complete.
+        gain: how far it is ahead of the best of all others, in units of the metric; NaN if either
+            is missing.
+    """
+
+    trials: int
+    ended: int
+    best: int | None
+    point: str
+    value: float
+    gain: float
+
+    def line(self, metric: str) -> str:
+        """Return it in words."""
+        head = f"started from rotation: {self.ended} of {self.trials} first trials have ended"
+        if self.best is None:
+            return head
+        found = f"{head}; the best, trial {self.best} ({self.point}), has {metric} {self.value:.4g}"
+        if math.isnan(self.gain):
+            return found
+        where = f"{abs(self.gain):.4g} {'ahead of' if self.gain > 0 else 'behind'}"
+        return f"{found}, {where} the best of the others"
+
+
+def started(result: StudyResult) -> Started | None:
+    """Return what the first trials have shown; None where the sampler suggested all."""
+    trials = [trial for trial in result.trials if trial.start]
+    if not trials:
+        return None
+    ended = sum(trial.state != "running" for trial in trials)
+    own, gain = _against_others(result, lambda trial: bool(trial.start))
+    if own is None:
+        return Started(len(trials), ended, None, "", math.nan, math.nan)
+    return Started(len(trials), ended, own.number, own.start, own.value, gain)
+
+
+def _against_others(
+    result: StudyResult, of_ours: Callable[[TrialResult], bool]
+) -> tuple[TrialResult | None, float]:
+    """Return the best complete trial of ours, and how far it is ahead of the best other one."""
+    complete = [t for t in result.ranked if t.state == "complete" and math.isfinite(t.value)]
+    own = next((trial for trial in complete if of_ours(trial)), None)
+    other = next((trial for trial in complete if not of_ours(trial)), None)
+    if own is None or other is None:
+        return own, math.nan
+    return own, own.value - other.value if result.mode == "max" else other.value - own.value
 
 
 def rotation_worth(result: StudyResult) -> RotationWorth | None:
@@ -136,7 +187,7 @@ def rotation_worth(result: StudyResult) -> RotationWorth | None:
 
 
 def evidence(result: StudyResult) -> list[str]:
-    """Return what audited trials, rotation and advised trials have shown, a line for each there
-    is."""
-    shown = (audits(result), rotation_worth(result), advised(result))
+    """Return what the first trials, audited ones, rotation and advised ones have shown, a line for
+    each there is."""
+    shown = (started(result), audits(result), rotation_worth(result), advised(result))
     return [known.line(result.metric) for known in shown if known is not None]

@@ -46,6 +46,7 @@ def decide(
     *,
     may_wait: bool = False,
     closing: bool = False,
+    whole: bool = False,
 ) -> Verdict:
     """Decide on a trial at its last report: prune it, with the reason, or let it go on.
 
@@ -62,6 +63,7 @@ def decide(
             `Field.next_up` says who goes on.
         closing: whether the trial has waited at a rung and is not to go on: it is pruned for the
             peers that did.
+        whole: whether the trial is to be run to its end unless it diverges or does not learn.
     """
     if not len(curve):
         return Verdict(prune=False, reason="")
@@ -73,7 +75,7 @@ def decide(
         reason = rule(case)
         if reason is not None:
             return _pruned(case, reason, audited=rule is not diverged)
-    if not field.is_at_rung(curve):
+    if whole or not field.is_at_rung(curve):
         return Verdict(prune=False, reason="", forecast=prediction)
     reason = behind_peers(case, closing=may_wait or closing)
     if reason is None:

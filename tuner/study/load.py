@@ -16,7 +16,16 @@ from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_fo
 from tuner.study.database import close_database, open_database
 from tuner.study.places import Place
 from tuner.study.pruners import MAX_EPOCHS, METRIC
-from tuner.study.record import ADVICE, AUDIT, CHECKPOINT, REASON, curve_of, read_test, seconds_of
+from tuner.study.record import (
+    ADVICE,
+    AUDIT,
+    CHECKPOINT,
+    REASON,
+    START,
+    curve_of,
+    read_test,
+    seconds_of,
+)
 from tuner.study.result import State, StudyResult, TrialResult
 
 NUM_TRIALS = "num_trials"  # study attribute
@@ -139,6 +148,7 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: Place | None) -> Tria
         test=read_test(trial),
         audit=_text(trial.user_attrs.get(AUDIT)),
         advice=_text(trial.user_attrs.get(ADVICE)),
+        start=_text(trial.user_attrs.get(START)),
     )
 
 

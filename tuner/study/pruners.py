@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import Criteria, Field, RotationTarget, Verdict, decide
-from tuner.study.record import AUDIT, REASON, curve_of
+from tuner.study.record import AUDIT, REASON, START, curve_of
 
 MAX_EPOCHS = "max_epochs"  # study attribute
 METRIC = "metric"  # study attribute
@@ -105,6 +105,7 @@ class RotationPruner(BasePruner):
             self.field(study),
             may_wait=may_wait,
             closing=closing,
+            whole=START in trial.user_attrs,
         )
 
     def field(self, study: Study) -> Field:

@@ -19,6 +19,7 @@ from tuner.rotation import RotationCurve
 LAYERS = "rotation:layers"
 AUDIT = "audit"  # why it would have been pruned, had it not been let finish to measure that
 ADVICE = "advice"  # which advice the trial tests, if it was enqueued for one
+START = "start"  # which of the study's first trials it is, if its rotation was set for that
 REASON = "reason"  # why the trial was pruned, or failed
 CHECKPOINT = "checkpoint"  # the newest, relative to the experiment's folder
 TEST = "test"  # metrics on the test split, by name; no curve holds them

@@ -36,6 +36,8 @@ class TrialResult:
         audit: why it would have been pruned, had it not been trained on to measure what pruning
             costs; empty otherwise.
         advice: which advice it tests, if it was enqueued for one; empty otherwise.
+        start: which of the study's first trials it is, if its rotation was set for that; empty
+            otherwise.
     """
 
     number: int
@@ -50,6 +52,7 @@ class TrialResult:
     test: dict[str, float] = field(default_factory=dict)
     audit: str = ""
     advice: str = ""
+    start: str = ""
 
     @property
     def rotation(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from tuner.report.advice import Advice, advice
 from tuner.report.charts import LABELS, all_drawn, trial_charts
 from tuner.report.document import headline
-from tuner.report.evidence import advised
+from tuner.report.evidence import Advised, Started, advised, started
 from tuner.report.html.embed import as_json, plain, policy
 from tuner.report.html.records import records
 from tuner.report.html.story import capital, enqueuing, going_on, pruning, winner, worth
@@ -76,8 +76,9 @@ def to_html(
         going_on=going_on(result, name, folder),
         pruning=pruning(result),
         worth=worth(result),
+        started=_in_words(started(result), result.metric),
         advice=[_with_params(piece) for piece in pieces],
-        advised=_in_words(result),
+        advised=_in_words(advised(result), result.metric),
         enqueuing=enqueuing(pieces, name, folder),
         drawn=drawn,
         labels=LABELS,
@@ -104,9 +105,8 @@ def _with_params(piece: Advice) -> dict[str, Any]:
     }
 
 
-def _in_words(result: StudyResult) -> str:
-    shown = advised(result)
-    return f"{capital(shown.line(result.metric))}." if shown else ""
+def _in_words(shown: Advised | Started | None, metric: str) -> str:
+    return f"{capital(shown.line(metric))}." if shown else ""
 
 
 @cache

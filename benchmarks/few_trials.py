@@ -1,0 +1,209 @@
+"""The best of k trials: usual optimizers, Layca among them, and a start from rotation.
+
+Trains whole trials of the five families, as ordinary studies in --folder (what is there is not
+trained again), and prints what the best of k by validation accuracy has on the test images.
+
+python benchmarks/few_trials.py [--json] [--families cnn ...] [--methods ...] [--folder DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import ray
+from families import FAMILIES
+
+from search_spaces.optimizers import adam, adamw, sgd
+from tuner import StudyResult, TuningJob, run
+from tuner.engine.observer import Observer
+
+TRIALS = (1, 2, 3, 5, 10, 20, 50)
+DRAWS = 2000
+_PLAIN: Mapping[str, Callable[[optuna.Trial], dict[str, Any]]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+}
+
+
+class _Named:
+    """A trial whose parameters carry their optimizer's name, but for what all share."""
+
+    def __init__(self, trial: optuna.Trial, prefix: str) -> None:
+        self._trial, self._prefix = trial, prefix
+
+    def suggest_float(self, name: str, *range_: float, **kind: Any) -> float:
+        shared = name == "warmup_epochs"
+        return self._trial.suggest_float(name if shared else self._prefix + name, *range_, **kind)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._trial.suggest_categorical(name, choices)
+
+
+def plain(trial: optuna.Trial) -> dict[str, Any]:
+    """SGD, Adam or AdamW over the ranges of their own spaces."""
+    chosen = trial.suggest_categorical("optimizer", list(_PLAIN))
+    return _PLAIN[chosen](_Named(trial, f"{chosen}_"))  # type: ignore[arg-type]
+
+
+def layca(trial: optuna.Trial) -> dict[str, Any]:
+    """Layca over SGD with momentum by the final distance, cosine schedule."""
+    return {
+        "optimizer": "layca",
+        "final_distance": trial.suggest_float("layca_final_distance", 0.05, 0.98),
+        "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
+        "schedule": "cosine",
+    }
+
+
+def with_layca(trial: optuna.Trial) -> dict[str, Any]:
+    """Layca as one more choice."""
+    chosen = trial.suggest_categorical("optimizer", [*_PLAIN, "layca"])
+    if chosen == "layca":
+        return layca(trial)
+    return _PLAIN[chosen](_Named(trial, f"{chosen}_"))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How trials are suggested; random ones are pooled and drawn from, others taken in order."""
+
+    space: Callable[[optuna.Trial], dict[str, Any]]
+    sampler: str
+    start: str
+    seeds: int
+    trials: int
+
+
+METHODS: Mapping[str, Method] = {
+    "random": Method(plain, "random", "random", seeds=10, trials=12),
+    "layca-random": Method(layca, "random", "random", seeds=10, trials=4),
+    "default": Method(with_layca, "tpe", "rotation", seeds=10, trials=10),
+    "tpe": Method(plain, "tpe", "random", seeds=10, trials=20),
+}
+
+
+def studies(family: str, name: str, folder: Path) -> list[StudyResult]:
+    """Run what is missing of a method's studies, and return them."""
+    method = METHODS[name]
+    return [
+        run(
+            TuningJob(
+                name=f"{family}-{name}-{seed}",
+                trainable=FAMILIES[family],
+                search_space=method.space,
+                num_trials=method.trials,
+                sampler=method.sampler,
+                start=method.start,
+                pruner="none",
+                seed=seed,
+                folder=folder,
+            ),
+            observer=Observer(),
+        )
+        for seed in range(method.seeds)
+    ]
+
+
+def outcomes(study: StudyResult) -> list[tuple[float, float]]:
+    """Return each trial's validation and test accuracy, in their order; 0 where it failed."""
+    return [
+        (trial.value, trial.test["test_accuracy"])
+        if trial.state == "complete" and "test_accuracy" in trial.test
+        else (0.0, 0.0)
+        for trial in study.trials
+    ]
+
+
+def best_of(sequences: Sequence[Sequence[tuple[float, float]]]) -> dict[int, dict[str, float]]:
+    """Return, for each k, the means over the sequences of what the best of the first k has."""
+    shown = {}
+    for k in TRIALS:
+        if k <= min(map(len, sequences)):
+            best = np.array([max(sequence[:k]) for sequence in sequences])
+            validation, test = best.mean(axis=0)
+            error = best[:, 1].std(ddof=1) / np.sqrt(len(best))
+            shown[k] = {
+                "val_accuracy": round(float(validation), 4),
+                "test_accuracy": round(float(test), 4),
+                "standard_error": round(float(error), 4),
+            }
+    return shown
+
+
+def drawn(pools: Sequence[tuple[float, list[tuple[float, float]]]]) -> Any:
+    """Return sequences of trials drawn from pools with these shares, each without putting back."""
+    draw = np.random.default_rng(0)
+    shares = np.array([share for share, _ in pools])
+    sequences = []
+    for _ in range(DRAWS):
+        order = [list(draw.permutation(len(pool))) for _, pool in pools]
+        sequence = []
+        for chosen in draw.choice(len(pools), size=max(TRIALS), p=shares / shares.sum()):
+            at = order[chosen].pop() if order[chosen] else draw.integers(len(pools[chosen][1]))
+            sequence.append(pools[chosen][1][at])
+        sequences.append(sequence)
+    return sequences
+
+
+def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
+    """Return the table of one family, and the trials that each method needs to reach what random
+    search among the usual optimizers has after 50."""
+    pools = {
+        name: [outcome for study in found[name] for outcome in outcomes(study)] for name in found
+    }
+    table = {"random": best_of(drawn([(1.0, pools["random"])]))}
+    if "layca-random" in found:
+        both = [(0.75, pools["random"]), (0.25, pools["layca-random"])]
+        table["random with layca"] = best_of(drawn(both))
+    for name in ("tpe", "default"):
+        if name in found:
+            table[name] = best_of([outcomes(study) for study in found[name]])
+    bar = table["random"][max(TRIALS)]["test_accuracy"]
+    reached = {
+        name: next((k for k, best in rows.items() if best["test_accuracy"] >= bar), None)
+        for name, rows in table.items()
+    }
+    shown: dict[str, Any] = {"best_of": table, "trials_to_reach_50_random": reached}
+    if "default" in found:
+        shown["first_trials"] = {
+            trial.start: round(float(np.mean(tests)), 4)
+            for trial in found["default"][0].trials[:3]
+            if (
+                tests := [
+                    outcomes(study)[trial.number][1]
+                    for study in found["default"]
+                    if study.trials[trial.number].start == trial.start
+                ]
+            )
+        }
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--folder", type=Path, default=Path("studies/few-trials"))
+    asked = parser.parse_args()
+    names = list(dict.fromkeys(["random", *asked.methods]))
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    shown = {}
+    for family in asked.families:
+        shown[family] = compared({name: studies(family, name, asked.folder) for name in names})
+        if not asked.json:
+            print(family, json.dumps(shown[family], indent=1), flush=True)
+    if asked.json:
+        print(json.dumps(shown))
+
+
+if __name__ == "__main__":
+    main()
