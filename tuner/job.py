@@ -17,6 +17,8 @@ from tuner.study.places import Place
 from tuner.study.pruners import PRUNERS
 from tuner.study.samplers import SAMPLERS
 
+LOGGERS = ("tensorboard", "mlflow")
+
 
 class TuningJob(BaseModel):
     """What to train, what may be tried, how it is judged and what it may cost.
@@ -55,6 +57,7 @@ class TuningJob(BaseModel):
         checkpoints: where the trials' checkpoints are kept: a folder that every node of the
             cluster sees, or a URL such as ``s3://bucket/path``, without credentials; in the study's
             folder when left out.
+        loggers: where every report goes as well: ``tensorboard``, ``mlflow`` or both.
         folder: where the study's own folder is made; ~ is the home of who runs it.
 
     Raises:
@@ -90,6 +93,7 @@ class TuningJob(BaseModel):
     data_dir: str | Path | None = None
     storage: str | None = None
     checkpoints: str | None = None
+    loggers: tuple[str, ...] = ()
     folder: Path = Path(DEFAULT_FOLDER)
 
     def __init__(self, **fields: Any) -> None:
@@ -167,6 +171,17 @@ class TuningJob(BaseModel):
         place = Place(str(given))
         # A study is resumed from any folder, and keeps its checkpoints where they are.
         return str(place if place.is_url else Path(given).expanduser().absolute())
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _are_known(cls, given: Any) -> Any:
+        names = (given,) if isinstance(given, str) else given
+        if not isinstance(names, list | tuple):
+            raise ValueError("must be names such as ('tensorboard', 'mlflow')")
+        for name in names:
+            if name not in (*LOGGERS, "none"):
+                raise unknown_name("logger", str(name), (*LOGGERS, "none"))
+        return tuple(name for name in dict.fromkeys(names) if name != "none")
 
     def with_changes(self, **changes: Any) -> TuningJob:
         """Return the same job with some fields replaced, checked like a new one."""

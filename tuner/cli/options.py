@@ -57,12 +57,15 @@ def as_arguments(given: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list
         f"{names[field]}={one}"
         for field, value in given.items()
         if value is not None and field not in leave_out
-        for one in (_as_pairs(value) if isinstance(value, dict) else [value])
+        for one in _each(value)
     ]
 
 
-def _as_pairs(value: dict[str, str]) -> list[str]:
-    return [f"{key}={amount}" for key, amount in value.items()]
+def _each(value: Any) -> list[Any]:
+    """The values of an option, one for each time that it is given."""
+    if isinstance(value, dict):
+        return [f"{key}={amount}" for key, amount in value.items()]
+    return list(value) if isinstance(value, tuple) else [value]
 
 
 def console() -> Console:
@@ -95,6 +98,12 @@ def _pairs(
     return dict(pair.split("=", 1) for pair in given) or None
 
 
+def _unless_empty(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    return given or None
+
+
 FOLDER = click.option("--folder", type=Path, help="Where studies are kept.  [default: studies]")
 BUDGET = options(
     click.option("--trials", "num_trials", type=int, help="Trials in all."),
@@ -119,6 +128,13 @@ BUDGET = options(
     ),
     click.option("--concurrent", "max_concurrent", type=int, help="Trials at a time, at most."),
     click.option("--data", "data_dir", help="Folder with the training data."),
+    click.option(
+        "--log",
+        "loggers",
+        multiple=True,
+        callback=_unless_empty,
+        help="Log to tensorboard or mlflow as well; repeatable; none for neither.",
+    ),
 )
 JOB = options(
     click.argument("file", required=False),

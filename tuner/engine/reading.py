@@ -16,7 +16,8 @@ _ROTATION = "rotation/"
 _TEST = "test_"
 # What Ray adds to every result, and what a report carries besides metrics.
 _OWN_KEYS = ("epoch", "progress", "lr_progress", "epoch_s", "rotation_min", "rotation_mean")
-_NOT_METRICS = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, *_OWN_KEYS, DONE, SHOULD_CHECKPOINT}
+_RAYS_KEYS = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, SHOULD_CHECKPOINT}
+_NOT_METRICS = {*_RAYS_KEYS, *_OWN_KEYS}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,15 @@ def epoch_of(result: Mapping[str, Any], metric: str, max_epochs: int) -> float:
 def seconds_of(result: Mapping[str, Any]) -> float:
     """Return the seconds since the last report; NaN if unknown."""
     return float(result.get("epoch_s", result.get("time_this_iter_s", math.nan)))
+
+
+def numbers_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return every number that a trial itself reported, by its key."""
+    return {
+        key: float(value)
+        for key, value in result.items()
+        if key not in _RAYS_KEYS and _is_number(value) and not key.startswith("config/")
+    }
 
 
 def says_anything(result: Mapping[str, Any]) -> bool:

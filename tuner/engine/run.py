@@ -21,7 +21,9 @@ from ray import tune
 from tuner.engine.batching import batched, can_pause
 from tuner.engine.bridge import StudyBridge
 from tuner.engine.controller import our_controller
-from tuner.engine.observer import Observer
+from tuner.engine.loggers.catalog import check_loggers
+from tuner.engine.loggers.logged import logs_of
+from tuner.engine.observer import Observer, Observers
 from tuner.engine.place import forget_trials, open_trials
 from tuner.engine.progress import Progress
 from tuner.engine.reading import epoch_of
@@ -66,6 +68,7 @@ def run(
             unless trials of it had ended by then.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_loggers(job.loggers)
     space = as_function(job.search_space)
     made_of = fingerprint(space)
     root = job.folder.expanduser().absolute()
@@ -78,8 +81,13 @@ def run(
                 new_study = not storage.get_all_studies()
                 study = _study(job, storage, new_study)
                 _describe(study, job, made_of)
-                bridge = _bridge(job, study, space, observer or Progress(job))
-                if not bridge.exhausted:
+                shown = observer or Progress(job)
+                logs = logs_of(job.loggers, study, home.path, shown.noted)
+                bridge = _bridge(job, study, space, Observers(shown, *logs))
+                if bridge.exhausted:  # a log may lack some of it
+                    with Observers(*logs) as told:
+                        told.begun(read_result(study, home.path))
+                else:
                     trials = open_trials(study, job, home)
                     with quiet_ray(None if code else home.code):
                         room = Room(reservation_of(job), may_have())

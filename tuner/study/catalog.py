@@ -5,6 +5,7 @@ studies/fashion/study.log     the journal, unless the study is in a database
                 job.pkl       the job as it was run, for `resume`
                 code/         what it imports, if it came from another machine
                 trials/       one folder per trial: checkpoints, errors
+                tensorboard/  mlflow.db  what loggers have written, if asked to
                 .lock         held by the process that runs the study
 """
 

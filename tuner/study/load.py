@@ -31,6 +31,7 @@ from tuner.study.result import State, StudyResult, TrialResult
 NUM_TRIALS = "num_trials"  # study attribute
 SPACE = "space"  # study attribute: what the space may suggest
 CHECKPOINTS = "checkpoints"  # study attribute: where, unless in the study's folder
+LOG_ID = "log_id"  # study attribute: what a logger finds the study's runs by
 FIXED_PARAMS = "fixed_params"  # Optuna's own attribute of an enqueued trial
 
 STATES: dict[TrialState, State] = {

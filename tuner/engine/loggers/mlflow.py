@@ -1,0 +1,116 @@
+"""Trials as MLflow runs, on the tracking server that the user has set or in the study's folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.tracking import MlflowClient
+
+from tuner.engine.loggers.catalog import tracking_uri
+from tuner.engine.loggers.event import Event
+from tuner.engine.loggers.sink import Known, Sink
+
+_STUDY, _TRIAL = "quarterturn.study", "quarterturn.trial"  # tags
+# A pruned trial is neither finished nor failed; MLflow's page has a mark of its own for it.
+_STATUSES = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+# What MLflow takes.
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE, _RUNS_AT_ONCE = 1000, 100, 1000
+_LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
+_NOT_IN_A_NAME = re.compile(r"[^\w\-. :/]")
+
+
+class Mlflow(Sink):
+    """Writes a study's trials as runs of one experiment.
+
+    A run is found again by its tags, which hold the study's id and the trial's number.
+
+    Args:
+        study: its name, which is the experiment's unless MLFLOW_EXPERIMENT_NAME says otherwise.
+        study_id: tells it from another study of that name.
+        folder: of the study.
+    """
+
+    def __init__(self, study: str, study_id: str, folder: Path) -> None:
+        super().__init__()
+        self._study_id = study_id
+        self._client = MlflowClient(tracking_uri=tracking_uri(folder))
+        self._experiment = self._find_experiment(
+            os.environ.get("MLFLOW_EXPERIMENT_NAME") or study, folder
+        )
+        self._runs = {int(run.data.tags[_TRIAL]): run for run in self._stored()}
+        self._ids = {number: run.info.run_id for number, run in self._runs.items()}
+
+    def find(self, number: int) -> Known:
+        run = self._runs.get(number)
+        if run is None:
+            return Known(begun=number in self._ids)
+        epochs = self._client.get_metric_history(run.info.run_id, "epoch")
+        return Known.of((metric.value for metric in epochs), run.info.status != "RUNNING")
+
+    def add(self, number: int, events: Sequence[Event]) -> None:
+        run_id = self._ids.get(number) or self._begin(number, events[0])
+        metrics = [
+            Metric(_name(key), number, round(1000 * event.at), event.step)
+            for event in events
+            for key, number in event.numbers.items()
+        ]
+        params = [
+            Param(_name(key), str(value)[:_LONGEST_PARAM])
+            for event in events
+            for key, value in event.params.items()
+        ]
+        for begin in range(0, len(params), _PARAMS_AT_ONCE):
+            self._client.log_batch(run_id, params=params[begin : begin + _PARAMS_AT_ONCE])
+        # MLflow takes the very same point only once, should this be tried again.
+        for begin in range(0, len(metrics), _METRICS_AT_ONCE):
+            self._client.log_batch(run_id, metrics=metrics[begin : begin + _METRICS_AT_ONCE])
+        if (end := events[-1]).state:
+            tags = {"state": end.state, "reason": end.reason[:_LONGEST_TAG]}
+            self._client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items() if tag[1]])
+            self._client.set_terminated(run_id, _STATUSES[end.state], end_time=round(1000 * end.at))
+
+    def _begin(self, number: int, event: Event) -> str:
+        tags = {
+            _STUDY: self._study_id,
+            _TRIAL: str(number),
+            "mlflow.source.name": "quarterturn",
+        }
+        run = self._client.create_run(
+            self._experiment,
+            start_time=round(1000 * event.at),
+            tags=tags,
+            run_name=f"trial {number}",
+        )
+        run_id: str = run.info.run_id
+        self._ids[number] = run_id
+        return run_id
+
+    def _find_experiment(self, name: str, folder: Path) -> str:
+        if found := self._client.get_experiment_by_name(name):
+            experiment: str = found.experiment_id
+            return experiment
+        # A server knows where its files go; a database in a folder would take the current one.
+        files = None if "MLFLOW_TRACKING_URI" in os.environ else (folder / "mlruns").as_uri()
+        return str(self._client.create_experiment(name, artifact_location=files))
+
+    def _stored(self) -> Iterator[Run]:
+        """Yield the runs of the study that the log has."""
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                f"tags.`{_STUDY}` = '{self._study_id}'",
+                max_results=_RUNS_AT_ONCE,
+                page_token=token,
+            )
+            yield from page
+            if not (token := page.token):
+                return
+
+
+def _name(key: str) -> str:
+    return _NOT_IN_A_NAME.sub("_", key)

@@ -1,0 +1,103 @@
+"""The process that writes a log: events come in by its standard input, complaints go out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tuner.engine.loggers.catalog import make_sink
+from tuner.engine.loggers.event import Event, from_line
+from tuner.engine.loggers.sink import Sink
+from tuner.study.writer import BatchWriter
+
+_AGAIN_AFTER_S = 30.0
+_LONGEST_CAUSE = 200
+# MLflow reads these when it is imported. A server that is away is not waited for by its minutes.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+class Outbox:
+    """Keeps what a log does not take, and tries again later.
+
+    Args:
+        name: of the logger.
+        study: its name.
+        make: opens the log.
+        say: is told once that the log cannot be written, and at the end what it lacks.
+    """
+
+    def __init__(
+        self, name: str, study: str, make: Callable[[], Sink], say: Callable[[str], None]
+    ) -> None:
+        self._name = name
+        self._study = study
+        self._make = make
+        self._say = say
+        self._sink: Sink | None = None
+        self._left: list[Event] = []
+        self._not_before = 0.0
+        self._said = False
+
+    def write(self, events: Iterable[Event]) -> None:
+        self._left += events
+        if time.monotonic() >= self._not_before:
+            self._try()
+
+    def close(self) -> None:
+        """Try a last time."""
+        if self._left:
+            self._try()
+        if self._left:
+            reports = sum(event.epoch is not None for event in self._left)
+            self._say(
+                f"{self._name} lacks {reports} reports of this study; once it can be written, "
+                f"quarterturn resume {self._study} brings them in"
+            )
+
+    def _try(self) -> None:
+        try:
+            self._sink = self._sink or self._make()
+            self._sink.write(self._left)
+        except Exception as error:  # whatever the log's own package raises
+            self._not_before = time.monotonic() + _AGAIN_AFTER_S
+            if not self._said:
+                self._said = True
+                self._say(
+                    f"{self._name} cannot be written ({_in_short(error)}); the study goes on, "
+                    f"and it is tried again every {_AGAIN_AFTER_S:g} s"
+                )
+        else:
+            self._left = []
+
+
+def main() -> None:
+    """Write what comes in until it ends: argv holds the logger, the study, its id, its folder."""
+    name, study, study_id, folder = sys.argv[1:]
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    outbox = Outbox(name, study, lambda: make_sink(name, study, study_id, Path(folder)), _say)
+    writer = BatchWriter(outbox.write)
+    for line in sys.stdin:
+        writer.put([from_line(line)])
+    writer.close()
+    outbox.close()
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # whoever ran the study is gone
+        print(line, flush=True)
+
+
+def _in_short(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    cut = words if len(words) <= _LONGEST_CAUSE else f"{words[:_LONGEST_CAUSE]}..."
+    return f"{type(error).__name__}: {cut}"
