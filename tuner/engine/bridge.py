@@ -30,6 +30,7 @@ from tuner.study.record import (
     REASON,
     START,
     has_report,
+    report_last_rotation,
     report_rotation,
     report_test,
     reports_of,
@@ -303,6 +304,7 @@ class StudyBridge:
     def _end(self, trial: optuna.Trial, state: TrialState, reason: str) -> None:
         if reason and self._frozen(trial).user_attrs.get(REASON) != reason:
             trial.set_user_attr(REASON, reason)
+        report_last_rotation(trial, self._frozen(trial))
         epoch, value = self._reached(trial)
         try:
             self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)

@@ -1,7 +1,8 @@
 """What a trial writes into the study, and how it is read back.
 
 Optuna stores one float per step, so the rotation of each report is one user attribute, named by
-its epoch: it is written once, never rewritten, and its size does not grow with the run.
+its epoch: it is written once, never rewritten, and its size does not grow with the run. Readers that
+know nothing of that, such as optuna-dashboard, show the last rotation, which is stored by layer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ADVICE = "advice"  # which advice the trial tests, if it was enqueued for one
 START = "start"  # which of the study's first trials it is, if its rotation was set for that
 REASON = "reason"  # why the trial was pruned, or failed
 CHECKPOINT = "checkpoint"  # the newest, relative to the experiment's folder
+ROTATION = "rotation"  # the last distances by layer; beside it rotation_min and rotation_mean
 TEST = "test"  # metrics on the test split, by name; no curve holds them
 _REPORT = "rotation:"
 _NAN = float("nan")
@@ -75,6 +77,23 @@ def report_rotation(
             "epoch_s": _stored(epoch_s),
         },
     )
+
+
+def report_last_rotation(trial: optuna.Trial, stored: FrozenTrial) -> None:
+    """Store a trial's last rotation as one can read and plot it: by layer, and its min and mean.
+
+    Args:
+        trial: the running trial, which is about to end.
+        stored: the same as the study holds it; nothing is added if it has no rotation.
+    """
+    last = max(reports_of(stored).items(), default=(0.0, {}))[1].get("distances", ())
+    layers = stored.user_attrs.get(LAYERS, ())
+    known = {layer: d for layer, d in zip(layers, last, strict=False) if d is not None}
+    if not known:
+        return
+    trial.set_user_attr(ROTATION, {layer: round(d, 3) for layer, d in known.items()})
+    trial.set_user_attr(f"{ROTATION}_min", round(min(known.values()), 6))
+    trial.set_user_attr(f"{ROTATION}_mean", round(math.fsum(known.values()) / len(known), 6))
 
 
 def report_test(trial: optuna.Trial, metrics: Mapping[str, float]) -> None:
