@@ -101,7 +101,8 @@ def headline(result: StudyResult) -> str:
     spent = sum(trial.epochs for trial in result.trials if trial.state in ("complete", "pruned"))
     return (
         f"{result.name}: {len(result.trials)} trials ({told}); pruning saved "
-        f"{_whole(saved.epochs)} of {_whole(spent + saved.epochs)} epochs ({saved.share:.0%})"
+        f"{round(saved.epochs, 1):.15g} of {round(spent + saved.epochs, 1):.15g} epochs "
+        f"({saved.share:.0%})"
     )
 
 

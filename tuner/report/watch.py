@@ -29,6 +29,7 @@ _COLOURS = {
 }
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 8  # characters
+_INDENT = 6  # what a verdict is indented by, beside the number of its trial
 # On a screen narrower than this parameters are left out.
 _WIDE = 110
 # In a file nothing is cut; this is wider than any line.
@@ -99,10 +100,12 @@ def view(seen: Seen, width: int, height: int) -> RenderableType:
         parts += ["", Text("ended last", style="dim")]
         for trial in seen.recent:
             line = _verdict(trial, seen)
-            room -= math.ceil(line.cell_len / max(1, width))
+            room -= math.ceil(line.cell_len / max(1, width - _INDENT))
             if room < 0:
                 break
-            parts.append(line)
+            row = Table.grid(padding=(0, 1, 0, 0))
+            row.add_row(f"{trial.number:>{_INDENT - 1}}", line)
+            parts.append(row)
     return Group(*parts)
 
 
@@ -203,8 +206,7 @@ def _of_rotation(trial: TrialResult, layer: str) -> str:
 
 
 def _verdict(trial: Ended, seen: Seen) -> Text:
-    line = Text(f"{trial.number:>5} ")
-    line.append(trial.state, style=_COLOURS[trial.state])
+    line = Text(trial.state, style=_COLOURS[trial.state])
     epochs = f"{round(trial.epochs, 2):g}/{seen.max_epochs} epochs"
     line.append(f" {_number(trial.value)}, {epochs}")
     if trial.reason:

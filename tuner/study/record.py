@@ -1,8 +1,8 @@
 """What a trial writes into the study, and how it is read back.
 
 Optuna stores one float per step, so the rotation of each report is one user attribute, named by
-its epoch: it is written once, never rewritten, and its size does not grow with the run. Readers that
-know nothing of that, such as optuna-dashboard, show the last rotation, which is stored by layer.
+its epoch: it is written once, never rewritten, and its size does not grow with the run. For readers
+that know nothing of that, such as optuna-dashboard, the last rotation is stored by layer as well.
 """
 
 from __future__ import annotations

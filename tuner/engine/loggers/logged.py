@@ -25,8 +25,10 @@ from tuner.study.load import LOG_ID
 from tuner.study.result import State, StudyResult, TrialResult
 from tuner.study.writer import BatchWriter
 
-# What is left when the study ends takes a moment to write; a server that hangs is left alone.
-_WRITES_REST_WITHIN_S = 60.0
+# What is left when the study ends takes a moment to write, and so long as trials get written it is
+# waited for; a server that hangs is left alone.
+_SILENT_FOR_S = 60.0
+_POLL_S = 0.5
 _ROOT = str(Path(__file__).parents[3])
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
@@ -54,6 +56,7 @@ class Logged(Observer):
         self._command = [sys.executable, "-c", _PROGRAM, _ROOT, name, study, study_id, str(folder)]
         self._say = say
         self._said: deque[str] = deque()
+        self._lived_at = 0.0
         self._over = False
 
     def __enter__(self) -> Self:
@@ -83,14 +86,7 @@ class Logged(Observer):
                 self._writer.close()
             with contextlib.suppress(OSError):
                 process.stdin.close()  # type: ignore[union-attr]
-            process.wait(_WRITES_REST_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._said.append(
-                f"{self._name} has not been written whole within {_WRITES_REST_WITHIN_S:g} s of "
-                f"the study's end; quarterturn resume {self._study} goes on with it"
-            )
-        else:
-            self._say_if_it_died()
+            self._wait()
         finally:
             process.kill()
             process.wait()
@@ -128,19 +124,31 @@ class Logged(Observer):
         pipe.flush()
 
     def _listen(self) -> None:
-        self._said.extend(iter(self._process.stdout.readline, ""))  # type: ignore[union-attr]
+        for line in self._process.stdout:  # type: ignore[union-attr]
+            self._lived_at = time.monotonic()
+            if said := line.rstrip("\n"):
+                self._said.append(said)
 
     def _hand_on(self) -> None:
         """Say what the process has said, in the thread that the study runs in."""
         while self._said:
-            self._say(self._said.popleft().rstrip("\n"))
+            self._say(self._said.popleft())
 
-    def _say_if_it_died(self) -> None:
-        if code := self._process.returncode:
-            self._said.append(
-                f"{self._name}'s process ended by itself ({code}); "
-                f"quarterturn resume {self._study} brings in what it lacks"
-            )
+    def _wait(self) -> None:
+        """Wait until the process has written the rest, so long as it gets on with it."""
+        self._lived_at = time.monotonic()
+        while time.monotonic() - self._lived_at < _SILENT_FOR_S:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if code := self._process.wait(_POLL_S):
+                    self._said.append(
+                        f"{self._name}'s process ended by itself ({code}); "
+                        f"quarterturn resume {self._study} brings in what it lacks"
+                    )
+                return
+        self._said.append(
+            f"{self._name} has taken nothing for {_SILENT_FOR_S:g} s; "
+            f"quarterturn resume {self._study} brings in what it lacks"
+        )
 
 
 def logs_of(

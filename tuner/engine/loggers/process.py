@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from tuner.study.writer import BatchWriter
 
 _AGAIN_AFTER_S = 30.0
 _LONGEST_CAUSE = 200
+_PASSWORD = re.compile(r"://[^/@\s]*@")  # and the name before it, in a URL
 # MLflow reads these when it is imported. A server that is away is not waited for by its minutes.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -32,7 +34,8 @@ class Outbox:
         name: of the logger.
         study: its name.
         make: opens the log.
-        say: is told once that the log cannot be written, and at the end what it lacks.
+        say: is told once that the log cannot be written, and at the end what it lacks; an empty
+            line says that writing goes on.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Outbox:
     def _try(self) -> None:
         try:
             self._sink = self._sink or self._make()
-            self._sink.write(self._left)
+            self._sink.write(self._left, lives=lambda: self._say(""))
         except Exception as error:  # whatever the log's own package raises
             self._not_before = time.monotonic() + _AGAIN_AFTER_S
             if not self._said:
@@ -98,6 +101,6 @@ def _say(line: str) -> None:
 
 
 def _in_short(error: Exception) -> str:
-    words = " ".join(str(error).split())
+    words = _PASSWORD.sub("://", " ".join(str(error).split()))
     cut = words if len(words) <= _LONGEST_CAUSE else f"{words[:_LONGEST_CAUSE]}..."
     return f"{type(error).__name__}: {cut}"

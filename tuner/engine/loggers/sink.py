@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tuner.engine.loggers.event import Event
@@ -44,8 +44,11 @@ class Sink(ABC):
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
 
-    def write(self, events: Sequence[Event]) -> None:
-        """Add those events that the log lacks. After an error, all may be handed over again."""
+    def write(self, events: Sequence[Event], lives: Callable[[], None] = lambda: None) -> None:
+        """Add those events that the log lacks; call `lives` after each trial.
+
+        After an error, all may be handed over again.
+        """
         for number in dict.fromkeys(event.trial for event in events):
             # Forgotten meanwhile: when adding fails, the log is asked what it got.
             known = self._known.pop(number, None) or self.find(number)
@@ -57,6 +60,7 @@ class Sink(ABC):
             if new:
                 self.add(number, new)
             self._known[number] = known
+            lives()
 
     @abstractmethod
     def find(self, number: int) -> Known:

@@ -138,11 +138,20 @@ def _finding(cells: list[dict[str, Any]], trials: int) -> str:
         if often > 1:
             whole = len({cell["layer"] for cell in cells})
             return f"{often} of {whole} layers turned too little in most trials"
-        return f"{layer} turned too little in {count} of {trials} trials"
+        return _of_layer(cells, layer, _LITTLE, count, trials)
     if fast:
         layer, count = fast.most_common(1)[0]
-        return f"{layer} turned too fast in {count} of {trials} trials"
+        return _of_layer(cells, layer, _FAST, count, trials)
     return "Every layer that has a target turned far enough"
+
+
+def _of_layer(
+    cells: list[dict[str, Any]], layer: str, verdict: str, count: int, trials: int
+) -> str:
+    """Say how often a layer turned so, and whether that kept a trial from being the best."""
+    said = f"{layer} turned {verdict} in {count} of {trials} trials"
+    best = min((cell for cell in cells if cell["layer"] == layer), key=lambda cell: cell["rank"])
+    return f"{said}, the best among them" if best["verdict"] == verdict else said
 
 
 def _caption(

@@ -139,8 +139,8 @@ def worth(result: StudyResult) -> Worth | None:
             "trials were compared by what did. Read the curves below as description, not advice."
         ),
         "not known yet": (
-            "There are too few comparisons in this study to tell whether trials that turn further "
-            "do better. More trials may tell."
+            "There are too few comparisons in this study to tell whether trials that had turned "
+            "further by then did better in the end. More trials may tell."
         ),
     }
     return Worth(
