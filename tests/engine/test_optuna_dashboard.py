@@ -90,6 +90,7 @@ def test_the_dashboard_shows_prunings_curves_reasons_and_rotation(tmp_path, stor
         seen = asked(f"{address}/api/studies/{study['study_id']}")
 
     assert seen["has_intermediate_values"]
+    assert seen["objective_names"] == ["score"]
     assert len(seen["trials"]) == len(result.trials)
     numeric = {attr["key"] for attr in seen["union_user_attrs"] if attr["sortable"]}
     assert {"rotation_min", "rotation_mean"} <= numeric

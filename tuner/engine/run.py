@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from ray import tune
@@ -226,9 +228,13 @@ def _study(job: TuningJob, storage: BaseStorage, new: bool) -> optuna.Study:
     if not new:  # creating it with load_if_exists would write to it, even to refuse it then
         return optuna.load_study(study_name=job.name, storage=storage, pruner=pruner)
     direction = StudyDirection.MAXIMIZE if job.mode == "max" else StudyDirection.MINIMIZE
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name=job.name, storage=storage, pruner=pruner, direction=direction
     )
+    with warnings.catch_warnings():  # experimental, and what optuna-dashboard names the axes by
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([job.metric])
+    return study
 
 
 def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:

@@ -15,7 +15,8 @@ from tuner.engine.loggers.event import Event
 from tuner.engine.loggers.sink import Known, Sink
 
 _STUDY, _TRIAL = "quarterturn.study", "quarterturn.trial"  # tags
-# A pruned trial is neither finished nor failed; MLflow's page has a mark of its own for it.
+# FINISHED are those whose metrics are final. MLflow marks the others alike, with a cross; the tag
+# `state` tells them apart.
 _STATUSES = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 # What MLflow takes.
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE, _RUNS_AT_ONCE = 1000, 100, 1000
@@ -69,7 +70,9 @@ class Mlflow(Sink):
         for begin in range(0, len(metrics), _METRICS_AT_ONCE):
             self._client.log_batch(run_id, metrics=metrics[begin : begin + _METRICS_AT_ONCE])
         if (end := events[-1]).state:
-            tags = {"state": end.state, "reason": end.reason[:_LONGEST_TAG]}
+            # The page shows tags cut to a line, and the description whole.
+            reason = end.reason[:_LONGEST_TAG]
+            tags = {"state": end.state, "reason": reason, "mlflow.note.content": reason}
             self._client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items() if tag[1]])
             self._client.set_terminated(run_id, _STATUSES[end.state], end_time=round(1000 * end.at))
 
