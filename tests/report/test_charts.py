@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from optuna.distributions import FloatDistribution, distribution_to_json
 
 from tests.report.night import HOSTILE, night
 from tests.study.example_studies import study_result, trial_result
@@ -12,6 +15,7 @@ from tuner.report.charts import KINDS, all_drawn
 from tuner.report.charts.importance import importances
 from tuner.report.charts.pictures import write_plot
 from tuner.report.charts.spread import spread
+from tuner.rotation import RotationCurve
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,34 @@ def test_what_is_left_out_of_a_chart_is_said():
     for kind in ("rotation", "metric", "slices"):
         assert "Of " in drawn[kind].caption, kind
     assert "are drawn, evenly by rank" in drawn["layers"].caption
+
+
+@pytest.mark.parametrize(("log", "scale"), [(True, "log"), (False, "linear")])
+def test_a_parameter_is_drawn_on_the_scale_that_its_space_draws_it_on(log, scale):
+    trials = [
+        trial_result(number, "complete", 0.5, params={"momentum": 0.001 + 0.1 * number})
+        for number in range(10)
+    ]
+    space = {"momentum": FloatDistribution(0.001, 0.95, log=log)}
+    told = json.dumps({name: distribution_to_json(spread) for name, spread in space.items()})
+    spec = report.plot_slices(study_result(*trials, space=told)).to_dict()
+    [chart] = spec["concat"]
+    assert chart["encoding"]["x"]["scale"]["type"] == scale
+
+
+@pytest.mark.parametrize(("best", "more"), [(8, ", the best among them"), (2, "")])
+def test_the_map_says_if_the_best_trial_turned_so_too(best, more):
+    def turned(number):
+        curve = RotationCurve(layers=("first", "hidden", "head"), max_epochs=10)
+        for epoch in range(1, 11):
+            early = 0.9 if number > 3 else 0.095 * epoch  # most trials turn at once
+            distances = {"first": 0.0, "hidden": early, "head": 0.0}
+            curve = curve.append(epoch, distances, metric=0.9 if number == best else 0.5)
+        value = 0.9 if number == best else 0.5
+        return trial_result(number, "complete", value, curve=curve, epochs=10)
+
+    found = all_drawn(study_result(*map(turned, range(10))))["layers"].title
+    assert found == f"hidden turned too fast in 6 of 10 trials{more}"
 
 
 def test_the_parameter_that_decides_is_the_most_important():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,15 @@ def is_number(value: object) -> bool:
 def is_wide(values: Sequence[float]) -> bool:
     """Whether positive values span decades, so that their logarithms are the better scale."""
     return bool(values) and min(values) > 0 and max(values) >= _DECADES * min(values)
+
+
+def is_drawn_by_log(result: StudyResult, name: str, values: Sequence[float]) -> bool:
+    """Whether a parameter's axis is a logarithmic one: as its space draws it, if that is known."""
+    drawn = json.loads(result.space or "{}").get(name)
+    by_log = json.loads(drawn)["attributes"].get("log") if isinstance(drawn, str) else None
+    if by_log is None:
+        return is_wide(values)
+    return bool(by_log) and min(values) > 0
 
 
 def with_value(result: StudyResult) -> list[TrialResult]:

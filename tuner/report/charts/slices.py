@@ -8,7 +8,7 @@ import altair as alt
 
 from tuner.report.charts.drawn import AnyChart, Drawn, label, number_of, state_colour, tip, values
 from tuner.report.charts.importance import importances
-from tuner.report.charts.ranges import is_number, is_wide, metric_scale, with_value
+from tuner.report.charts.ranges import is_drawn_by_log, is_number, metric_scale, with_value
 from tuner.report.charts.spread import spread
 from tuner.study.result import StudyResult, TrialResult
 
@@ -26,7 +26,7 @@ def drawn(result: StudyResult) -> Drawn | None:
         return None
     rows = [_row(trial, names) for trial in reversed(picked)]
     scale, outliers = metric_scale([trial.value for trial in picked])
-    parts = [_slice(rows, f"p{i}", name, result.metric, scale) for i, name in enumerate(names)]
+    parts = [_slice(rows, f"p{i}", name, result, scale) for i, name in enumerate(names)]
     chart: AnyChart = alt.concat(*parts, columns=3, data=values(rows))
     some = (
         "" if len(picked) == len(known) else f" Of {len(known):,} trials {len(picked):,} are drawn."
@@ -66,12 +66,12 @@ def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
 
 
 def _slice(
-    rows: list[dict[str, Any]], key: str, name: str, metric: str, scale: dict[str, Any]
+    rows: list[dict[str, Any]], key: str, name: str, result: StudyResult, scale: dict[str, Any]
 ) -> alt.Chart:
     held = [row[key] for row in rows if key in row]
     x: alt.X
     if all(is_number(value) for value in held) and len(set(held)) > _FEW:
-        wide = is_wide(held)
+        wide = is_drawn_by_log(result, name, held)
         kind = "log" if wide else "linear"
         arguments = number_of(
             key, name, type=kind, nice=not wide, zero=alt.Undefined if wide else False
@@ -96,9 +96,9 @@ def _slice(
         .mark_point(filled=True, size=28, opacity=0.7)
         .encode(
             x,
-            alt.Y(**number_of("value", metric, **scale)),
+            alt.Y(**number_of("value", result.metric, **scale)),
             state_colour(legend=None),
-            tooltip=[tip("trial", "trial"), tip("value", metric, "quantitative"), tips],
+            tooltip=[tip("trial", "trial"), tip("value", result.metric, "quantitative"), tips],
         )
         .properties(width=200, height=170)
     )
