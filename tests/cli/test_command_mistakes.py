@@ -56,6 +56,7 @@ BEFORE_RAY = {
     DIGITS + "--checkpoints s3://k:s@b": "the URL of a place .* must not hold credentials",
     DIGITS + "--checkpoints file/x": "checkpoints must be in a folder or bucket that can be",
     DIGITS + "--checkpoints nfs://host/x": "use a folder, or a URL with s3://",
+    DIGITS + "--log tensorbord": "unknown logger 'tensorbord'; known: tensorboard, ",
     DIGITS + "--mode best": "'best' is not one of 'min', 'max'",
     DIGITS + "--storage nonsense": "storage must be the URL of a database that answers",
     DIGITS + "--folder file/studies": "the output folder must be writable, got",

@@ -37,7 +37,7 @@ def at(head):
 
 
 def test_from_submit_to_the_report(laptop, mine, head):
-    submitted = laptop("submit", "mine.py", "--name", "whole", "--follow")
+    submitted = laptop("submit", "mine.py", "--name", "whole", "--follow", "--log", "tensorboard")
     assert submitted.code == 0, submitted
     assert submitted.out.startswith(f"submitted whole@1 to {head.address}\n")
     assert "3/3 trial " in submitted.out
@@ -52,7 +52,9 @@ def test_from_submit_to_the_report(laptop, mine, head):
     report = json.loads(laptop("report", "whole", *at(head), "--json").out)
     assert [trial["state"] for trial in report["trials"]] == ["complete"] * 3
     # The study is where it was said to be, on the cluster and not here.
-    assert (head.root / "cluster" / "studies" / "whole" / "study.log").is_file()
+    there = head.root / "cluster" / "studies" / "whole"
+    assert (there / "study.log").is_file()
+    assert len(list(there.glob("tensorboard/trial-0000?/events.out.tfevents.*"))) == 3
     assert not (mine / "studies").exists()
     # Reading leaves nothing in the list of jobs.
     assert laptop("list").out.count("whole") == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class JobServer:
         metadata: dict[str, str],
         modules: Sequence[Path],
         working_dir: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> str:
         """Upload what a job needs and start it; return its id.
 
@@ -93,13 +94,18 @@ class JobServer:
             metadata: kept with the job, for everyone with the token to see.
             modules: Python packages that the job's processes on every node can import.
             working_dir: the folder that they start in a copy of.
+            environment: variables to set for it, for everyone with the token to see.
 
         Raises:
             InvalidInput: there is a job of that id, or the cluster refuses.
         """
         runtime_env: dict[str, Any] = {
             "py_modules": [str(module) for module in modules],
-            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOPS_WITHIN_S), **ENVIRONMENT},
+            "env_vars": {
+                "RAY_JOB_STOP_WAIT_TIME_S": str(_STOPS_WITHIN_S),
+                **ENVIRONMENT,
+                **(environment or {}),
+            },
         }
         if working_dir:
             runtime_env["working_dir"] = str(working_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -135,6 +136,7 @@ def start(
         metadata=metadata_of(study, folder),
         modules=own_packages(),
         working_dir=working_dir,
+        environment=_mlflow_server(),
     )
     return server.job(job_id)
 
@@ -180,6 +182,13 @@ def _refuse_while_running(server: JobServer, study: str, folder: str) -> None:
                 f"one job at a time may run a study, {study!r} is being run by {job.id}; "
                 f"wait for it, `quarterturn stop {job.id}`, or choose another --name"
             )
+
+
+def _mlflow_server() -> dict[str, str]:
+    """Return where the user logs to with MLflow, if that is a server and no password is in it."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    shown = uri.startswith(("http://", "https://")) and "@" not in uri
+    return {"MLFLOW_TRACKING_URI": uri} if shown else {}
 
 
 def _write_secret(file: Path, content: bytes) -> None:
