@@ -31,6 +31,8 @@ OWN = ("tuner", "trainables", "search_spaces")
         ("from tuner import TuningJob", "ray pandas", ""),
         ("import trainables, search_spaces", "torch ray optuna pandas", ""),
         ("import tuner.paper.plan, tuner.paper.catalog", "torch ray", ""),
+        ("import tuner.engine.run", "tensorboardX tensorboard mlflow", ""),
+        ("import tuner.engine.loggers.process", "torch ray optuna pandas mlflow tensorboardX", ""),
         ("import tuner.cli", "torch ray optuna pandas pyarrow", ""),
         # That the check sees what is there.
         ("import tuner.study.load", "ray pandas optuna", "optuna"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tuner.study.result import State
+if TYPE_CHECKING:  # a logger's process has no use for the torch that it imports
+    from tuner.study.result import State
 
 
 @dataclass(frozen=True)
