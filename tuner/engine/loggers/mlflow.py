@@ -19,7 +19,7 @@ _STUDY, _TRIAL = "quarterturn.study", "quarterturn.trial"  # tags
 # `state` tells them apart.
 _STATUSES = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 # What MLflow takes.
-_METRICS_AT_ONCE, _PARAMS_AT_ONCE, _RUNS_AT_ONCE = 1000, 100, 1000
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE, _RUNS_AT_ONCE = 800, 100, 1000  # 1000 of all kinds
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _NOT_IN_A_NAME = re.compile(r"[^\w\-. :/]")
 
@@ -64,16 +64,17 @@ class Mlflow(Sink):
             for event in events
             for key, value in event.params.items()
         ]
-        for begin in range(0, len(params), _PARAMS_AT_ONCE):
-            self._client.log_batch(run_id, params=params[begin : begin + _PARAMS_AT_ONCE])
-        # MLflow takes the very same point only once, should this be tried again.
-        for begin in range(0, len(metrics), _METRICS_AT_ONCE):
-            self._client.log_batch(run_id, metrics=metrics[begin : begin + _METRICS_AT_ONCE])
-        if (end := events[-1]).state:
-            # The page shows tags cut to a line, and the description whole.
-            reason = end.reason[:_LONGEST_TAG]
-            tags = {"state": end.state, "reason": reason, "mlflow.note.content": reason}
-            self._client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items() if tag[1]])
+        end = events[-1]
+        # Few calls, since each is a transaction. MLflow takes the very same point only once, should
+        # this be tried again.
+        for at in range(max(_calls(metrics, _METRICS_AT_ONCE), _calls(params, _PARAMS_AT_ONCE), 1)):
+            self._client.log_batch(
+                run_id,
+                metrics=metrics[at * _METRICS_AT_ONCE : (at + 1) * _METRICS_AT_ONCE],
+                params=params[at * _PARAMS_AT_ONCE : (at + 1) * _PARAMS_AT_ONCE],
+                tags=_tags_of(end) if at == 0 else [],
+            )
+        if end.state:
             self._client.set_terminated(run_id, _STATUSES[end.state], end_time=round(1000 * end.at))
 
     def _begin(self, number: int, event: Event) -> str:
@@ -113,6 +114,19 @@ class Mlflow(Sink):
             yield from page
             if not (token := page.token):
                 return
+
+
+def _tags_of(end: Event) -> list[RunTag]:
+    if not end.state:
+        return []
+    reason = end.reason[:_LONGEST_TAG]
+    # The page shows tags cut to a line, and the description whole.
+    tags = {"state": end.state, "reason": reason, "mlflow.note.content": reason}
+    return [RunTag(name, text) for name, text in tags.items() if text]
+
+
+def _calls(items: Sequence[object], at_once: int) -> int:
+    return -(-len(items) // at_once)
 
 
 def _name(key: str) -> str:
