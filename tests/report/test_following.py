@@ -14,7 +14,8 @@ from rich.console import Console
 from tests.study.example_studies import make_study, report
 from tuner.errors import InvalidInput
 from tuner.report.following import Following
-from tuner.report.watch import curve, view, watch
+from tuner.report.told import curve
+from tuner.report.watch import view, watch
 from tuner.study.catalog import StudyFolder, open_for_writing
 from tuner.study.load import opened
 

@@ -75,7 +75,7 @@ def console() -> Console:
     return Console(highlight=False, emoji=False)
 
 
-def _url(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+def storage_url(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     """Return a storage's URL, read from FILE where @FILE was given."""
     if not value or not value.startswith("@"):
         return value
@@ -147,7 +147,7 @@ JOB = options(
     click.option("--seed", type=int, help="Of suggestions and training."),
     click.option(
         "--storage",
-        callback=_url,
+        callback=storage_url,
         help="Database URL for the study, instead of a file; @FILE reads it from one.",
     ),
     click.option("--checkpoints", help="Shared folder or URL for checkpoints: s3://bucket/path."),

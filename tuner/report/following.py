@@ -51,6 +51,7 @@ class Seen:
         recent: the trials that ended last, latest first.
         per_hour: trials that end in an hour, by the last ones; None before two have ended.
         quiet_s: seconds since anything was written, or None if that is not known.
+        news: numbers of the trials that have changed since the look before; all at the first.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Seen:
     recent: tuple[Ended, ...]
     per_hour: float | None
     quiet_s: float | None
+    news: frozenset[int] = frozenset()
 
     @property
     def ended(self) -> int:
@@ -120,11 +122,12 @@ class Following:
         for trial in trials[self._known :]:
             self._open[trial.number] = (-1, 0.0)
         self._known = len(trials)
-        ended = [
-            trials[number]
-            for number, (before, _) in list(self._open.items())
-            if self._update(trials[number], before, first)
-        ]
+        ended, news = [], []
+        for number, (before, _) in list(self._open.items()):
+            if self._update(trials[number], before, first):
+                ended.append(trials[number])
+            if self._open.get(number, (None,))[0] != before:
+                news.append(number)
         for trial in sorted(ended, key=_completed):
             self._end(trial)
         standing: Counter[Told] = Counter(self._counts)
@@ -146,6 +149,7 @@ class Following:
             recent=tuple(trial for _, trial in reversed(self._recent)),
             per_hour=self._per_hour(),
             quiet_s=None if self._news_at is None else max(0.0, self._now() - self._news_at),
+            news=frozenset(news),
         )
 
     @property
@@ -154,7 +158,8 @@ class Following:
 
     def _update(self, trial: FrozenTrial, before: int, first: bool) -> bool:
         """Note what a trial has written since; return whether it has ended."""
-        written = len(trial.user_attrs) + len(trial.intermediate_values)
+        written = len(trial.user_attrs) + len(trial.intermediate_values) + len(trial.params)
+        written += trial.state == TrialState.RUNNING
         ended = trial.state.is_finished()
         if (ended or written != before) and not first:
             self._news_at = self._now()

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.errors import InvalidInput
+from tuner.report import told
 from tuner.report.following import Ended, Following, Seen
 from tuner.report.interrupts import interrupts
 from tuner.report.plain import one_line
@@ -27,8 +28,6 @@ _COLOURS = {
     "running": "cyan",
     "waiting": "magenta",
 }
-_BARS = "▁▂▃▄▅▆▇█"
-_CURVE = 8  # characters
 _INDENT = 6  # what a verdict is indented by, beside the number of its trial
 # On a screen narrower than this parameters are left out.
 _WIDE = 110
@@ -84,7 +83,7 @@ def view(seen: Seen, width: int, height: int) -> RenderableType:
     head: list[RenderableType] = [
         _title(seen),
         _counts(seen),
-        Text(_saved(seen), no_wrap=True, overflow="ellipsis"),
+        Text(told.saved(seen), no_wrap=True, overflow="ellipsis"),
         Text(_best(seen), no_wrap=True, overflow="ellipsis"),
     ]
     # A heading and a blank line for each of the two lists; a line is kept for the cursor.
@@ -109,35 +108,15 @@ def view(seen: Seen, width: int, height: int) -> RenderableType:
     return Group(*parts)
 
 
-def curve(values: Sequence[float], low: float, high: float) -> str:
-    """Return values as a small curve of 8 characters at most; what is unknown is left out."""
-    known = [value for value in values if math.isfinite(value)]
-    if len(known) > _CURVE:
-        known = [known[round(at * (len(known) - 1) / (_CURVE - 1))] for at in range(_CURVE)]
-    if not high > low:
-        return _BARS[0] * len(known)
-    share = [min(max((value - low) / (high - low), 0.0), 1.0) for value in known]
-    return "".join(_BARS[round(place * (len(_BARS) - 1))] for place in share)
-
-
 def _title(seen: Seen) -> Table:
     head = Table.grid(padding=(0, 2))
     head.add_row(
         Text(one_line(seen.name), style="bold", no_wrap=True, overflow="ellipsis"),
         ProgressBar(total=max(1, seen.ended + seen.left), completed=seen.ended, width=16),
         Text(f"{seen.ended}/{seen.ended + seen.left} trials", no_wrap=True),
-        Text(_pace(seen), no_wrap=True),
+        Text(told.pace(seen), no_wrap=True),
     )
     return head
-
-
-def _pace(seen: Seen) -> str:
-    if seen.finished:
-        return "finished"
-    if seen.per_hour is None:
-        return f"{seen.left} left"
-    told = f"{seen.per_hour:.3g}/h, {seen.left} left"
-    return f"{told}, about {_duration(seen.left_s or 0.0)}"
 
 
 def _counts(seen: Seen) -> Text:
@@ -147,27 +126,21 @@ def _counts(seen: Seen) -> Text:
             line.append(", " if line else "").append(f"{count} {state}", style=colour)
     quiet = seen.quiet_s
     if quiet is not None and quiet > _QUIET_S and not seen.finished:
-        line.append(f"   nothing new for {_duration(quiet)}", style="red")
+        line.append(f"   nothing new for {told.duration(quiet)}", style="red")
     return line
-
-
-def _saved(seen: Seen) -> str:
-    whole = seen.epochs + seen.saved
-    share = seen.saved / whole if whole else 0.0
-    return f"pruning saved {seen.saved:.4g} of {whole:.4g} epochs ({share:.0%})"
 
 
 def _best(seen: Seen) -> str:
     metric = one_line(seen.metric)
     if seen.best is not None:
-        return f"best: trial {seen.best.number} with {metric} {_number(seen.best.value)}"
+        return f"best: trial {seen.best.number} with {metric} {told.number(seen.best.value)}"
     known = [trial for trial in seen.live if not math.isnan(trial.value)]
     if not known:
         return "best: no trial is complete yet"
     ahead = (max if seen.mode == "max" else min)(known, key=lambda trial: trial.value)
     return (
         f"best: none is complete; ahead is trial {ahead.number} with {metric} "
-        f"{_number(ahead.value)} at epoch {round(ahead.epochs, 2):g}"
+        f"{told.number(ahead.value)} at epoch {round(ahead.epochs, 2):g}"
     )
 
 
@@ -179,36 +152,24 @@ def _running(seen: Seen, trials: Sequence[TrialResult], *, wide: bool) -> Table:
     if wide:
         table.add_column("parameters", no_wrap=True, overflow="ellipsis", ratio=1)
     for trial in trials:
-        layer = min(trial.rotation, key=trial.rotation.__getitem__, default="")
-        told = "  ".join(f"{name}={_number(value)}" for name, value in trial.params.items())
+        layer = told.lowest(trial)
+        turned = (
+            f"{trial.rotation[layer]:.3f} {told.rotation_curve(trial, layer)}" if layer else "-"
+        )
         table.add_row(
             str(trial.number),
             f"{round(trial.epochs, 2):g}/{seen.max_epochs}",
-            Text(f"{_number(trial.value):<8} {_of_metric(trial)}"),
-            Text(_of_rotation(trial, layer)),
+            Text(f"{told.number(trial.value):<8} {told.metric_curve(trial)}"),
+            Text(turned),
             Text(one_line(layer)),
-            *([Text(one_line(told))] if wide else []),
+            *([Text(told.params(trial))] if wide else []),
         )
     return table
 
 
-def _of_metric(trial: TrialResult) -> str:
-    known = [value for value in trial.curve.metric if math.isfinite(value)]
-    return curve(known, min(known, default=0.0), max(known, default=0.0))
-
-
-def _of_rotation(trial: TrialResult, layer: str) -> str:
-    """From 0 to a quarter turn, so that the curves of several trials compare."""
-    if not layer:
-        return "-"
-    at = trial.curve.layers.index(layer)
-    return f"{trial.rotation[layer]:.3f} {curve([row[at] for row in trial.curve.distances], 0, 1)}"
-
-
 def _verdict(trial: Ended, seen: Seen) -> Text:
     line = Text(trial.state, style=_COLOURS[trial.state])
-    epochs = f"{round(trial.epochs, 2):g}/{seen.max_epochs} epochs"
-    line.append(f" {_number(trial.value)}, {epochs}")
+    line.append(f" {told.ended(trial, seen)}")
     if trial.reason:
         line.append(f": {one_line(trial.reason)}", style="dim")
     return line
@@ -221,15 +182,3 @@ def _print_plain(seen: Seen, console: Console) -> None:
     paper.print(view(seen, _WIDE - 1, _PAPER))
     for line in text.getvalue().splitlines():
         console.print(Text(line.rstrip()), soft_wrap=True)
-
-
-def _number(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return "-" if math.isnan(value) else f"{value:.4g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

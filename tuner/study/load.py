@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import optuna
 from optuna.storages import BaseStorage
@@ -33,6 +34,7 @@ SPACE = "space"  # study attribute: what the space may suggest
 CHECKPOINTS = "checkpoints"  # study attribute: where, unless in the study's folder
 LOG_ID = "log_id"  # study attribute: what a logger finds the study's runs by
 FIXED_PARAMS = "fixed_params"  # Optuna's own attribute of an enqueued trial
+_NONE: Mapping[int, TrialResult] = MappingProxyType({})
 
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -101,8 +103,16 @@ def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.S
     return study
 
 
-def read_result(study: optuna.Study, folder: Path | None) -> StudyResult:
-    """Read an open study; checkpoints are under `folder` unless it says that they are elsewhere."""
+def read_result(
+    study: optuna.Study, folder: Path | None, known: Mapping[int, TrialResult] = _NONE
+) -> StudyResult:
+    """Read an open study; checkpoints are under `folder` unless it says that they are elsewhere.
+
+    Args:
+        study: as opened for reading.
+        folder: of the study, or None.
+        known: trials that had ended when they were read, by number; they are not read again.
+    """
     attrs = study.user_attrs
     place = checkpoints_of(study, folder)
     trials = study.get_trials(deepcopy=False)
@@ -116,7 +126,12 @@ def read_result(study: optuna.Study, folder: Path | None) -> StudyResult:
         max_epochs=max_epochs,
         num_trials=int(attrs.get(NUM_TRIALS, 0)),
         space=attrs.get(SPACE, ""),
-        trials=tuple(read_trial(trial, max_epochs, place) for trial in trials),
+        trials=tuple(
+            read
+            if (read := known.get(trial.number)) and read.curve.max_epochs == max_epochs
+            else read_trial(trial, max_epochs, place)
+            for trial in trials
+        ),
         checkpoints=_text(attrs.get(CHECKPOINTS)) or None,
     )
 

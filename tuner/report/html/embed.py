@@ -50,10 +50,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def policy(scripts: list[str]) -> str:
+def policy(scripts: list[str], *, served: bool = False) -> str:
     """Return the Content-Security-Policy that lets these scripts run, and nothing load.
 
-    Styles may be inline, since charts set their own.
+    Styles may be inline, since charts set their own. A page that is `served` may ask its server,
+    and send it a form.
     """
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
@@ -61,5 +62,6 @@ def policy(scripts: list[str]) -> str:
     )
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        + ("connect-src 'self'; form-action 'self'; " if served else "form-action 'none'; ")
+        + "base-uri 'none'"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from tuner.report.charts.spread import spread
@@ -17,14 +17,19 @@ _LEAST_REPORTS = 4
 _THOUSANDTHS = 1000
 
 
-def records(result: StudyResult) -> dict[str, Any]:
+def records(result: StudyResult, only: Collection[int] | None = None) -> dict[str, Any]:
     """Return all trials, best first: a list for each column, and one of curves.
+
+    With `only`, these of them, to be put into what a page has already; `rank` says where, from 0.
 
     Numbers that are not known are None. A curve holds layers (an index into `layers`), epochs,
     distances by layer in thousandths, the metric, the train loss, and for a trial that did not come
     to its end the forecast's low, middle and high by layer.
     """
-    ranked = result.ranked
+    places = [
+        place for place, trial in enumerate(result.ranked) if only is None or trial.number in only
+    ]
+    ranked = tuple(result.ranked[place] for place in places)
     names = list(dict.fromkeys(name for trial in ranked for name in trial.params))
     networks = list(dict.fromkeys(trial.curve.layers for trial in ranked))
     index = {layers: place for place, layers in enumerate(networks)}
@@ -36,6 +41,7 @@ def records(result: StudyResult) -> dict[str, Any]:
         "layers": networks,
         "reports": reports,
         "kept": kept,
+        **({} if only is None else {"total": len(result.ranked), "rank": places}),
         "number": [trial.number for trial in ranked],
         "state": [trial.state for trial in ranked],
         "value": [number(trial.value) for trial in ranked],

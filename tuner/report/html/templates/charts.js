@@ -1,4 +1,4 @@
-const specs = JSON.parse(byId("specs").textContent);
+let specs = JSON.parse(byId("specs").textContent);
 const trialSpecs = JSON.parse(byId("trial-specs").textContent);
 // Text and lines take the colour of the page around them, so that no theme needs them redrawn.
 const ink = { labelColor: "currentColor", titleColor: "currentColor" };
@@ -39,12 +39,13 @@ function fitted(spec, width) {
   return fit;
 }
 
-function draw(place, spec) {
+async function draw(place, spec) {
   // The chart is told in words by its place; the marks by themselves say nothing to a reader.
   const inner = element("div", "marks");
   inner.setAttribute("aria-hidden", "true");
+  if (place.drawn) place.drawn.finalize();
   place.replaceChildren(inner);
-  return vegaEmbed(inner, fitted(spec, place.clientWidth), {
+  place.drawn = await vegaEmbed(inner, fitted(spec, place.clientWidth), {
     mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false,
     config: place.clientWidth < 480 ? narrow : config, tooltip: { disableDefaultStyle: true },
   });
@@ -76,16 +77,20 @@ async function drawAll() {
   drawnAt = innerWidth;
   for (const place of places()) {
     await idle();
-    try {
-      await draw(place, specs[place.dataset.chart]);
-    } catch (error) {
-      console.error(error);
-      place.replaceChildren(element("p", "note", "This chart could not be drawn."));
-    }
-    place.style.minHeight = "";
-    place.dataset.drawn = "";
+    await drawPlace(place);
   }
   root.dataset.drawn = "";
+}
+
+async function drawPlace(place) {
+  try {
+    await draw(place, specs[place.dataset.chart]);
+  } catch (error) {
+    console.error(error);
+    place.replaceChildren(element("p", "note", "This chart could not be drawn."));
+  }
+  place.style.minHeight = "";
+  place.dataset.drawn = "";
 }
 
 function startCharts() {

@@ -1,6 +1,7 @@
 // Rows are made 100 at a time, so that ten thousand trials cost no more to open than a hundred.
 const STEP = 100;
-const columns = [
+const data = JSON.parse(byId("records").textContent);
+const columnsOf = () => [
   { name: "rank", values: data.number.map((_, row) => row + 1), number: true, show: words },
   { name: "trial", values: data.number, number: true, head: true },
   { name: "state", values: data.state },
@@ -17,6 +18,7 @@ const columns = [
     show: (value) => (value === undefined ? "" : python(value)),
   })),
 ];
+let columns = columnsOf();
 const table = { sort: 0, down: false, rows: data.number.map((_, row) => row), limit: STEP };
 
 function compare(one, other) {
@@ -46,7 +48,7 @@ function haystack(row) {
   return haystacks[row];
 }
 
-function choose() {
+function choose(limit = STEP) {
   const state = byId("state").value;
   const wanted = byId("search").value.trim().toLowerCase();
   const rows = [];
@@ -56,7 +58,7 @@ function choose() {
     rows.push(row);
   }
   table.rows = sorted(rows);
-  table.limit = STEP;
+  table.limit = limit;
   fill();
 }
 
@@ -116,9 +118,10 @@ function mark() {
   });
 }
 
-function startTable() {
-  const line = element("tr");
-  columns.forEach((column, index) => {
+function head() {
+  const line = byId("table").tHead.rows[0] || byId("table").tHead.insertRow();
+  columns.slice(line.cells.length).forEach((column) => {
+    const index = line.cells.length;
     const cell = element("th", column.number ? "number" : "");
     cell.scope = "col";
     const button = element("button", "", column.name);
@@ -127,20 +130,31 @@ function startTable() {
     cell.append(button);
     line.append(cell);
   });
-  byId("table").tHead.append(line);
-  const counts = new Map();
+}
+
+function countStates() {
+  const counts = new Map([...byId("state").options].slice(1).map((option) => [option.value, 0]));
   for (const state of data.state) counts.set(state, (counts.get(state) || 0) + 1);
   for (const [state, count] of counts) {
-    const option = element("option", "", `${state} (${words(count)})`);
-    option.value = state;
-    byId("state").append(option);
+    let option = [...byId("state").options].find((one) => one.value === state);
+    if (!option) {
+      option = element("option");
+      option.value = state;
+      byId("state").append(option);
+    }
+    option.textContent = `${state} (${words(count)})`;
   }
+}
+
+function startTable() {
+  head();
+  countStates();
   byId("tools").addEventListener("submit", (event) => event.preventDefault());
-  byId("state").addEventListener("change", choose);
+  byId("state").addEventListener("change", () => choose());
   let waiting = 0;
   byId("search").addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(choose, 120);
+    waiting = setTimeout(() => choose(), 120);
   });
   byId("more").addEventListener("click", () => {
     const before = table.limit;

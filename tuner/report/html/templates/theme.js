@@ -7,11 +7,20 @@ const element = (tag, className, text) => {
   if (text !== undefined) made.textContent = text;
   return made;
 };
-const data = JSON.parse(byId("records").textContent);
 
-byId("theme").addEventListener("change", (event) => {
-  if (event.target.value) root.dataset.theme = event.target.value;
+// A page that is served keeps the theme for the next one; a file has no place of its own for that.
+const keeps = location.protocol !== "file:";
+function setTheme(theme) {
+  if (theme) root.dataset.theme = theme;
   else delete root.dataset.theme;
+}
+if (keeps) {
+  setTheme(localStorage.getItem("theme"));
+  byId("theme").value = root.dataset.theme || "";
+}
+byId("theme").addEventListener("change", (event) => {
+  setTheme(event.target.value);
+  if (keeps) localStorage.setItem("theme", event.target.value);
 });
 
 const digits = new Map();

@@ -1,5 +1,5 @@
 // One trial, at #trial-17.
-const rowOf = new Map(data.number.map((number, row) => [number, row]));
+let rowOf = new Map(data.number.map((number, row) => [number, row]));
 const dialog = byId("trial");
 let shownRow = null;
 
@@ -12,6 +12,13 @@ function facts(list, pairs) {
 }
 
 function showTrial(row) {
+  tellTrial(row);
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+  drawTrial(row);
+}
+
+function tellTrial(row) {
   shownRow = row;
   const number = data.number[row], state = data.state[row];
   byId("trial-title").textContent = `Trial ${number}`;
@@ -41,9 +48,6 @@ function showTrial(row) {
   }
   byId("better").disabled = row === 0;
   byId("worse").disabled = row === data.number.length - 1;
-  if (!dialog.open) dialog.showModal();
-  dialog.scrollTop = 0;
-  drawTrial(row);
 }
 
 function trialData(row) {

@@ -1,0 +1,96 @@
+"""The parts of the page that follow a running study, made of one look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from tuner.report import told
+from tuner.report.following import Seen
+from tuner.report.html.embed import as_json
+from tuner.report.html.templating import template
+from tuner.report.plain import one_line
+from tuner.study.result import TrialResult
+
+_RECENT = 5
+
+
+@dataclass(frozen=True)
+class Live:
+    """How a study stood at a look, for its page.
+
+    Attributes:
+        revision: of the study; another one means that it has changed.
+    """
+
+    seen: Seen
+    revision: str
+
+    @property
+    def lede(self) -> str:
+        """How many trials ended how, and what pruning saved, in a line."""
+        seen = self.seen
+        counts = ", ".join(f"{count} {state}" for state, count in seen.counts.items() if count)
+        planned = seen.ended + seen.left
+        return f"{seen.ended} of {planned} trials ({counts or 'none yet'}); {told.saved(seen)}"
+
+    @property
+    def running(self) -> Markup:
+        """What is running, and what ended last."""
+        seen = self.seen
+        count = seen.counts["running"]
+        return Markup(
+            template("running.html.j2").render(
+                title=_title(seen),
+                pace=f"{seen.ended} of {seen.ended + seen.left} trials have ended, "
+                f"{told.pace(seen)}",
+                metric=one_line(seen.metric),
+                rows=[_row(trial, seen) for trial in seen.live],
+                more=count - len(seen.live),
+                recent=[
+                    {
+                        "number": trial.number,
+                        "state": trial.state,
+                        "told": _verdict(told.ended(trial, seen), one_line(trial.reason)),
+                    }
+                    for trial in seen.recent[:_RECENT]
+                ],
+            )
+        )
+
+    @property
+    def state(self) -> Markup:
+        """What the page's script begins with; `quiet` is in seconds."""
+        return as_json(
+            {
+                "revision": self.revision,
+                "quiet": None if self.seen.quiet_s is None else round(self.seen.quiet_s),
+                "finished": self.seen.finished,
+            }
+        )
+
+
+def _title(seen: Seen) -> str:
+    if count := seen.counts["running"]:
+        return f"{count} {'trial is' if count == 1 else 'trials are'} running"
+    return "The study is finished" if seen.finished else "No trial is running"
+
+
+def _row(trial: TrialResult, seen: Seen) -> dict[str, Any]:
+    layer = told.lowest(trial)
+    return {
+        "number": trial.number,
+        "epoch": f"{round(trial.epochs, 2):g} of {seen.max_epochs}",
+        "value": told.number(trial.value),
+        "value_curve": told.metric_curve(trial),
+        "rotation": f"{trial.rotation[layer]:.3f}" if layer else "-",
+        "rotation_curve": told.rotation_curve(trial, layer) if layer else "",
+        "layer": one_line(layer),
+        "params": told.params(trial),
+    }
+
+
+def _verdict(figures: str, reason: str) -> str:
+    return f"{figures}: {reason}" if reason else figures

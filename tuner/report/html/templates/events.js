@@ -1,0 +1,46 @@
+// What the server tells of its own accord. A page that nobody sees asks for nothing.
+const RETRY_MS = 5000;
+
+// A link that signs in is followed once more by who is signed in already.
+if (location.hash.startsWith("#token=")) history.replaceState(null, "", location.pathname);
+
+function connection(text) { byId("connection").textContent = text; }
+
+// Fetches JSON; the browser asks with what it has whether there is news. Signed out: to the door.
+async function get(path) {
+  const answer = await fetch(path, { cache: "no-cache", headers: { Accept: "application/json" } });
+  if (answer.status === 401) location.reload();
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+function listen(path, heard) {
+  let source = null, waiting = 0;
+  function close() {
+    clearTimeout(waiting);
+    if (source) source.close();
+    source = null;
+  }
+  function open() {
+    close();
+    source = new EventSource(path);
+    source.addEventListener("parts", (event) => {
+      connection("live");
+      heard(JSON.parse(event.data));
+    });
+    source.addEventListener("error", () => {
+      connection("not connected, trying again");
+      if (source.readyState !== EventSource.CLOSED) return; // it does so by itself
+      waiting = setTimeout(async () => {
+        const answer = await fetch(location.pathname, { method: "HEAD" }).catch(() => null);
+        if (answer && answer.status === 401) location.reload();
+        else open();
+      }, RETRY_MS);
+    });
+  }
+  // A browser keeps few connections to one server, and each open tab has one.
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => { if (event.persisted) open(); });
+  if (!document.hidden) open();
+}

@@ -1,0 +1,1 @@
+"""All studies of a storage on one page, live: `quarterturn serve`. It only reads."""

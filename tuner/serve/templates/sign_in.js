@@ -1,0 +1,17 @@
+// A link ends in #token=...: that part goes into no request, and is gone from the address at once.
+const linked = /^#token=(.+)$/.exec(location.hash);
+async function signIn(token) {
+  const answer = await fetch("/sign-in", {
+    method: "POST", body: new URLSearchParams({ token }), redirect: "manual",
+  }).catch(() => null);
+  if (answer && answer.type === "opaqueredirect") location.reload();
+  else byId("said").textContent = answer ? "That is not the token." : "The server does not answer.";
+}
+if (linked) {
+  history.replaceState(null, "", location.pathname + location.search);
+  signIn(decodeURIComponent(linked[1]));
+}
+byId("sign-in").addEventListener("submit", (event) => {
+  event.preventDefault();
+  signIn(byId("token").value);
+});
