@@ -27,6 +27,7 @@ OWN = ("tuner", "trainables", "search_spaces")
         ("from tuner import RotationPruner, report_rotation, load_study", "ray pandas", ""),
         ("import tuner.report", "ray altair jinja2 vl_convert", ""),
         ("import tuner.report.html, tuner.report.plots", "ray torch", ""),
+        ("import tuner.serve.server", "ray torch matplotlib", ""),
         ("import tuner.replay.recording", "torch ray optuna pandas", ""),
         ("from tuner import TuningJob", "ray pandas", ""),
         ("import trainables, search_spaces", "torch ray optuna pandas", ""),
@@ -97,6 +98,7 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("tuner/jobfile.py", ("tuner.job", "tuner.errors", "trainables", "search_spaces")),
         ("tuner/report", ("tuner.report", "tuner.study", "tuner.rotation", "tuner.errors")),
         ("tuner/replay", ("tuner.replay", "tuner.study", "tuner.rotation", "tuner.errors")),
+        ("tuner/serve", ("tuner.serve", "tuner.report", "tuner.study", "tuner.errors")),
     ],
 )
 def test_a_floor_imports_only_those_below_it(part, allowed):
@@ -109,7 +111,8 @@ def test_a_floor_imports_only_those_below_it(part, allowed):
     ("part", "forbidden"),
     [
         ("tuner/rotation", ("ray", "optuna", "pandas")),
-        ("tuner/report", ("ray", "tuner.engine")),
+        ("tuner/report", ("ray", "tuner.engine", "tuner.serve", "starlette", "uvicorn")),
+        ("tuner/serve", ("ray", "tuner.engine", "pickle", "cloudpickle", "tuner.job")),
         ("tuner/replay", ("ray", "torch", "tuner.engine", "tuner.report")),
         ("tuner/engine", ("tuner.report", "tuner.cli")),
         ("tuner/paper", ("tuner.report", "tuner.replay", "tuner.cli")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,22 +48,25 @@ def chromium() -> str:
 @contextmanager
 def opened(
     browser: Any,
-    file: Path,
+    page: Path | str,
     size: tuple[int, int] = DESKTOP,
     theme: str = "light",
     at: str = "",
     drawn: bool = True,
+    cookies: Sequence[dict[str, str]] = (),
 ) -> Iterator[Seen]:
-    """Open a file, and wait until its charts are `drawn`; whatever it logs or loads is kept."""
+    """Open a file or an address, and wait until its charts are `drawn`; whatever it logs or loads
+    is kept."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme=theme, reduced_motion="reduce"
     )
+    context.add_cookies(list(cookies))
     seen = Seen(context.new_page())
     seen.page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
     seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
     seen.page.on("dialog", lambda dialog: (seen.said.append(dialog.message), dialog.dismiss()))
     seen.page.on("request", lambda request: seen.loaded.append(request.url))
-    seen.page.goto(f"{file.as_uri()}{at}")
+    seen.page.goto(f"{page.as_uri() if isinstance(page, Path) else page}{at}")
     if drawn:
         seen.page.wait_for_selector("html[data-drawn]", timeout=30_000, state="attached")
     yield seen

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +80,8 @@ def serve(
         if not loopback:
             say("nothing is encrypted on its way: use a network that you trust, or HTTPS in front")
         say("Ctrl-C ends it")
-        _Server(_config(app), desk).run([listening])
-    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):  # uvicorn hands Ctrl-C on when it has stopped
+            _Server(_config(app), desk).run([listening])
         say("ended; the studies are as they were")
     finally:
         listening.close()
@@ -124,8 +126,9 @@ def _bound(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        code = getattr(error, "errno", None) or 0
+        reason = os.strerror(code) if code > 0 else getattr(error, "strerror", None) or str(error)
+        taken = code == errno.EADDRINUSE
         remedy = "choose another with --port" if taken else "check --host and --port"
         raise InvalidInput(
             f"the address must be free and this machine's, got {host}:{port} ({reason}); {remedy}"

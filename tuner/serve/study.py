@@ -14,7 +14,7 @@ from tuner.serve.shelf import Trouble
 from tuner.serve.topic import Parts, Topic
 
 _PAGE_S = 1.0
-_STORY_S = 5.0
+_STORY_S = 2.0
 
 
 class Study:

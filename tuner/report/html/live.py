@@ -8,13 +8,14 @@ from typing import Any
 from markupsafe import Markup
 
 from tuner.report import told
-from tuner.report.following import Seen
+from tuner.report.following import Seen, Told
 from tuner.report.html.embed import as_json
 from tuner.report.html.templating import template
 from tuner.report.plain import one_line
 from tuner.study.result import TrialResult
 
 _RECENT = 5
+_STATES: tuple[Told, ...] = ("complete", "pruned", "failed", "running", "waiting")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Live:
     def lede(self) -> str:
         """How many trials ended how, and what pruning saved, in a line."""
         seen = self.seen
-        counts = ", ".join(f"{count} {state}" for state, count in seen.counts.items() if count)
+        counts = ", ".join(
+            f"{seen.counts[state]} {state}" for state in _STATES if seen.counts[state]
+        )
         planned = seen.ended + seen.left
         return f"{seen.ended} of {planned} trials ({counts or 'none yet'}); {told.saved(seen)}"
 
@@ -44,8 +47,7 @@ class Live:
         return Markup(
             template("running.html.j2").render(
                 title=_title(seen),
-                pace=f"{seen.ended} of {seen.ended + seen.left} trials have ended, "
-                f"{told.pace(seen)}",
+                pace="" if seen.finished else told.pace(seen),
                 metric=one_line(seen.metric),
                 rows=[_row(trial, seen) for trial in seen.live],
                 more=count - len(seen.live),

@@ -1,5 +1,10 @@
 // A link ends in #token=...: that part goes into no request, and is gone from the address at once.
-const linked = /^#token=(.+)$/.exec(location.hash);
+function followLink() {
+  const linked = /^#token=(.+)$/.exec(location.hash);
+  if (!linked) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  signIn(decodeURIComponent(linked[1]));
+}
 async function signIn(token) {
   const answer = await fetch("/sign-in", {
     method: "POST", body: new URLSearchParams({ token }), redirect: "manual",
@@ -7,10 +12,8 @@ async function signIn(token) {
   if (answer && answer.type === "opaqueredirect") location.reload();
   else byId("said").textContent = answer ? "That is not the token." : "The server does not answer.";
 }
-if (linked) {
-  history.replaceState(null, "", location.pathname + location.search);
-  signIn(decodeURIComponent(linked[1]));
-}
+followLink();
+addEventListener("hashchange", followLink);
 byId("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   signIn(byId("token").value);

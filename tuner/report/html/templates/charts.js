@@ -80,6 +80,7 @@ async function drawAll() {
     await drawPlace(place);
   }
   root.dataset.drawn = "";
+  performance.mark("drawn");
 }
 
 async function drawPlace(place) {

@@ -2,7 +2,11 @@
 const RETRY_MS = 5000;
 
 // A link that signs in is followed once more by who is signed in already.
-if (location.hash.startsWith("#token=")) history.replaceState(null, "", location.pathname);
+function hideToken() {
+  if (location.hash.startsWith("#token=")) history.replaceState(null, "", location.pathname);
+}
+hideToken();
+addEventListener("hashchange", hideToken);
 
 function connection(text) { byId("connection").textContent = text; }
 

@@ -1,6 +1,6 @@
 // The page while its study is written: events say that it has changed, and what has is fetched.
 const live = JSON.parse(byId("live").textContent);
-const TABLE_MS = 2000, STORY_MS = 10000, QUIET_S = 60;
+const TABLE_MS = 2000, STORY_MS = 5000, QUIET_S = 60;
 // The longer an answer took, the longer until the next is asked for.
 const PATIENCE = 10;
 let latest = live.revision, tableAt = live.revision, storyAt = live.revision;

@@ -1,0 +1,154 @@
+"""A real server on a port of this machine, and who asks it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from tests.waiting import until
+from tuner.serve.access import access
+from tuner.serve.app import Desk, application
+from tuner.serve.server import _bound, _config, _Server
+from tuner.serve.shelf import FolderShelf, Shelf
+from tuner.study.catalog import StudyFolder, open_for_writing
+
+TOKEN = "a-token-for-the-tests-0123456789"
+SIGNED_IN = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@dataclass
+class Said:
+    """An answer; its headers' names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Served:
+    """A running server."""
+
+    desk: Desk
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def cookies(self) -> list[dict[str, str]]:
+        """What a browser has that is signed in."""
+        cookie = f"quarterturn-{self.port}"
+        session = access(TOKEN, "", self.port, loopback=True).session()
+        return [{"name": cookie, "value": session, "url": self.url}]
+
+    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Said:
+        """Ask for a path as it is, signed in unless an Authorization is given."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, {**SIGNED_IN, **given})
+        answer = connection.getresponse()
+        said = answer.read().decode()
+        connection.close()
+        names = {name.lower(): value for name, value in answer.getheaders()}
+        return Said(answer.status, names, said)
+
+    @contextmanager
+    def listening(self, path: str) -> Iterator[Heard]:
+        """Give what a stream of events says, as it comes."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", path, headers=SIGNED_IN)
+        plug = connection.sock
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["content-type"]) == (
+            200,
+            "text/event-stream; charset=utf-8",
+        )
+        heard = Heard()
+        thread = threading.Thread(target=heard.follow, args=(answer,), daemon=True)
+        thread.start()
+        try:
+            yield heard
+        finally:
+            with suppress(OSError):  # the server was first
+                plug.shutdown(socket.SHUT_RDWR)
+            thread.join(30)
+            answer.close()
+            connection.close()
+
+
+@dataclass
+class Heard:
+    """What a stream has said: its lines that are no data, and its parts as they are now."""
+
+    lines: list[str] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)
+    ended: bool = False
+
+    def follow(self, answer: http.client.HTTPResponse) -> None:
+        try:
+            for line in answer:
+                text = line.decode().rstrip("\n")
+                if text.startswith("data: "):
+                    event = json.loads(text.removeprefix("data: "))
+                    self.parts.update(event)
+                    self.events.append(event)
+                elif text:
+                    self.lines.append(text)
+        except (OSError, ValueError, AttributeError, http.client.HTTPException):
+            pass  # the connection was closed
+        self.ended = True
+
+
+@contextmanager
+def server(
+    folder: Path | None = None,
+    shelf: Shelf | None = None,
+    token: str | None = TOKEN,
+    interval_s: float = 0.1,
+    linger_s: float = 30.0,
+    port: int = 0,
+) -> Iterator[Served]:
+    """Serve the studies of a folder, or of a shelf, from a thread."""
+    if shelf is None:
+        assert folder is not None
+        shelf = FolderShelf(folder)
+    desk = Desk(shelf, interval_s=interval_s, linger_s=linger_s)
+    listening = _bound("127.0.0.1", port)
+    port = listening.getsockname()[1]
+    running = _Server(
+        _config(application(desk, access(token, "127.0.0.1", port, loopback=True))), desk
+    )
+    thread = threading.Thread(target=running.run, args=([listening],))
+    thread.start()
+    until(lambda: running.started or not thread.is_alive(), "the server has started")
+    try:
+        yield Served(desk, port)
+    finally:
+        running.should_exit = True
+        thread.join(60)
+        listening.close()
+        assert not thread.is_alive()
+
+
+@contextmanager
+def written(home: StudyFolder) -> Iterator[tuple[optuna.Study, Callable[[], None]]]:
+    """Open a study as the process that runs it does; give it, and what puts all on the disk."""
+    with home.locked(), open_for_writing(home, None) as storage:
+        study = optuna.load_study(study_name=home.name, storage=storage)
+        yield study, getattr(storage, "_backend", storage).flush
