@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from contextlib import ExitStack
@@ -268,3 +269,18 @@ def test_a_trial_is_told_by_its_end(tmp_path):
             trial.set_user_attr("reason", "peers: <b>far</b> behind")
             study.tell(trial, state=TrialState.PRUNED)
         until(lambda: "peers: &lt;b&gt;far" in heard.parts["running"], "the verdict")
+
+
+def test_a_study_that_rests_is_not_read_again_until_it_is_written(tmp_path):
+    home = make_study(tmp_path, "old")
+    os.utime(home.journal, (1e9, 1e9))
+    with server(tmp_path) as served, served.listening("/events") as heard:
+        until(lambda: "2001-09-09" in heard.parts.get("=/studies/old", ""), "the row")
+        reader = served.desk.studies["old"].reader
+        make_study(tmp_path, "new")
+        until(lambda: "=/studies/new" in heard.parts, "another look at all")
+        assert (reader.looks, reader._reading) == (1, None)
+        with written(home) as (study, flush):
+            study.ask()
+            flush()
+            until(lambda: ">running<" in heard.parts["=/studies/old"], "that it runs again")

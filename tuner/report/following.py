@@ -50,7 +50,8 @@ class Seen:
         live: running trials that may be shown, those that reported last first.
         recent: the trials that ended last, latest first.
         per_hour: trials that end in an hour, by the last ones; None before two have ended.
-        quiet_s: seconds since anything was written, or None if that is not known.
+        quiet_s: seconds since anything was written, or None if that is not known; news_at: when
+            that was, in seconds since the epoch.
         news: numbers of the trials that have changed since the look before; all at the first.
     """
 
@@ -67,7 +68,8 @@ class Seen:
     recent: tuple[Ended, ...]
     per_hour: float | None
     quiet_s: float | None
-    news: frozenset[int] = frozenset()
+    news_at: float | None
+    news: frozenset[int]
 
     @property
     def ended(self) -> int:
@@ -149,6 +151,7 @@ class Following:
             recent=tuple(trial for _, trial in reversed(self._recent)),
             per_hour=self._per_hour(),
             quiet_s=None if self._news_at is None else max(0.0, self._now() - self._news_at),
+            news_at=self._news_at,
             news=frozenset(news),
         )
 

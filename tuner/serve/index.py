@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _PACKAGE = "tuner.serve"
 # A study that nobody has written for so long is closed again; its row is kept.
 _AT_REST_S = 60.0
+# One of which only reading tells whether it was written, and in which nothing runs, is read again
+# after so long; and so is one that could not be read.
+_AGAIN_S = 10.0
 
 
 class Index:
@@ -39,7 +43,8 @@ class Index:
         self._shelf = shelf
         self._reader = reader
         self._close = close
-        self._signatures: dict[str, Signature] = {}
+        # As it was when it was read, and until when it is not read again unless it is another.
+        self._known: dict[str, tuple[Signature | None, float]] = {}
         self._rows: dict[str, str] = {}
         self._order: list[str] = []
         self._states: dict[str, int] = {}
@@ -63,8 +68,7 @@ class Index:
             self._read(name)
         away = [name for name in self._rows if name not in names]
         for name in away:
-            del self._rows[name], self._states[name]
-            self._signatures.pop(name, None)
+            del self._rows[name], self._states[name], self._known[name]
         self._order = sorted(names, key=lambda name: (self._states[name], name))
         return self._parts(away)
 
@@ -84,20 +88,22 @@ class Index:
         return {**rows, **taken, "order": order, "trouble": self._trouble}
 
     def _read(self, name: str) -> None:
+        known, until = self._known.get(name, (None, 0.0))
+        signature = None
         row: dict[str, Any]
         try:
             signature = self._shelf.signature(name)
-            if signature is not None and self._signatures.get(name) == signature:
+            if known == signature and time.monotonic() < until:
                 return
             seen = self._reader(name).look().seen
             row, state = _row(seen), _state(seen)
+            rests_s = math.inf if signature else 0.0 if seen.counts["running"] else _AGAIN_S
         except Trouble as trouble:
-            signature = None
             row, state = {"trouble": trouble.line}, 2
-        if signature is not None:
-            self._signatures[name] = signature
-            if time.time() - signature[2] / 1e9 > _AT_REST_S:
-                self._close(name)
+            rests_s = _AGAIN_S
+        self._known[name] = (signature, time.monotonic() + rests_s)
+        if time.time() - signature[2] / 1e9 > _AT_REST_S if signature else rests_s:
+            self._close(name)
         self._states[name] = state
         self._rows[name] = template("row.html.j2", _PACKAGE).render(
             {"trouble": None, **row, "name": one_line(name) or "(no name)", "link": link(name)}
@@ -132,9 +138,7 @@ def _row(seen: Seen) -> dict[str, Any]:
     best, last = seen.best, next(iter(seen.recent), None)
     running = seen.counts["running"]
     state = "running" if running else "finished" if seen.finished else "waiting"
-    written = None
-    if seen.quiet_s is not None:
-        written = datetime.fromtimestamp(time.time() - seen.quiet_s, UTC)
+    written = None if seen.news_at is None else datetime.fromtimestamp(seen.news_at, UTC)
     return {
         "state": state,
         "metric": one_line(seen.metric),

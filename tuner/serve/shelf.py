@@ -17,7 +17,7 @@ from tuner.errors import InvalidInput
 from tuner.report.plain import one_line
 from tuner.study.catalog import StudyFolder
 from tuner.study.database import close_database, open_database
-from tuner.study.load import opened
+from tuner.study.load import open_study, opened
 
 # A file as it was: which it is, its size, and when it was written.
 Signature = tuple[int, int, int]
@@ -86,7 +86,6 @@ class DatabaseShelf:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
         self._lock = threading.Lock()
         self._storage: BaseStorage = open_database(url, must_exist=True)
 
@@ -98,8 +97,8 @@ class DatabaseShelf:
     def open(self, name: str) -> Iterator[tuple[optuna.Study, Path | None]]:
         if name not in self.names():
             raise gone(name)
-        with opened(f"{self._url}#{name}") as found:
-            yield found
+        # All studies share the connections; a server has only so many.
+        yield open_study(self._storage, name, None), None
 
     def signature(self, name: str) -> Signature | None:
         return None
