@@ -127,7 +127,7 @@ class Reader:
         """
         with self._lock:
             reading, live = self._look()
-            with troubles(self._name):
+            with troubles(f"study {self._name}"):
                 return reading.read(live.revision)
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class Reader:
         if reading and reading.live and self.used - reading.at < 0.9 * self._interval_s:
             return reading, reading.live
         try:
-            with troubles(self._name):
+            with troubles(f"study {self._name}"):
                 file = self._shelf.signature(self._name)
                 if reading and reading.is_of_another(file):
                     self._close()

@@ -62,7 +62,7 @@ class FolderShelf:
     @contextmanager
     def open(self, name: str) -> Iterator[tuple[optuna.Study, Path | None]]:
         if name not in self.names():  # a name is never a path out of the folder
-            raise gone(name)
+            raise gone(f"study {name}")
         with opened(name, self._folder) as found:
             yield found
 
@@ -70,7 +70,7 @@ class FolderShelf:
         study = StudyFolder(self._folder / name)
         if study.storage_url.exists():
             return None
-        with troubles(name):
+        with troubles(f"study {name}"):
             status = study.journal.stat()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -96,7 +96,7 @@ class DatabaseShelf:
     @contextmanager
     def open(self, name: str) -> Iterator[tuple[optuna.Study, Path | None]]:
         if name not in self.names():
-            raise gone(name)
+            raise gone(f"study {name}")
         # All studies share the connections; a server has only so many.
         yield open_study(self._storage, name, None), None
 
@@ -109,12 +109,12 @@ class DatabaseShelf:
 
 
 @contextmanager
-def troubles(name: str) -> Iterator[None]:
+def troubles(what: str) -> Iterator[None]:
     """Raise what may go wrong with a storage as `Trouble`: its details are not for everyone."""
     try:
         yield
     except FileNotFoundError as error:
-        raise gone(name) from error
+        raise gone(what) from error
     except InvalidInput as error:
         raise Trouble(503, one_line(str(error))) from error
     # A journal that was damaged, or written by another program, fails where it no longer fits.
@@ -129,10 +129,10 @@ def troubles(name: str) -> Iterator[None]:
         AssertionError,
     ) as error:
         kind = type(error).__name__
-        line = f"{one_line(name)} cannot be read now ({kind}); it is tried again"
+        line = f"{one_line(what)} cannot be read now ({kind}); it is tried again"
         raise Trouble(503, line) from error
 
 
-def gone(name: str) -> Trouble:
-    """Return that a study is not there."""
-    return Trouble(404, f"{one_line(name)} is not here, or not any more")
+def gone(what: str) -> Trouble:
+    """Return that something is not there."""
+    return Trouble(404, f"{one_line(what)} is not here, or not any more")
