@@ -2,7 +2,8 @@
 
 Of made-up studies (20 epochs, 5 layers): the file that `report --html` writes, and the page that
 `serve` answers with, from a journal, over this machine's own network. `usable_ms` is when the
-table answers, `drawn_ms` when all charts are drawn; of several times each is opened, the median.
+table answers, `drawn_ms` when all charts are drawn, `carried_mb` what crosses the network; of
+several times each is opened, the median.
 Needs a Chromium, and the test extras.
 
     python benchmarks/page.py --json
@@ -47,33 +48,35 @@ def timed(browser: Any, page: Path | str, repeats: int, **how: Any) -> dict[str,
     return {name: round(statistics.median(values), 2) for name, values in found.items()}
 
 
-def seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def seconds(name: str, call: Callable[[], object]) -> dict[str, float]:
+    """Return what a call took, and how much of a core, which a busy machine changes less."""
+    begun, used = time.perf_counter(), time.process_time()
     call()
-    return round(time.perf_counter() - begun, 2)
+    took, cpu = time.perf_counter() - begun, time.process_time() - used
+    return {f"{name}_s": round(took, 3), f"{name}_cpu_s": round(cpu, 3)}
 
 
 def file_of(browser: Any, trials: int, folder: Path, repeats: int) -> dict[str, float]:
     """Measure the file that `report --html` writes."""
     file = folder / f"night-{trials}.html"
     result = night(trials)
-    written_s = seconds(lambda: write_html(result, file))
+    written = seconds("written", lambda: write_html(result, file))
     found = timed(browser, file, repeats)
     del found["carried_mb"]
-    return {"mb": round(file.stat().st_size / 1e6, 2), "written_s": written_s, **found}
+    return {"mb": round(file.stat().st_size / 1e6, 2), **written, **found}
 
 
 def page_of(browser: Any, trials: int, folder: Path, repeats: int) -> dict[str, float]:
     """Measure what is served: the first answer, those that are kept, and what a change costs."""
     store(night(trials), folder / f"{trials}")
     with server(folder / f"{trials}", interval_s=1.0) as served:
-        first_s = seconds(lambda: served.ask("/studies/night"))
+        first = seconds("first_answer", lambda: served.ask("/studies/night"))
         page = served.ask("/studies/night").body
         found = timed(browser, f"{served.url}/studies/night", repeats, cookies=served.cookies)
         return {
             "mb": round(len(page.encode()) / 1e6, 2),
-            "first_answer_s": first_s,
-            "kept_answer_s": seconds(lambda: served.ask("/studies/night")),
+            **first,
+            **seconds("kept_answer", lambda: served.ask("/studies/night")),
             **found,
             **change_of(served, folder / f"{trials}"),
         }
@@ -89,10 +92,10 @@ def change_of(served: Served, folder: Path) -> dict[str, float]:
         study.tell(study.ask(), 0.5)
     time.sleep(1.1)  # the study is looked at once a second
     path = f"/studies/night/records.json?since={revision}"
-    change_s = seconds(lambda: served.ask(path))
+    change = seconds("change", lambda: served.ask(path))
     news = served.ask(path)
     assert len(news.json["number"]) == 1
-    return {"change_s": change_s, "change_kb": round(len(news.body) / 1e3, 2)}
+    return {**change, "change_kb": round(len(news.body) / 1e3, 2)}
 
 
 def main() -> None:
