@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBSto
 from optuna.storages.journal import JournalFileBackend
 
 import tuner
-from tuner.study.database import WriteBehindDatabase
+from tuner.study.behind import WriteBehindDatabase
 from tuner.study.journal import WriteBehindJournal
 
 REPORTS = 20

@@ -14,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from tests.study.example_studies import change_everything, content
 from tuner.errors import InvalidInput
-from tuner.study.database import WriteBehindDatabase, open_database
+from tuner.study.behind import WriteBehindDatabase
+from tuner.study.database import open_database
 
 
 @pytest.fixture
@@ -119,36 +120,60 @@ def test_a_deleted_study_is_gone_from_the_database_too(database):
     assert database.get_all_studies() == []
 
 
-def test_nothing_waits_for_the_database(database, monkeypatch):
+def test_no_report_waits_for_the_database(database, monkeypatch):
     go_on = threading.Event()
-    write = database.set_study_user_attr
+    write = RDBStorage.set_trial_intermediate_value
 
     def slow(*change) -> None:
         assert go_on.wait(60)
         write(*change)
 
-    monkeypatch.setattr(database, "set_study_user_attr", slow)
+    monkeypatch.setattr(RDBStorage, "set_trial_intermediate_value", slow)
     with closing(WriteBehindDatabase(database, "everything")) as behind:
-        change_everything(behind)
-        assert len(behind.get_all_trials(0)) == 7
+        study_id = behind.create_new_study([optuna.study.StudyDirection.MINIMIZE], "everything")
+        trial = behind.create_new_trial(study_id)
+        for step in range(100):
+            behind.set_trial_intermediate_value(trial, step, 0.5)
+            behind.set_trial_user_attr(trial, f"rotation:{step}", {})
+        behind.set_trial_state_values(trial, TrialState.COMPLETE, [0.5])
+        behind.set_study_user_attr(study_id, "metric", "val_accuracy")
+        assert behind.get_trial(trial).state == TrialState.COMPLETE
+        assert database.get_all_trials(1)[0].state == TrialState.RUNNING
         go_on.set()
-    assert len(content(database)["trials"]) == 7
+        here = content(behind)
+    assert content(database) == here
+    assert here["trials"][0]["state"] == TrialState.COMPLETE
 
 
 def test_a_database_that_fails_is_told_of_at_the_next_change(database, monkeypatch):
     def fails(*_) -> None:
         raise OperationalError("INSERT", {}, Exception("the server closed the connection"))
 
-    monkeypatch.setattr(database, "create_new_trial", fails)
     behind = WriteBehindDatabase(database, "everything")
     study_id = behind.create_new_study([optuna.study.StudyDirection.MINIMIZE], "everything")
-    behind.create_new_trial(study_id)
+    trial = behind.create_new_trial(study_id)
+    monkeypatch.setattr(RDBStorage, "set_trial_user_attr", fails)
+    behind.set_trial_user_attr(trial, "reason", "")
     with pytest.raises(OSError, match=r"could not be written: .*closed the connection"):
         behind.flush()
     with pytest.raises(OSError, match="closed the connection"):
         behind.create_new_trial(study_id)
     with pytest.raises(OSError, match="closed the connection"):
         behind.close()
+
+
+def test_a_trial_that_the_database_refuses_is_told_of_at_once(database, monkeypatch):
+    def fails(*_) -> None:
+        raise OperationalError("INSERT", {}, Exception("the server closed the connection"))
+
+    with closing(WriteBehindDatabase(database, "everything")) as behind:
+        study_id = behind.create_new_study([optuna.study.StudyDirection.MINIMIZE], "everything")
+        with monkeypatch.context() as patch:
+            patch.setattr(RDBStorage, "_get_prepared_new_trial", fails)
+            with pytest.raises(OSError, match="closed the connection"):
+                behind.create_new_trial(study_id)
+        assert behind.get_all_trials(study_id) == []
+        assert behind.create_new_trial(study_id) == 0
 
 
 @pytest.mark.parametrize(

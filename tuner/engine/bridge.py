@@ -17,11 +17,13 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.engine.company import Company
 from tuner.engine.observer import Observer
 from tuner.engine.reading import Report, epoch_of, read, says_anything
 from tuner.engine.waiting import WaitingRoom
 from tuner.errors import InvalidInput
-from tuner.study.load import NUM_TRIALS, STATES
+from tuner.study.load import FIXED_PARAMS, NUM_TRIALS, STATES, read_trial
+from tuner.study.places import Place
 from tuner.study.pruners import explain
 from tuner.study.record import (
     ADVICE,
@@ -43,11 +45,13 @@ from tuner.study.start import RotationStart
 @dataclass(frozen=True)
 class Suggestion:
     """A trial to run: its number in the study, its whole config, and the checkpoint (relative to
-    the trials' folder) it goes on from, if it was interrupted or has waited."""
+    the trials' folder) it goes on from, if it was interrupted or has waited. That is in another
+    place than this study's folder if another driver ran it there."""
 
     number: int
     config: dict[str, Any]
     checkpoint: str | None
+    place: Place | None = None
 
 
 class StudyBridge:
@@ -96,6 +100,7 @@ class StudyBridge:
         self._constants = dict(constants or {})
         self.observer = observer or Observer()
         self._room = WaitingRoom(study, is_open=may_wait)
+        self._company = Company(study)
         self._made = len(study.get_trials(deepcopy=False))
         self._interrupted: list[optuna.Trial] = []
         self._running: dict[int, optuna.Trial] = {}
@@ -109,7 +114,8 @@ class StudyBridge:
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to suggest."""
-        return not self._interrupted and not self._room and not self._more_to_come
+        waits = self._interrupted or self._room or self._company.has_trials
+        return not waits and not self._more_to_come
 
     @property
     def rungs(self) -> tuple[float, ...]:
@@ -123,15 +129,12 @@ class StudyBridge:
     def recover(self) -> None:
         """Take up the trials that another process left running or paused when it ended.
 
-        Only for the one process that runs the study.
+        Only for the one process that runs the study, or that runs it from its folder.
         """
-        for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study._storage.set_trial_state_values(left._trial_id, TrialState.WAITING)
-        for _ in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            trial = self.study.ask()
-            verdict = self._room.verdict(trial)
-            if verdict is not None and verdict.wait:
-                self._room.enter(trial)
+        for trial_id in self._company.left():
+            trial = self._taken(trial_id)
+            if self._waits(trial):
+                self._enter(trial)
             else:
                 self._interrupted.append(trial)
 
@@ -146,30 +149,82 @@ class StudyBridge:
         """Suggest what to run next; None when there is nothing to run, or nothing yet.
 
         Interrupted trials come first, then paused ones that may go on, then new ones. When there
-        are no new ones and none may go on, the paused ones are pruned.
+        are no new ones and none may go on, the paused ones are pruned. As long as others run trials
+        there may be something later: those of a driver that dies are taken up.
 
         Raises:
             InvalidInput: the search space cannot be drawn from.
         """
+        self._hear()
         if self._interrupted:
             return self._start(self._interrupted.pop(0))
+        if (trial := self._claimed()) is not None:
+            return self._start(trial)
         if (trial := self._room.let_go(self._more_to_come)) is not None:
             return self._start(trial)
         if self._more_to_come:
-            return self._start(self._new())
-        if not self._running:
-            for trial, reason in self._room.close():
-                self._end(trial, TrialState.PRUNED, reason)
+            trial = self._new()
+            return self.ask() if trial is None else self._start(trial)
+        if self._running or self._company.busy:
+            return None
+        if self._room and self._hear(now=True):
+            return self.ask()
+        for trial, reason in self._room.close():
+            self._end(trial, TrialState.PRUNED, reason)
         return None
 
-    def _new(self) -> optuna.Trial:
+    def _hear(self, *, now: bool = False) -> bool:
+        """Take in what others have done; return whether the study is another than before."""
+        news = self._company.news(now=now)
+        for trial in news.ended:
+            self.observer.ended_elsewhere(read_trial(trial, self.max_epochs, None))
+        for line in news.lines:
+            self.observer.noted(line)
+        if news.changed:
+            self._made = len(self.study.get_trials(deepcopy=False))
+        return news.changed
+
+    def _claimed(self) -> optuna.Trial | None:
+        """A trial that nobody runs any more, or that was enqueued; taken up, to be run now."""
+        while (trial_id := self._company.claim()) is not None:
+            trial = self._taken(trial_id)
+            if not self._waits(trial):
+                return trial
+            self._enter(trial)
+        return None
+
+    def _new(self) -> optuna.Trial | None:
+        """A new trial; None if others have made the last."""
+        trial_id = self._company.create(self.num_trials)
+        if trial_id is None:
+            self._hear()
+            return None
         first = self._start_with and self._start_with.next(self.study.get_trials(deepcopy=False))
         if first:
-            self.study.enqueue_trial(first.params, user_attrs={START: first.why})
-        sampler = sampler_for_trial(self._sampler, self._seed, self._made)
-        self._made += 1
-        self.study.sampler = PausedAsPruned(sampler, self._room) if self._room else sampler
-        return self.study.ask()
+            storage = self.study._storage
+            storage.set_trial_system_attr(trial_id, FIXED_PARAMS, first.params)
+            storage.set_trial_user_attr(trial_id, START, first.why)
+        trial = self._taken(trial_id)
+        self._made = max(self._made, trial.number + 1)
+        return trial
+
+    def _taken(self, trial_id: int) -> optuna.Trial:
+        """A trial of this process, whose parameters are drawn as they are for its number."""
+        number = self.study._storage.get_trial_number_from_id(trial_id)
+        sampler = sampler_for_trial(self._sampler, self._seed, number)
+        paused = {*self._room, *self._company.paused}
+        self.study.sampler = PausedAsPruned(sampler, paused) if paused else sampler
+        self.study._thread_local.cached_all_trials = None  # as `Study.ask` does
+        return optuna.Trial(self.study, trial_id)
+
+    def _waits(self, trial: optuna.Trial) -> bool:
+        """Whether a trial that is taken up has to wait for its peers."""
+        verdict = self._room.verdict(trial)
+        return verdict is not None and verdict.wait
+
+    def _enter(self, trial: optuna.Trial) -> None:
+        self._room.enter(trial)
+        self._company.mark(trial, paused=True)
 
     def _start(self, trial: optuna.Trial) -> Suggestion | None:
         advised = self._is_advised(trial)
@@ -184,9 +239,11 @@ class StudyBridge:
                 return self.ask()
             raise
         self._running[trial.number] = trial
+        self._company.mark(trial, paused=False)
         self.observer.started(trial.number, trial.params)
-        checkpoint = self._frozen(trial).user_attrs.get(CHECKPOINT)
-        return Suggestion(trial.number, config, checkpoint)
+        frozen = self._frozen(trial)
+        checkpoint = frozen.user_attrs.get(CHECKPOINT)
+        return Suggestion(trial.number, config, checkpoint, self._company.place_of(frozen))
 
     def is_pausing(self, number: int) -> bool:
         """Whether a trial's checkpoint is to be written now, for it to go on from later."""
@@ -199,6 +256,7 @@ class StudyBridge:
         such is judged again: the earlier ones were, and it went on. A report that cannot be used
         ends the whole study: see `fatal`.
         """
+        self._hear()
         try:
             return self._report(self._running[number], result)
         except InvalidInput as error:
@@ -246,7 +304,7 @@ class StudyBridge:
         if trial is None or self.fatal:
             return
         if self._room.is_entering(number):
-            self._room.enter(self._running.pop(number))
+            self._enter(self._running.pop(number))
             self.observer.paused(number, self._reached(trial)[0])
             return
         if says_anything(result) and number not in self._ending:
@@ -289,7 +347,7 @@ class StudyBridge:
             self._end(trial, *self._ending.pop(number))
             return
         if self._room.is_entering(number):
-            self._room.enter(self._running.pop(number))
+            self._enter(self._running.pop(number))
         else:
             self._interrupted.append(self._running.pop(number))
         epochs = self._reached(trial)[0]

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from tuner.study.result import State, StudyResult
+from tuner.study.result import State, StudyResult, TrialResult
 
 
 class Observer:
@@ -41,6 +41,9 @@ class Observer:
 
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
         """A trial ended; `value` is its last metric, NaN if it never reported one."""
+
+    def ended_elsewhere(self, trial: TrialResult) -> None:
+        """A trial that another process runs has ended."""
 
 
 class Observers(Observer):
@@ -88,3 +91,7 @@ class Observers(Observer):
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
         for observer in self._several:
             observer.finished(number, state, value, epochs, reason)
+
+    def ended_elsewhere(self, trial: TrialResult) -> None:
+        for observer in self._several:
+            observer.ended_elsewhere(trial)

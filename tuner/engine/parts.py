@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import count
 
+from tuner.errors import InvalidInput
 from tuner.study.places import Place
 
 
@@ -46,6 +47,28 @@ def remove_other_parts(number: int, trials: Place, checkpoint: str) -> None:
     for folder in (*older, *_newer(number, trials, kept)):
         with suppress(OSError):
             trials.remove(folder)
+
+
+def bring_checkpoint(name: str, place: Place, trials: Place) -> bool:
+    """Copy a checkpoint from the place of another driver's trials, under the same name.
+
+    Returns: whether it is now here; it cannot be where that place is out of reach.
+    """
+    from pyarrow.fs import copy_files  # type: ignore[import-untyped]
+
+    try:
+        if not place.folders([name]):
+            return False
+        trials.remove(name)  # what may be left of an earlier attempt
+        copy_files(
+            place.at(name),
+            trials.at(name),
+            source_filesystem=place.filesystem,
+            destination_filesystem=trials.filesystem,
+        )
+    except (OSError, InvalidInput):
+        return False
+    return True
 
 
 def _newer(number: int, trials: Place, kept: int) -> Iterator[str]:

@@ -6,6 +6,7 @@ import contextlib
 
 import optuna
 
+from tuner.engine.company import Company
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.study.catalog import StudyFolder
@@ -26,16 +27,25 @@ def open_trials(study: optuna.Study, job: TuningJob, home: StudyFolder) -> Place
     assert kept is not None, "a study that is run has a folder"
     asked = Place(job.checkpoints) / job.name / home.trials.name if job.checkpoints else kept
     if asked != kept and study.get_trials(deepcopy=False):
-        raise InvalidInput(
-            f"a study keeps the place of its checkpoints, {job.name!r} was given "
-            f"{str(job.checkpoints)!r} where it has {str(kept)!r}; leave --checkpoints out, or "
-            "choose another name"
-        )
+        raise _another(job, str(kept))
     asked.check_writable()
+    company = Company(study)
     if asked != kept:
-        _check_empty(asked)
-        study.set_user_attr(CHECKPOINTS, str(asked))
+        if company.is_alone:  # else another may be the first to use it
+            _check_empty(asked)
+        agreed = company.agree({CHECKPOINTS: str(asked)}, over=True)[CHECKPOINTS]
+        if agreed != str(asked):
+            raise _another(job, agreed)
+    company.keep_trials_at(asked)
     return asked
+
+
+def _another(job: TuningJob, kept: str) -> InvalidInput:
+    return InvalidInput(
+        f"a study keeps the place of its checkpoints, {job.name!r} was given "
+        f"{str(job.checkpoints)!r} where it has {kept!r}; leave --checkpoints out, or "
+        "choose another name"
+    )
 
 
 def forget_trials(trials: Place, home: StudyFolder) -> None:

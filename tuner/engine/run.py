@@ -9,19 +9,20 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from ray import tune
 
 from tuner.engine.batching import batched, can_pause
 from tuner.engine.bridge import StudyBridge
+from tuner.engine.company import Company
 from tuner.engine.controller import our_controller
 from tuner.engine.loggers.catalog import check_loggers
 from tuner.engine.loggers.logged import logs_of
@@ -39,11 +40,13 @@ from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
 from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
-from tuner.study.database import open_database
+from tuner.study.database import close_database, open_database
+from tuner.study.driver import Superseded, records_in
 from tuner.study.load import NUM_TRIALS, SPACE, read_result
 from tuner.study.places import Place
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
 from tuner.study.result import StudyResult
+from tuner.study.shared import any_alive
 from tuner.study.space import Space, as_function, fingerprint
 from tuner.study.start import first_trials
 
@@ -79,9 +82,8 @@ def run(
     new_study, ended, trials = False, 0, None
     with home.locked():
         try:
-            with open_for_writing(home, job.storage) as storage:
-                new_study = not storage.get_all_studies()
-                study = _study(job, storage, new_study)
+            with open_for_writing(home, job.storage, drives=True) as storage:
+                study, new_study = _study(job, storage)
                 _describe(study, job, made_of)
                 shown = observer or Progress(job)
                 logs = logs_of(job.loggers, study, home.path, shown.noted)
@@ -103,7 +105,10 @@ def run(
                 ended = bridge.ended
                 if bridge.fatal:
                     raise bridge.fatal
+                Company(study).news(now=True)
                 return read_result(study, home.path)
+        except Superseded:  # the study is others'
+            raise
         except InvalidInput:
             if new_folder and not ended:
                 if trials is not None:
@@ -223,18 +228,21 @@ def _own_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _study(job: TuningJob, storage: BaseStorage, new: bool) -> optuna.Study:
+def _study(job: TuningJob, storage: BaseStorage) -> tuple[optuna.Study, bool]:
+    """Return the study, and whether it is new: made here."""
     pruner = make_pruner(job.pruner, job.rotation_target, job.max_epochs, job.seed)
-    if not new:  # creating it with load_if_exists would write to it, even to refuse it then
-        return optuna.load_study(study_name=job.name, storage=storage, pruner=pruner)
     direction = StudyDirection.MAXIMIZE if job.mode == "max" else StudyDirection.MINIMIZE
-    study = optuna.create_study(
-        study_name=job.name, storage=storage, pruner=pruner, direction=direction
-    )
-    with warnings.catch_warnings():  # experimental, and what optuna-dashboard names the axes by
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([job.metric])
-    return study
+    if not storage.get_all_studies():
+        # Creating it with load_if_exists would write to it, even to refuse it then.
+        with suppress(DuplicatedStudyError):  # another process has been faster
+            new = optuna.create_study(
+                study_name=job.name, storage=storage, pruner=pruner, direction=direction
+            )
+            with warnings.catch_warnings():  # experimental; optuna-dashboard names its axes so
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                new.set_metric_names([job.metric])
+            return new, True
+    return optuna.load_study(study_name=job.name, storage=storage, pruner=pruner), False
 
 
 def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
@@ -243,27 +251,26 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
     Raises:
         InvalidInput: the study has trials of another space, metric, mode or budget.
     """
-    # What a study cannot change without its trials ceasing to be comparable.
-    identity = {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
-    # A study that was interrupted before its first trial has nothing to compare.
-    has_trials = bool(study.get_trials(deepcopy=False))
-    for key, value in identity.items() if has_trials else ():
-        kept = study.user_attrs.get(key, value)
-        if kept != value:
-            given = "another" if key == SPACE else f"{value!r} where it has {kept!r}"
-            raise InvalidInput(
-                f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given {given}; "
-                f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
-            )
     mode = "max" if study.direction == StudyDirection.MAXIMIZE else "min"
     if mode != job.mode:
         raise InvalidInput(
             f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has {mode!r}; "
             "choose another name"
         )
-    for key, value in {**identity, NUM_TRIALS: job.num_trials}.items():
-        if study.user_attrs.get(key) != value:
-            study.set_user_attr(key, value)
+    # What a study cannot change without its trials ceasing to be comparable.
+    identity = {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
+    # A study that was interrupted before its first trial has nothing to compare.
+    agreed = Company(study).agree(identity, over=True)
+    for key, value in identity.items():
+        kept = agreed.get(key, value)
+        if kept != value:
+            given = "another" if key == SPACE else f"{value!r} where it has {kept!r}"
+            raise InvalidInput(
+                f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given {given}; "
+                f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
+            )
+    if agreed.get(NUM_TRIALS) != job.num_trials:
+        study.set_user_attr(NUM_TRIALS, job.num_trials)
 
 
 def _keep(code: Path, home: StudyFolder) -> None:
@@ -272,10 +279,11 @@ def _keep(code: Path, home: StudyFolder) -> None:
 
 
 def _remove(home: StudyFolder, with_database: bool) -> None:
-    """Remove a study that has nothing in it yet."""
+    """Remove a study that has nothing in it yet, unless others have come to work on it."""
     if with_database and home.storage_url.exists():
         database = open_database(home.storage_url.read_text())
         for study in database.get_all_studies():
-            if study.study_name == home.name:
+            if study.study_name == home.name and not any_alive(records_in(study.system_attrs)):
                 database.delete_study(study._study_id)
+        close_database(database)
     shutil.rmtree(home.path)

@@ -12,7 +12,7 @@ from ray.tune.search import SearchAlgorithm
 
 from tuner.engine.bridge import StudyBridge, Suggestion
 from tuner.engine.losses import Losses
-from tuner.engine.parts import next_part, remove_other_parts
+from tuner.engine.parts import bring_checkpoint, next_part, remove_other_parts
 from tuner.engine.trial import StudyTrial
 from tuner.study.places import Place
 
@@ -81,10 +81,17 @@ class StudySearcher(SearchAlgorithm):
     def _checkpoint_of(self, suggestion: Suggestion) -> Checkpoint | None:
         """Return the checkpoint that a trial goes on from, now the only one with a folder left.
 
-        One that is gone means starting over: the seed makes that the same trial.
+        One that is gone, or that is in another driver's folder and cannot be read from here, means
+        starting over: the seed makes that the same trial.
         """
-        name = suggestion.checkpoint
-        if name is None or not self._trials.folders([name]):
+        name, place = suggestion.checkpoint, suggestion.place
+        if name is None:
+            return None
+        if place is not None and place != self._trials:
+            if not bring_checkpoint(name, place, self._trials):
+                return None
+            self._bridge.checkpointed(suggestion.number, name)
+        elif not self._trials.folders([name]):
             return None
         remove_other_parts(suggestion.number, self._trials, name)
         return Checkpoint(self._trials.at(name), self._trials.filesystem)

@@ -7,6 +7,7 @@ studies/fashion/study.log     the journal, unless the study is in a database
                 trials/       one folder per trial: checkpoints, errors
                 tensorboard/  mlflow.db  what loggers have written, if asked to
                 .lock         held by the process that runs the study
+                .driver       who that is to others that run the same study in a database
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage
 
 from tuner.errors import InvalidInput, unknown_name
-from tuner.study.database import WriteBehindDatabase, close_database, open_database
+from tuner.study.behind import WriteBehindDatabase
+from tuner.study.database import close_database, open_database
+from tuner.study.driver import driver_of
 from tuner.study.journal import WriteBehindJournal, read_journal
 
 DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
@@ -110,7 +113,9 @@ def open_for_reading(study: StudyFolder) -> BaseStorage:
 
 
 @contextmanager
-def open_for_writing(study: StudyFolder, url: str | None) -> Iterator[BaseStorage]:
+def open_for_writing(
+    study: StudyFolder, url: str | None, *, drives: bool = False
+) -> Iterator[BaseStorage]:
     """Open a study's storage in memory, written behind; everything is on disk when it closes.
 
     The caller holds the study's lock.
@@ -119,6 +124,8 @@ def open_for_writing(study: StudyFolder, url: str | None) -> Iterator[BaseStorag
         study: its folder, which exists.
         url: of the database for a new study that is not to be in its folder; an existing study
             stays where it is.
+        drives: whether trials are to be run, not only added; others may do so at the same time
+            from other folders where the study is in a database.
 
     Raises:
         InvalidInput: the database cannot be opened, or the study is kept elsewhere.
@@ -136,11 +143,12 @@ def open_for_writing(study: StudyFolder, url: str | None) -> Iterator[BaseStorag
             yield JournalStorage(journal)
         return
     stored = open_database(url)
-    database = WriteBehindDatabase(stored, study.name)
-    if not kept:
-        study.storage_url.touch(mode=0o600)
-        study.storage_url.write_text(url)
     try:
+        driver = driver_of(study.path, study.trials, is_known=bool(kept)) if drives else None
+        database = WriteBehindDatabase(stored, study.name, driver)
+        if not kept:
+            study.storage_url.touch(mode=0o600)
+            study.storage_url.write_text(url)
         with closing(database):
             yield database
     finally:

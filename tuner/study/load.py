@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.errors import InvalidInput
 from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
 from tuner.study.database import close_database, open_database
+from tuner.study.driver import Places
 from tuner.study.places import Place
 from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.record import (
@@ -106,7 +107,8 @@ def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.S
 def read_result(
     study: optuna.Study, folder: Path | None, known: Mapping[int, TrialResult] = _NONE
 ) -> StudyResult:
-    """Read an open study; checkpoints are under `folder` unless it says that they are elsewhere.
+    """Read an open study; checkpoints are under `folder`, unless it says that they are elsewhere,
+    or another driver has made them.
 
     Args:
         study: as opened for reading.
@@ -114,7 +116,8 @@ def read_result(
         known: trials that had ended when they were read, by number; they are not read again.
     """
     attrs = study.user_attrs
-    place = checkpoints_of(study, folder)
+    elsewhere = _text(attrs.get(CHECKPOINTS))
+    places = Places(study, checkpoints_of(study, folder), None if elsewhere else folder)
     trials = study.get_trials(deepcopy=False)
     # A study made with plain Optuna does not say how long a whole trial is.
     longest = max((trial.last_step or 0 for trial in trials), default=0)
@@ -129,10 +132,10 @@ def read_result(
         trials=tuple(
             read
             if (read := known.get(trial.number)) and read.curve.max_epochs == max_epochs
-            else read_trial(trial, max_epochs, place)
+            else read_trial(trial, max_epochs, places.of(trial))
             for trial in trials
         ),
-        checkpoints=_text(attrs.get(CHECKPOINTS)) or None,
+        checkpoints=elsewhere or None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -127,12 +128,12 @@ class Place:
         ]
 
     def is_empty(self) -> bool:
-        """Whether there is nothing in it, or it does not exist."""
+        """Whether there is nothing in it but what a check writes, or it does not exist."""
         from pyarrow.fs import FileSelector
 
         with _as_os_errors():
             inside = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
-        return not inside
+        return all(info.base_name.startswith(_MARKER) for info in inside)
 
     def read(self, name: str) -> bytes:
         """Return the content of a file in it."""
@@ -169,14 +170,15 @@ class Place:
         Raises:
             InvalidInput: one of these fails, or takes longer than `within_s` seconds in all.
         """
+        marker = f"{_MARKER}-{uuid.uuid4().hex}"  # others may check it at the same time
         failures: list[OSError] = [TimeoutError(f"no answer within {within_s:g} s")]
 
         def attempt() -> None:
             try:
                 self.make()
-                self.write(_MARKER, b"written")
-                self.read(_MARKER)
-                self.remove(_MARKER)
+                self.write(marker, b"written")
+                self.read(marker)
+                self.remove(marker)
                 failures.clear()
             except OSError as error:
                 failures[0] = error

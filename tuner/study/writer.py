@@ -6,19 +6,30 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from tuner.errors import InvalidInput
+
 Item = TypeVar("Item")
 
 
 class BatchWriter(Generic[Item]):
     """Applies `write` to what gathers while the previous batch is being written, in order.
 
+    Args:
+        write: takes a batch.
+        every_s: seconds after which it is called with an empty batch where nothing has gathered;
+            None for never.
+
     Raises:
         OSError: on the next `put`, `flush` or `close`, once `write` has failed with any error. What
             was handed over since the last successful batch is then not stored.
+        InvalidInput: likewise, where that was the error.
     """
 
-    def __init__(self, write: Callable[[list[Item]], None]) -> None:
+    def __init__(
+        self, write: Callable[[list[Item]], None], *, every_s: float | None = None
+    ) -> None:
         self._write = write
+        self._every_s = every_s
         self._queue: list[Item] = []
         self._busy = False
         self._closed = False
@@ -35,6 +46,11 @@ class BatchWriter(Generic[Item]):
             self._queue += items
             self._changed.notify_all()
 
+    def check(self) -> None:
+        """Raise what has gone wrong, if anything has."""
+        with self._changed:
+            self._raise_if_broken()
+
     def flush(self) -> None:
         """Return once everything put so far is written."""
         with self._changed:
@@ -50,15 +66,17 @@ class BatchWriter(Generic[Item]):
         self._raise_if_broken()
 
     def _raise_if_broken(self) -> None:
+        if isinstance(self._error, InvalidInput):
+            raise self._error
         if self._error:
             raise OSError(f"the study could not be written: {self._error}") from self._error
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
+                self._changed.wait_for(lambda: self._queue or self._closed, self._every_s)
                 batch, self._queue = self._queue, []
-                if not batch:
+                if not batch and self._closed:
                     return
                 self._busy = True
             try:

