@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +35,11 @@ def running_server() -> Iterator[str]:
 
 
 def new_database(server: str, name: str) -> str:
-    """Make an empty database, and return its URL."""
+    """Make an empty database for a test of that name, and return its URL."""
     import psycopg
 
+    name = re.sub(r"\W", "_", name)[-60:]  # PostgreSQL takes 63
+
     with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f"CREATE DATABASE {name}")
     return server.replace("/postgres?", f"/{name}?")

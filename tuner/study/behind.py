@@ -144,7 +144,10 @@ class WriteBehindDatabase(RepeatedStorage):
 
     def keep_trials_at(self, trials: str) -> None:
         """Let the other drivers know where the folders of this one's trials are."""
-        self._now(partial(self._shared.keep_trials_at, trials))
+        if self.driver:
+            self._now(partial(self._shared.keep_trials_at, trials))
+            own = Record(self.driver.where, trials, session="", beat=0.0)
+            self._know_drivers({self.driver.id: own})
 
     @property
     def records(self) -> dict[str, Record]:
@@ -158,6 +161,7 @@ class WriteBehindDatabase(RepeatedStorage):
 
     def refresh(self, *, now: bool = False) -> News:
         """Take in what others have done, as far as it was looked for, or all of it `now`."""
+        self._writer.check()
         if now:
             self.flush()
             self._pull()

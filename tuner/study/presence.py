@@ -62,7 +62,7 @@ class Presence:
                     f"{record.where} has been silent for {silent:.0f} s; its trials are taken up "
                     f"in {wait:.0f} s if it stays so"
                 )
-        self._alive = alive
+        self._alive = {id_: record for id_, record in alive.items() if id_ not in dead}
         return dead, lines
 
     def _is_new(self, key: object) -> bool:
