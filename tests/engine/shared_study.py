@@ -19,7 +19,7 @@ import tuner
 from tuner.engine.observer import Observer
 from tuner.study import driver
 
-TRIALS, EPOCHS = 16, 8
+TRIALS, EPOCHS = 12, 8
 
 
 # Ray's workers cannot import the tests.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from curve_trials import logged, report_at
+from curve_trials import Interrupting, logged, report_at
 from shared_study import EPOCHS, TRIALS, shared_study
 
 from tests.postgresql import new_database, running_server
@@ -108,6 +108,18 @@ class Listening(Observer):
         self.ended_there.append(trial.number)
 
 
+def assert_checkpoints(result):
+    """They are where the report says, whoever has trained them; one that was not written when its
+    driver was killed is missing where the trial never went on."""
+    missing = [trial for trial in result.trials if trial.checkpoint is None]
+    assert {trial.state for trial in missing} <= {"pruned"}
+    assert len(missing) <= 1
+    for trial in result.trials:
+        if trial.checkpoint is None:
+            continue
+        assert 0 < int(Path(trial.checkpoint, "epoch").read_text()) <= EPOCHS
+
+
 def assert_whole(result):
     """Every trial is there once, has ended, and has reported what an unbroken one reports."""
     assert [trial.number for trial in result.trials] == list(range(TRIALS))
@@ -119,8 +131,6 @@ def assert_whole(result):
         config = {**trial.params, "max_epochs": EPOCHS}
         expected = [report_at(epoch, config)["score"] for epoch in epochs]
         assert trial.curve.metric == pytest.approx(expected)
-        # Where the report says that it is, whoever has trained it.
-        assert 0 < int(Path(trial.checkpoint, "epoch").read_text()) <= EPOCHS
 
 
 def test_two_drivers_end_each_trial_once_and_know_the_whole(url, other, tmp_path):
@@ -131,6 +141,7 @@ def test_two_drivers_end_each_trial_once_and_know_the_whole(url, other, tmp_path
     result = run(shared_study(url, tmp_path / "b", go, log_b), observer=listening)
     assert a.process.communicate(timeout=60)[0] == "finished\n"
     assert_whole(result)
+    assert_checkpoints(result)
     here, there = logged(log_b), logged(log_a)
     assert here
     assert there
@@ -144,7 +155,9 @@ def test_two_drivers_end_each_trial_once_and_know_the_whole(url, other, tmp_path
         assert load_study(reference, folder=tmp_path / "a") == result
 
 
-@pytest.mark.parametrize("place", ["each its own", "one for both"])
+@pytest.mark.parametrize(
+    "place", ["each its own", pytest.param("one for both", marks=pytest.mark.soak)]
+)
 def test_the_trials_of_a_killed_driver_are_ended_by_the_other(url, other, tmp_path, place):
     go, log = tmp_path / "go", tmp_path / "log"
     places = [tmp_path / "checkpoints"] if place == "one for both" else []
@@ -162,6 +175,7 @@ def test_the_trials_of_a_killed_driver_are_ended_by_the_other(url, other, tmp_pa
     assert a.process.poll() is not None
     assert a.process.returncode != 0
     assert_whole(result)
+    assert_checkpoints(result)
     (line,) = [line for line in mine.lines if "is taken for dead" in line]
     taken = {int(number) for number in line.rpartition(": ")[2].split(", ")}
     assert taken
@@ -173,3 +187,26 @@ def test_the_trials_of_a_killed_driver_are_ended_by_the_other(url, other, tmp_pa
     again = {number for (number, _), count in trained.items() if count > 1}
     assert len(again) <= 1
     assert again <= taken
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen from here", "out of reach"])
+def test_who_joins_goes_on_from_the_checkpoints_of_who_left_or_starts_over(tmp_path, seen):
+    url, go, log = f"sqlite:///{tmp_path}/study.db", tmp_path / "go", tmp_path / "log"
+    go.touch()
+    left = run(shared_study(url, tmp_path / "a", go, log), observer=Interrupting(5, 1))
+    assert [trial.state for trial in left.trials] == ["running"] * 6
+    before = logged(log)
+    if not seen:
+        (tmp_path / "a").rename(tmp_path / "elsewhere")
+    result = run(shared_study(url, tmp_path / "b", go, log), observer=Listening(go))
+    assert_whole(result)
+    if seen:
+        assert_checkpoints(result)
+    went_on = {trial.number for trial in result.trials[:5] if trial.epochs > 1}
+    assert went_on
+    again = [line for line in logged(log)[len(before) :] if line in before and line[0] != 5]
+    assert {number for number, _ in again} == (set() if seen else went_on)
+    for trial in result.trials[:5]:
+        ran_by = "b" if trial.number in went_on else "a"
+        assert Path(trial.checkpoint).is_relative_to(tmp_path / ran_by)
+    assert load_study(url).trials == result.trials

@@ -60,6 +60,7 @@ def bring_checkpoint(name: str, place: Place, trials: Place) -> bool:
         if not place.folders([name]):
             return False
         trials.remove(name)  # what may be left of an earlier attempt
+        (trials / name).make()
         copy_files(
             place.at(name),
             trials.at(name),
