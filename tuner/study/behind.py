@@ -246,7 +246,7 @@ class WriteBehindDatabase(RepeatedStorage):
                 stored_id = self._stored[item_id] if is_trials else self._shared.study_id
                 getattr(database, method)(stored_id, *rest)
 
-        if self._shared.study_id < 0:  # there is none yet, and nothing to be written
+        if not self._shared.joined:  # there is no study yet, and nothing to be written
             return
         touches_study = not all(method.startswith("set_trial") for method, *_ in changes)
         if changes:

@@ -46,7 +46,8 @@ class SharedStudy:
         driver: which one; None for a visitor, who only adds to the study.
 
     Attributes:
-        study_id: its id in the database; -1 before there is one.
+        study_id: its id in the database.
+        joined: whether this driver works on it.
 
     Raises:
         InvalidInput: the database is of a kind that nobody has tried this on.
@@ -60,6 +61,7 @@ class SharedStudy:
         self._driver = driver
         self._session = uuid.uuid4().hex
         self.study_id = -1
+        self.joined = False
         self._beat_at = -drivers.BEAT_S
 
     def create_study(self, directions: Sequence[StudyDirection], name: str | None) -> int:
@@ -76,7 +78,8 @@ class SharedStudy:
         if self._driver:
             with self._locked(alive=False) as database:
                 record = Record(self._driver.where, self._driver.trials, self._session, 0.0)
-                self._beat(database, record, self._records(database)[1])
+                self._beat(database, record)
+        self.joined = True
         return study_id
 
     def keep_trials_at(self, trials: str) -> None:
@@ -96,7 +99,7 @@ class SharedStudy:
         def set_them() -> dict[str, Any]:
             with self._locked() as database:
                 kept = database.get_study_user_attrs(self.study_id)
-                others = self._records(database)[0]
+                others = self._records(database)
                 free = over and not self._count(database) and not any_alive(others)
                 for key, value in to_set(attrs, kept, free=free).items():
                     database.set_study_user_attr(self.study_id, key, value)
@@ -117,8 +120,13 @@ class SharedStudy:
                 made = database._get_prepared_new_trial(self.study_id, template, session)
                 session.flush()
                 trial_id, number = int(str(made.trial_id)), int(str(made.number))
-                if template is None:
-                    self._put_name_on(database, trial_id)
+                if self._driver and template is None:
+                    name = json.dumps(self._driver.id)
+                    session.add(
+                        models.TrialSystemAttributeModel(
+                            trial_id=trial_id, key=DRIVER, value_json=name
+                        )
+                    )
                 return Made(trial_id, number)
 
         return attempt(make)
@@ -165,9 +173,9 @@ class SharedStudy:
         def change_all() -> None:
             with self._locked() if touches_study else transaction(self._database) as database:
                 if self._driver:
-                    record, now = self._own(database, lock=True)
+                    record = self._own(database, lock=True)
                     if time.monotonic() - self._beat_at >= drivers.BEAT_S / 2:
-                        self._beat(database, replace(record, trials=self._driver.trials), now)
+                        self._beat(database, replace(record, trials=self._driver.trials))
                 change(database)
 
         attempt(change_all)
@@ -186,7 +194,7 @@ class SharedStudy:
     def others(self) -> tuple[dict[str, Record], float]:
         """Return the other drivers of the study by id, and the time by the database's clock."""
         with transaction(self._database, writes=False) as database:
-            return self._records(database)
+            return self._records(database), seconds_now(database)
 
     def bury(self, driver_id: str, record: Record) -> list[int]:
         """Leave to anybody the trials of a driver that has been silent too long.
@@ -196,11 +204,10 @@ class SharedStudy:
 
         def bury_it() -> list[int]:
             with self._locked() as database:
-                records, now = self._records(database, lock=True)
-                known = records.get(driver_id)
+                known = self._records(database, lock=True).get(driver_id)
                 if known is None or known.session != record.session:
                     return []
-                if now - known.beat <= drivers.DEAD_AFTER_S:
+                if seconds_now(database) - known.beat <= drivers.DEAD_AFTER_S:
                     return []
                 return self._end(database, driver_id, known)
 
@@ -220,12 +227,12 @@ class SharedStudy:
 
     def leave(self) -> None:
         """Work on the study no longer; what has not ended is left to anybody."""
-        if self._driver is None or self.study_id < 0:
+        if self._driver is None or not self.joined:
             return
 
         def end() -> None:
             with self._locked() as database:
-                record, _ = self._own(database)
+                record = self._own(database)
                 assert self._driver is not None, "a visitor has no record"
                 self._end(database, self._driver.id, record)
 
@@ -253,12 +260,11 @@ class SharedStudy:
             database.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         return [trial.number for trial in released]
 
-    def _beat(self, database: RDBStorage, record: Record, now: float) -> None:
+    def _beat(self, database: RDBStorage, record: Record) -> None:
         assert self._driver is not None, "a visitor has no record"
         begun = time.monotonic()
-        database.set_study_system_attr(
-            self.study_id, self._driver.key, vars(replace(record, beat=now))
-        )
+        alive = vars(replace(record, beat=seconds_now(database)))
+        database.set_study_system_attr(self.study_id, self._driver.key, alive)
         self._beat_at = begun
 
     def _count(self, database: RDBStorage) -> int:
@@ -268,42 +274,34 @@ class SharedStudy:
         )
         return int(database.scoped_session().execute(query).scalar_one())
 
-    def _own(self, database: RDBStorage, *, lock: bool = False) -> tuple[Record, float]:
-        """Return this driver's record, and the time; only if it is the record of this process."""
+    def _own(self, database: RDBStorage, *, lock: bool = False) -> Record:
+        """Return this driver's record, if it is still the one of this process."""
         assert self._driver is not None, "a visitor has no record"
-        records, now = self._read(
-            database, models.StudySystemAttributeModel.key == self._driver.key, lock
-        )
-        record = records.get(self._driver.id)
+        own = models.StudySystemAttributeModel.key == self._driver.key
+        record = self._read(database, own, lock).get(self._driver.id)
         if record is None or record.session != self._session:
             raise Superseded(
                 f"a process that runs a study must say so every {drivers.DEAD_AFTER_S:g} s, this "
                 "one did not, or another was started in its place; others go on with its trials: "
                 "run it again to work with them"
             )
-        return record, now
+        return record
 
-    def _records(
-        self, database: RDBStorage, *, lock: bool = False
-    ) -> tuple[dict[str, Record], float]:
-        """Return the records of the other drivers, and the time by the database's clock."""
+    def _records(self, database: RDBStorage, *, lock: bool = False) -> dict[str, Record]:
+        """Return the records of the other drivers."""
         key = models.StudySystemAttributeModel.key
-        records, now = self._read(database, key.like(f"{drivers.key_of('')}%"), lock)
+        records = self._read(database, key.like(f"{drivers.key_of('')}%"), lock)
         if self._driver:
             records.pop(self._driver.id, None)
-        return records, now
+        return records
 
-    def _read(
-        self, database: RDBStorage, which: Any, lock: bool
-    ) -> tuple[dict[str, Record], float]:
-        session = database.scoped_session()
+    def _read(self, database: RDBStorage, which: Any, lock: bool) -> dict[str, Record]:
         attributes = models.StudySystemAttributeModel
         query = sqlalchemy.select(attributes.key, attributes.value_json).where(
             attributes.study_id == self.study_id, which
         )
-        rows = session.execute(query.with_for_update() if lock else query).all()
-        records = records_in({key: json.loads(value) for key, value in rows})
-        return records, seconds_now(database)
+        rows = database.scoped_session().execute(query.with_for_update() if lock else query).all()
+        return records_in({key: json.loads(value) for key, value in rows})
 
     @contextmanager
     def _locked(self, *, alive: bool = True) -> Iterator[RDBStorage]:
