@@ -115,6 +115,10 @@ class Layca(Optimizer):
         """The base's defaults."""
         return self.base.defaults
 
+    def multiplier(self, kernel: Tensor) -> float:
+        """Return what rho is multiplied by for a kernel, >= 0."""
+        return self._multipliers.get(kernel, 1.0)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Give the base another group; its kernels have multiplier 1, or what a pattern says."""
         self.base.add_param_group(param_group)
@@ -236,13 +240,13 @@ class Layca(Optimizer):
                 if self._norms.get(parameter) is None:
                     if self.others == "freeze":
                         held.append(parameter)
-                elif self._multipliers.get(parameter, 1.0) == 0:
+                elif self.multiplier(parameter) == 0:
                     held.append(parameter)
                 else:
                     key = (number, parameter.device, parameter.dtype)
                     batches.setdefault(key, []).append(parameter)
         turned = [
-            _Layers(key[0], found, tuple(self._multipliers.get(p, 1.0) for p in found))
+            _Layers(key[0], found, tuple(self.multiplier(p) for p in found))
             for key, found in batches.items()
         ]
         return turned, held

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuner.cluster.submit import submit
+    from tuner.engine.find_rate import find_rate
     from tuner.engine.run import resume, run
     from tuner.errors import InvalidInput
     from tuner.job import TuningJob
@@ -26,6 +27,7 @@ _HOMES = {
     "RotationTarget": "tuner.rotation",
     "StudyResult": "tuner.study.result",
     "TuningJob": "tuner.job",
+    "find_rate": "tuner.engine.find_rate",
     "load_study": "tuner.study.load",
     "report_rotation": "tuner.study.record",
     "resume": "tuner.engine.run",
@@ -40,6 +42,7 @@ __all__ = [
     "RotationTarget",
     "StudyResult",
     "TuningJob",
+    "find_rate",
     "load_study",
     "report_rotation",
     "resume",

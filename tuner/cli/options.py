@@ -88,7 +88,7 @@ def storage_url(context: click.Context, option: click.Parameter, value: str | No
         ) from error
 
 
-def _pairs(
+def pairs(
     context: click.Context, option: click.Parameter, given: tuple[str, ...]
 ) -> dict[str, str] | None:
     """Return KEY=VALUE options as a dict, and None where there is none."""
@@ -105,8 +105,7 @@ def _unless_empty(
 
 
 FOLDER = click.option("--folder", type=Path, help="Where studies are kept.  [default: studies]")
-BUDGET = options(
-    click.option("--trials", "num_trials", type=int, help="Trials in all."),
+PLACE = options(
     click.option("--cpus-per-trial", type=float, help="CPUs that a trial reserves."),
     click.option("--gpus-per-trial", type=float, help="GPUs that it reserves; 0.5 shares one."),
     click.option("--memory-gb-per-trial", type=float, help="Memory that it reserves, in GB."),
@@ -115,7 +114,7 @@ BUDGET = options(
         "node_labels",
         multiple=True,
         metavar="KEY=VALUE",
-        callback=_pairs,
+        callback=pairs,
         help="Only nodes with this label, e.g. gpu=H200; repeatable.",
     ),
     click.option(
@@ -123,10 +122,9 @@ BUDGET = options(
         "resources_per_trial",
         multiple=True,
         metavar="NAME=AMOUNT",
-        callback=_pairs,
+        callback=pairs,
         help="Of the cluster's own resources; repeatable.",
     ),
-    click.option("--concurrent", "max_concurrent", type=int, help="Trials at a time, at most."),
     click.option("--data", "data_dir", help="Folder with the training data."),
     click.option(
         "--log",
@@ -135,6 +133,11 @@ BUDGET = options(
         callback=_unless_empty,
         help="Log to tensorboard or mlflow as well; repeatable; none for neither.",
     ),
+)
+BUDGET = options(
+    click.option("--trials", "num_trials", type=int, help="Trials in all."),
+    PLACE,
+    click.option("--concurrent", "max_concurrent", type=int, help="Trials at a time, at most."),
 )
 JOB = options(
     click.argument("file", required=False),

@@ -40,8 +40,8 @@ _SCATTER = 0.45
 _EARLY_SCATTER = 0.8
 # Beyond this distance a reading says no more than that the layer has turned.
 _TURNED = 0.9
-# Of the rates that are asked about when a distance is to be met.
-_RATES = np.geomspace(1e-5, 1.0, 41)
+# The rates that are asked about when a distance is to be met.
+RATES = np.geomspace(1e-5, 1.0, 41)
 _MOST_BLOCKS = 100
 _ENDS = (0.05, 0.5, 0.95)
 
@@ -97,7 +97,7 @@ class RateRelation:
         for reading in readings:
             if 0 < reading.distance < _TURNED:
                 expected = _way(np.array([reading.rate]), np.ones(reading.steps), self.momentum)[0]
-                seen = _way_of(reading.distance, _TRAITS.spread)
+                seen = way_of(reading.distance, _TRAITS.spread)
                 told.setdefault(reading.rate, []).append(np.log(seen / expected) ** 2)
         for squares in told.values():
             surprise += np.mean(squares, axis=0) / (2 * _EARLY_SCATTER**2)
@@ -112,7 +112,7 @@ class RateRelation:
             factors: what the rate is multiplied by at each step of the run, shape (steps,).
         """
         way = _way(np.asarray(rates, dtype=np.float64), factors, self.momentum)
-        return [self._interval(_distance_of(of_rate, _TRAITS.spread), of_rate) for of_rate in way]
+        return [self._interval(distance_of(of_rate, _TRAITS.spread), of_rate) for of_rate in way]
 
     def rate_for(self, distance: float, factors: Floats) -> float:
         """Return the rate whose final distance is, in the middle of what is probable, the given.
@@ -124,13 +124,8 @@ class RateRelation:
         Raises:
             InvalidInput: the distance is out of its range.
         """
-        if not 0 < distance < 1:
-            raise InvalidInput(f"distance must be in (0, 1), got {distance}; use 0.95 for nearly 1")
-        middles = [interval.mid for interval in self.distances(list(_RATES), factors)]
-        # Interpolated in what is nearly linear: ln s by ln rate.
-        known = [math.log(-math.log1p(-middle)) for middle in middles]
-        wanted = math.log(-math.log1p(-distance))
-        return math.exp(float(np.interp(wanted, known, np.log(_RATES))))
+        check_distance(distance)
+        return rate_between([each.mid for each in self.distances(list(RATES), factors)], distance)
 
     def _interval(self, distances: Floats, way: Floats) -> Interval:
         order = np.argsort(distances)
@@ -138,7 +133,7 @@ class RateRelation:
         low, mid, high = (int(np.interp(end, cumulated, np.arange(len(order)))) for end in _ENDS)
         # A run scatters around its traits' own relation.
         scattered = [
-            float(_distance_of(way[order[at]] * np.exp(by), _TRAITS.spread[order[at]]))
+            float(distance_of(way[order[at]] * np.exp(by), _TRAITS.spread[order[at]]))
             for at, by in ((low, -_SCATTER), (mid, 0.0), (high, _SCATTER))
         ]
         return Interval(*scattered)
@@ -168,12 +163,28 @@ def _prior() -> Floats:
     return weights
 
 
-def _distance_of(way: Floats, spread: Floats) -> Floats:
+def check_distance(distance: float) -> None:
+    """Raise InvalidInput for a final distance that no rate can be asked for."""
+    if not 0 < distance < 1:
+        raise InvalidInput(f"distance must be in (0, 1), got {distance}; use 0.95 for nearly 1")
+
+
+def rate_between(middles: Sequence[float], distance: float) -> float:
+    """Return the rate of a distance in (0, 1) where each of `RATES` gives one of `middles`."""
+    # Interpolated in what is nearly linear: ln s by ln rate.
+    known = [math.log(-math.log1p(-middle)) for middle in middles]
+    wanted = math.log(-math.log1p(-distance))
+    return math.exp(float(np.interp(wanted, known, np.log(RATES))))
+
+
+def distance_of(way: Floats, spread: Floats) -> Floats:
+    """Return the cosine distance after a way s, in [0, 1)."""
     distance: Floats = 1 - (1 + way / spread) ** -spread
     return distance
 
 
-def _way_of(distance: float, spread: Floats) -> Floats:
+def way_of(distance: float, spread: Floats) -> Floats:
+    """Return the way s after which the cosine distance is the given, in [0, 1)."""
     way: Floats = spread * ((1 - distance) ** (-1 / spread) - 1)
     return way
 

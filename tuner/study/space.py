@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -59,11 +59,8 @@ def fingerprint(space: Space) -> str:
     Raises:
         InvalidInput: it raises, returns something other than a dict, or suggests nothing.
     """
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen: dict[str, str] = {}
-    for _ in range(_PROBES):
-        trial = study.ask()
-        suggest(space, trial)
+    for trial, _ in _tried(space):
         for name, distribution in trial.distributions.items():
             try:
                 seen[name] = distribution_to_json(distribution)
@@ -78,6 +75,22 @@ def fingerprint(space: Space) -> str:
             f"{_PROBES} tries; call trial.suggest_float(...) or the like in it"
         )
     return json.dumps(seen, sort_keys=True)
+
+
+def draws(space: Space) -> list[dict[str, Any]]:
+    """Return a few configurations that a space suggests, at least one, and always the same.
+
+    Raises:
+        InvalidInput: it raises, or returns something other than a dict.
+    """
+    return [config for _, config in _tried(space)]
+
+
+def _tried(space: Space) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(_PROBES):
+        trial = study.ask()
+        yield trial, suggest(space, trial)
 
 
 def suggest(space: Space, trial: optuna.Trial) -> dict[str, Any]:

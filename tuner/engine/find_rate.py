@@ -1,0 +1,139 @@
+"""The verb that finds the rate of rotation for a job, by a few short probes on the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+
+from trainables.base import RotationTrainable
+from trainables.optimizers import OPTIMIZERS
+from trainables.probes import run_probes
+from tuner.engine.placement import Reservation
+from tuner.engine.reserve import reservation_of
+from tuner.engine.room import Room, may_have
+from tuner.engine.session import quiet_ray
+from tuner.engine.threads import use_threads
+from tuner.errors import InvalidInput, unknown_name
+from tuner.job import TuningJob
+from tuner.rotation.finding import FoundRates, Probed
+from tuner.rotation.rate import check_distance
+from tuner.study.space import as_function, draws
+
+DEFAULT = "layca"
+# What belongs to the optimizer that a config was drawn for, and to no other.
+_OF_OPTIMIZER = ("momentum", "nesterov", "weight_decay", "beta1", "beta2", "alpha", "train_others")
+# What the run is given beside what the space suggests, or the rate stands in place of.
+_NOT_SHOWN = ("max_epochs", "seed", "data_dir", "lr", "final_distance")
+
+
+def find_rate(
+    job: TuningJob,
+    *,
+    optimizer: str | None = None,
+    distance: float = 0.95,
+    config: Mapping[str, Any] | None = None,
+) -> FoundRates:
+    """Return how far each rate of rotation will turn the hidden layers in a run of the job.
+
+    Four probes of a quarter of an epoch each at most, from one initialisation and at constant
+    rates, on what a trial reserves. Batch size, momentum, schedule and the other keys are those of
+    the first configuration with such an optimizer that the job's space suggests; where it suggests
+    none, those of its first configuration but for what belongs to that one's own optimizer.
+
+    Args:
+        job: what is to be run; its trainable must be a `RotationTrainable`.
+        optimizer: one of Layca's; the space's own, or ``layca``, when left out.
+        distance: to which the hidden layers are to turn, in (0, 1).
+        config: keys of the configuration to set, whatever the space suggests, e.g. `batch_size`.
+
+    Raises:
+        InvalidInput: the job cannot be probed, or fails to train.
+    """
+    check_distance(distance)
+    if not isinstance(job.trainable, type) or not issubclass(job.trainable, RotationTrainable):
+        raise InvalidInput(
+            "find-rate must have a trainable whose rate it can set, got "
+            f"{getattr(job.trainable, '__name__', job.trainable)}; make it a subclass of "
+            "trainables.RotationTrainable"
+        )
+    run = {**_config(job, optimizer), **(config or {})}
+    with quiet_ray():
+        probed = _probed(job, run)
+    shown = {key: value for key, value in run.items() if key not in _NOT_SHOWN}
+    return FoundRates(probed, distance, job.rotation_target, shown)
+
+
+def _config(job: TuningJob, optimizer: str | None) -> dict[str, Any]:
+    """Return the configuration that the rates are for."""
+    if optimizer is not None and optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer, _of_layca())
+    if optimizer is not None and optimizer not in _of_layca():
+        raise InvalidInput(
+            f"the optimizer must be one that sets the rotation, got {optimizer}; "
+            f"use {', '.join(_of_layca())}"
+        )
+    wanted = _of_layca() if optimizer is None else [optimizer]
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    drawn = draws(as_function(job.search_space))
+    config = next((each for each in drawn if each.get("optimizer") in wanted), None)
+    if config is None:
+        config = {key: drawn[0][key] for key in drawn[0] if key not in _OF_OPTIMIZER}
+        config["optimizer"] = optimizer or DEFAULT
+    given: dict[str, Any] = {"max_epochs": job.max_epochs, "seed": job.seed}
+    if job.data_dir is not None:
+        given["data_dir"] = str(Path(job.data_dir).expanduser().absolute())
+    return {**given, **config}
+
+
+def _of_layca() -> list[str]:
+    return [name for name in OPTIMIZERS if name.startswith(DEFAULT)]
+
+
+class _Prober:
+    """An actor and no task, since that is what a trial takes its GPUs from."""
+
+    def probe(
+        self, kind: type[RotationTrainable], config: Mapping[str, Any], cpus: float
+    ) -> Probed:
+        use_threads(cpus)
+        return run_probes(kind, config)
+
+
+def _probed(job: TuningJob, config: Mapping[str, Any]) -> Probed:
+    asked = reservation_of(job)
+    Room(asked, may_have()).check()
+    actor: Any = ray.remote(_Prober).options(**_as_options(asked)).remote()
+    try:
+        found: Probed = ray.get(actor.probe.remote(job.trainable, config, job.cpus_per_trial))
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, InvalidInput):
+            raise cause from error
+        lines = str(cause).strip().splitlines() or [""]
+        raise InvalidInput(
+            f"a trial must train, {job.trainable.__name__} raised {type(cause).__name__}: "
+            f"{lines[0]}; run it by itself: {job.trainable.__name__}(config={{...}}).train()"
+        ) from error
+    finally:
+        ray.kill(actor)
+    return found
+
+
+def _as_options(asked: Reservation) -> dict[str, Any]:
+    """Return what Ray is to give the actor."""
+    others = {
+        name: amount
+        for name, amount in asked.resources.items()
+        if name not in ("CPU", "GPU", "memory")
+    }
+    return {
+        "num_cpus": asked.resources.get("CPU", 0),
+        "num_gpus": asked.resources.get("GPU", 0),
+        "memory": asked.resources.get("memory") or None,
+        "resources": others or None,
+        "label_selector": dict(asked.labels) or None,
+    }
