@@ -32,8 +32,9 @@ from tuner.rotation.rate import (
 from tuner.rotation.target import RotationTarget
 
 LADDER = (0.95, 0.6, 0.3)
-# The train loss has fallen if it did by this share of what it did at the best of the rates; less is
-# noise where another rate shows what can be learnt.
+# The train loss has fallen if it did by more than the batches' chance, in standard errors, and by
+# this share of what it did at the best of the rates.
+_CERTAIN = 2.0
 _LEAST_FALL = 0.1
 # In fewer steps a falling loss is chance.
 _LEAST_STEPS = 6
@@ -68,6 +69,14 @@ class Probe:
         taken = np.diff(self.steps, prepend=0)
         half = len(taken) // 2
         return float(np.average(self.losses[half:], weights=taken[half:]))
+
+    @property
+    def chance(self) -> float:
+        """Standard error of the fall from the first loss to `end_loss`, as the batches have it."""
+        # What is left of a smooth fall in second differences is noise, with 6 times its variance.
+        rest = np.diff(self.losses, n=2)
+        noise = math.sqrt(float(np.mean(rest**2)) / 6) if len(rest) else 0.0
+        return noise * math.sqrt(1 + 2 / len(self.losses))
 
 
 @dataclass(frozen=True)
@@ -192,14 +201,13 @@ class FoundRates:
     @cached_property
     def learns(self) -> tuple[bool | None, ...]:
         """Whether the train loss fell at each probed rate; None where the steps are too few."""
-        # All begin alike, and the slowest is the last to leave.
-        start = self.probed.probes[0].losses[0]
-        falls = [start - probe.end_loss for probe in self.probed.probes]
+        # All begin alike and see the same batches, and the slowest is the last to leave.
+        first = self.probed.probes[0]
+        falls = [first.losses[0] - probe.end_loss for probe in self.probed.probes]
         best = max((fall for fall in falls if math.isfinite(fall)), default=0.0)
+        least = max(_CERTAIN * first.chance, _LEAST_FALL * best)
         return tuple(
-            fall > max(0.0, _LEAST_FALL * best)
-            if probe.steps[-1] >= _LEAST_STEPS or not math.isfinite(fall)
-            else None
+            fall > least if probe.steps[-1] >= _LEAST_STEPS or not math.isfinite(fall) else None
             for fall, probe in zip(falls, self.probed.probes, strict=True)
         )
 
@@ -233,17 +241,20 @@ class FoundRates:
 
     @cached_property
     def ways(self) -> tuple[float, ...] | None:
-        """Each layer's way in the probe that turned furthest, the hidden layers' median being 1."""
-        ends = [probe.distances[-1] for probe in self.probed.probes]
-        middles = [float(np.median([end[layer] for layer in self.turned])) for end in ends]
-        middle, furthest = max(
-            zip(middles, ends, strict=True),
-            key=lambda pair: pair[0] if math.isfinite(pair[0]) else -1.0,
-        )
-        if not middle >= _TURNED:
+        """Each layer's way in the probe that turned furthest, the hidden layers' median being 1.
+
+        None where none in which it learns has turned far. Without learning, layers are turned at
+        random, all alike.
+        """
+        middle, furthest = _TURNED, None
+        for probe, fell in zip(self.probed.probes, self.learns, strict=True):
+            ends = [probe.distances[-1][layer] for layer in self.turned]
+            if fell is not False and float(np.median(ends)) >= middle:
+                middle, furthest = float(np.median(ends)), probe.distances[-1]
+        if furthest is None:
             return None
-        ways = [float(way_of(min(each, _MOST), _SPREAD)) for each in furthest]
-        return tuple(way / float(way_of(min(middle, _MOST), _SPREAD)) for way in ways)
+        whole = float(way_of(min(middle, _MOST), _SPREAD))
+        return tuple(float(way_of(min(each, _MOST), _SPREAD)) / whole for each in furthest)
 
     @property
     def steps(self) -> int:
