@@ -56,7 +56,8 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
     assert list(table)[-1] == "reason"
     report = json.loads(at_once("report", "first", "--json", cwd=folder).out)
     about = ("study", "metric", "mode", "max_epochs", "checkpoints")
-    assert report.keys() == {*about, "trials", "saved", "audits", "advised", "rotation"}
+    found = {"trials", "saved", "audits", "advised", "started", "rotation"}
+    assert report.keys() == {*about, *found}
     facts = [report[key] for key in about]
     assert facts == ["first", "val_accuracy", "max", 3, None]
     assert report["saved"].keys() == {"epochs", "share"}

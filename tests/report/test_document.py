@@ -127,6 +127,7 @@ class TestJson:
                 "metric_weight": 0.4,
             },
             "advised": None,
+            "started": None,
         }
 
     def test_whole_numbers_of_epochs_are_written_as_such(self):
