@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
+import uuid
 
 import pytest
 
@@ -84,9 +85,10 @@ def test_a_folder_without_permission_is_one_line(tmp_path):
         Place(str(tmp_path / "inner")).check_writable()
 
 
-def test_a_store_that_never_answers_is_given_up(tmp_path):
+def test_a_store_that_never_answers_is_given_up(tmp_path, monkeypatch):
     # Opening a pipe that nobody writes to waits for ever, like a mount whose server is gone.
-    os.mkfifo(tmp_path / ".quarterturn")
+    monkeypatch.setattr("uuid.uuid4", lambda: uuid.UUID(int=1))
+    os.mkfifo(tmp_path / f".quarterturn-{uuid.UUID(int=1).hex}")
     begun = time.monotonic()
     with pytest.raises(InvalidInput, match=r"no answer within 0.5 s\); check the network"):
         Place(str(tmp_path)).check_writable(within_s=0.5)

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial
 
 from tuner.errors import InvalidInput
 from tuner.rotation import RotationCurve
-from tuner.study.database import WriteBehindDatabase, open_database
+from tuner.study.behind import WriteBehindDatabase
+from tuner.study.database import open_database
 from tuner.study.journal import WriteBehindJournal, read_journal
 from tuner.study.record import (
     curve_of,
