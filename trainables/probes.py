@@ -42,7 +42,7 @@ def run_probes(kind: type[RotationTrainable], config: Mapping[str, Any]) -> Prob
             fewer steps than there are probes, or cannot be trained in part.
     """
     begun = time.perf_counter()
-    whole = {key: config[key] for key in config if key not in ("lr", "final_distance")}
+    whole = {**config, "final_distance": None}
     trial = kind(config={**whole, "lr": 1.0})
     try:
         run = trial._started()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import ray
 
 COMMAND = Path(sys.executable).with_name("quarterturn")
 
@@ -83,3 +84,12 @@ def first(quarterturn, tmp_path_factory) -> tuple[Path, Said]:
     folder = tmp_path_factory.mktemp("first")
     command = "run --trainable digits-mlp --space sgd --name first --trials 4 --epochs 3"
     return folder, quarterturn(*command.split(" "), cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """One Ray for all commands that need one, to save each the start of its own."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    address = ray.get_runtime_context().gcs_address
+    yield {"RAY_ADDRESS": address, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
+    ray.shutdown()

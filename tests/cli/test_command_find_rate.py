@@ -16,9 +16,9 @@ job = TuningJob(name="own", trainable=train, search_space=space, metric="loss")
 """
 
 
-def test_the_rates_are_printed_with_what_to_write_next(quarterturn, tmp_path):
+def test_the_rates_are_printed_with_what_to_write_next(quarterturn, cluster, tmp_path):
     command = f"{DIGITS} --set momentum=0.9 --plot rates.png"
-    said = quarterturn(*command.split(), cwd=tmp_path)
+    said = quarterturn(*command.split(), cwd=tmp_path, **cluster)
     assert (said.code, said.err) == (0, "")
     head, *lines = said.out.splitlines()
     assert head == (
@@ -39,9 +39,9 @@ def test_the_rates_are_printed_with_what_to_write_next(quarterturn, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rates.png"]
 
 
-def test_json_is_one_object_with_the_same_figures(quarterturn, tmp_path):
+def test_json_is_one_object_with_the_same_figures(quarterturn, cluster, tmp_path):
     command = f"{DIGITS} --optimizer layca-adam --distance 0.6 --json --plot rates.svg"
-    said = quarterturn(*command.split(), cwd=tmp_path)
+    said = quarterturn(*command.split(), cwd=tmp_path, **cluster)
     assert (said.code, said.err) == (0, "")
     told = json.loads(said.out)
     assert told["config"]["optimizer"] == "layca-adam"

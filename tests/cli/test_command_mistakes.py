@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import struct
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 import search_spaces
 import trainables
@@ -131,15 +129,6 @@ def workplace(first) -> Iterator[Path]:
         (folder / name).unlink()
     (folder / "damaged" / "train-images-idx3-ubyte").unlink()
     (folder / "damaged").rmdir()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
-    """One Ray for all commands that need one, to save each the start of its own."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    address = ray.get_runtime_context().gcs_address
-    yield {"RAY_ADDRESS": address, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
-    ray.shutdown()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from tuner.rotation.finding import LADDER, FoundRates, Probe
 if TYPE_CHECKING:
     from tuner.report.charts.drawn import Drawn
 
-_FELL = {True: "fell", False: "did not fall", None: "too few steps to tell"}
+FELL = {True: "fell", False: "did not fall", None: "too few steps to tell"}
 _WHAT = "the plot"
 
 
@@ -31,7 +31,7 @@ def print_rates(found: FoundRates, console: Console) -> None:
     for name in ("rate", "final distance", "90 % within", "train loss in the probe"):
         table.add_column(name, justify="right" if name == "rate" else "left", no_wrap=True)
     for probe, ends, fell in _rows(found):
-        loss = f"{found.probed.probes[0].losses[0]:.3g} to {probe.end_loss:.3g}, {_FELL[fell]}"
+        loss = f"{found.probed.probes[0].losses[0]:.3g} to {probe.end_loss:.3g}, {FELL[fell]}"
         row = (f"{probe.rate:.3g}", f"{ends.mid:.2f}", f"{ends.low:.2f} to {ends.high:.2f}", loss)
         table.add_row(*row)
     # No narrower than it needs to be: rather too wide than with digits cut off.

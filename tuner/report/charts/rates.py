@@ -15,11 +15,11 @@ from tuner.report.charts.drawn import (
     number_of,
     values,
 )
+from tuner.report.rates import FELL
 from tuner.rotation.finding import FoundRates
 
 # Where the curve is drawn: below and above it is flat.
 _LEAST, _MOST = 0.01, 0.999
-_LOSS = {True: "fell", False: "did not fall", None: "too few steps to tell"}
 
 
 def drawn(found: FoundRates) -> Drawn:
@@ -31,7 +31,7 @@ def drawn(found: FoundRates) -> Drawn:
     ]
     rates = [probe.rate for probe in found.probed.probes]
     probes = [
-        {"rate": rate, "mid": ends.mid, "loss": _LOSS[fell]}
+        {"rate": rate, "mid": ends.mid, "loss": FELL[fell]}
         for rate, ends, fell in zip(rates, found.distances(rates), found.learns, strict=True)
     ]
     axis = alt.Axis(format="~g", tickCount=6, labelOverlap="greedy")
@@ -42,7 +42,7 @@ def drawn(found: FoundRates) -> Drawn:
         field="loss",
         type="nominal",
         title="train loss in the probe",
-        scale=alt.Scale(domain=list(_LOSS.values()), range=[BLUE, ORANGE, GREY]),
+        scale=alt.Scale(domain=list(FELL.values()), range=[BLUE, ORANGE, GREY]),
         legend=alt.Legend(orient="top"),
     )
     chart: AnyChart = alt.layer(
