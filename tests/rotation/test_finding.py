@@ -5,36 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
+from tests.rotation.made_up_probes import (
+    FACTORS,
+    FALLING,
+    LAYERS,
+    RATES,
+    RISING,
+    SLOW,
+    STUCK,
+    made_up,
+)
 from tuner.errors import InvalidInput
 from tuner.rotation import RotationTarget
-from tuner.rotation.finding import FoundRates, Probe, Probed
-from tuner.rotation.rate import RateRelation, distance_of, way_of
-
-LAYERS = ("first", "one", "two", "three", "head")
-FACTORS = (1 + np.cos(np.pi * np.arange(400) / 400)) / 2
-RATES = (0.01, 0.03, 0.09, 0.25)
-STEPS = (5, 10, 15, 20)
-FALLING = (2.3, 2.0, 1.7, 1.5)
-RISING = (2.3, 2.4, 2.5, 2.6)
-SLOW = (2.3, 2.29, 2.27, 2.25)
-STUCK = (2.35, 2.25, 2.35, 2.25)
-
-
-def made_up(losses=(FALLING,) * 4, ways=(1.0,) * 5, shares=(1.0,) * 5, rates=RATES) -> Probed:
-    """Probes in which each layer goes so many times the way that the relation expects."""
-    relation, spread = RateRelation(0.9), np.array(2.0)
-    probes = []
-    for rate, of_rate in zip(rates, losses, strict=True):
-        expected = [relation.distances([rate], np.ones(done))[0].mid for done in STEPS]
-        distances = tuple(
-            tuple(float(distance_of(way_of(each, spread) * way, spread)) for way in ways)
-            for each in expected
-        )
-        probes.append(Probe(rate, STEPS, of_rate, distances))
-    return Probed(LAYERS, shares, 0.9, FACTORS, 40, tuple(probes), 1.5)
+from tuner.rotation.finding import FoundRates
+from tuner.rotation.rate import RateRelation
 
 
 def test_layers_that_turn_as_expected_leave_the_relation_as_it_is():

@@ -160,9 +160,9 @@ def _not_targetable(found: FoundRates) -> str:
         )
     probe, ends = learnt[-1]
     return (
-        f"rotation of {found.distance:g} cannot be targeted: the train loss does not fall at its "
-        f"rate; the highest at which it did is {probe.rate:.3g}, for {ends.mid:.2f}: train for "
-        "more epochs, or aim lower with --distance"
+        f"rotation of {found.distance:g} cannot be targeted: held at its rate, the train loss does "
+        f"not fall; the highest rate at which it did is {probe.rate:.3g}, for {ends.mid:.2f}: "
+        "train for more epochs, or aim lower with --distance"
     )
 
 

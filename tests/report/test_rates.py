@@ -1,0 +1,69 @@
+"""What is said of the rates of rotation that were found."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from tests.rotation.made_up_probes import FALLING, RISING, made_up
+from tuner.report.rates import print_rates, rates_json
+from tuner.rotation.finding import FoundRates
+
+
+def printed(found: FoundRates) -> str:
+    text = io.StringIO()
+    print_rates(found, Console(file=text, width=80, highlight=False))
+    return text.getvalue()
+
+
+def test_what_to_write_next_names_the_rate_and_the_range():
+    told = printed(FoundRates(made_up(), config={"optimizer": "layca-adam", "batch_size": 64}))
+    assert told.startswith("batch_size 64, optimizer layca-adam; 10 epochs of 40 steps\n")
+    assert '\nnext: "optimizer": "layca-adam", "lr": 0.0' in told
+    assert '\nor search: "optimizer": "layca-adam", "lr": trial.suggest_float("lr", 0.0' in told
+    assert "\nlagging layers: none of the hidden ones at 0.0" in told
+    assert "\ncost: 80 steps, 2 epochs in all, 1.5 s\n" in told
+
+
+def test_a_layer_that_lags_is_named_with_what_it_would_need():
+    told = printed(FoundRates(made_up(ways=(1.0, 0.3, 1.0, 1.0, 1.0))))
+    (line,) = (line for line in told.splitlines() if line.startswith("lagging layers at "))
+    assert "with what each would need: one (0." in line
+    assert line.endswith(" times the rate)")
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ((RISING,) * 4, "rotation cannot be targeted: the train loss fell at none of these rates"),
+        (
+            (FALLING, FALLING, RISING, RISING),
+            "rotation of 0.95 cannot be targeted: held at its rate, the train loss does not fall; "
+            "the highest rate at which it did is 0.03, for 0.",
+        ),
+    ],
+)
+def test_where_it_learns_nothing_at_the_rate_it_says_so_and_names_no_rate_to_write(losses, said):
+    told = printed(FoundRates(made_up(losses)))
+    assert told.splitlines()[-1].startswith(said)
+    assert "next:" not in told
+
+
+def test_too_few_steps_to_tell_are_said_to_be():
+    short = [replace(probe, steps=(1, 2, 3, 4)) for probe in made_up().probes]
+    told = printed(FoundRates(replace(made_up(), probes=tuple(short))))
+    assert told.count("too few steps to tell") == 4
+    assert "whether it learns there cannot be told from 4 steps: see --set batch_size=32" in told
+
+
+def test_json_has_null_where_a_probe_broke_down():
+    losses = (FALLING, FALLING, FALLING, (math.nan,) * 4)
+    told = json.loads(rates_json(FoundRates(made_up(losses))))
+    assert [probe["learns"] for probe in told["probes"]] == [True, True, True, False]
+    assert told["probes"][3]["end_loss"] is None
+    assert told["targetable"] is True
