@@ -61,7 +61,7 @@ def run_probes(kind: type[RotationTrainable], config: Mapping[str, Any]) -> Prob
             for rate in _rates(RateRelation(momentum), factors, length)
         ]
     finally:
-        trial.stop()
+        trial.stop()  # type: ignore[no-untyped-call]
         shutil.rmtree(trial.logdir, ignore_errors=True)
     return Probed(
         layers=measured,
@@ -110,7 +110,7 @@ def _probe(
     trial.reset_config({**config, "reports_per_epoch": reports})
     done, losses, distances = [], [], []
     for _ in range(length * reports // steps):
-        report = trial.train()
+        report = trial.train()  # type: ignore[no-untyped-call]
         position = trial._started().position
         if position.epoch and length < steps:
             raise InvalidInput(
