@@ -51,7 +51,7 @@ def block_with(text: str) -> str:
 def test_the_commands_run_in_the_order_they_are_written(folder: Path) -> None:
     (folder / "mine.py").write_text(block_with("# mine.py"))
     printed = {command: run(command.split(), folder) for command in COMMANDS}
-    assert len(printed) == 14
+    assert len(printed) == 15
     assert "val_accuracy" in printed["quarterturn report first --top 3"]
     assert "16 trials" in printed["quarterturn resume first --trials 16"]
     assert "10 trials" in printed["quarterturn run mine.py"]

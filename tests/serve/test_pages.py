@@ -93,6 +93,7 @@ def test_a_trial_appears_while_the_page_is_open_and_nobody_loses_their_place(bro
         at = page.evaluate("byId('trials').getBoundingClientRect().top")
         with written(home) as (study, flush):
             page.get_by_role("link", name="Trial 1", exact=True).last.focus()
+            assert page.evaluate("document.activeElement.getAttribute('href')") == "#trial-1"
             study.ask().suggest_float("momentum", 0, 1)
             new = study.ask()
             new.set_user_attr("reason", "because it is new")

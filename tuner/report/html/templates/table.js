@@ -48,7 +48,11 @@ function haystack(row) {
   return haystacks[row];
 }
 
+// A search that is still to be made is made by whatever chooses the rows before: made again later, it
+// would take the focus from who has gone on.
+let waiting = 0;
 function choose(limit = STEP) {
+  clearTimeout(waiting);
   const state = byId("state").value;
   const wanted = byId("search").value.trim().toLowerCase();
   const rows = [];
@@ -151,7 +155,6 @@ function startTable() {
   countStates();
   byId("tools").addEventListener("submit", (event) => event.preventDefault());
   byId("state").addEventListener("change", () => choose());
-  let waiting = 0;
   byId("search").addEventListener("input", () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => choose(), 120);
