@@ -4,6 +4,7 @@ Trains whole trials of the five families, as ordinary studies in --folder (what 
 trained again), and prints what the best of k by validation accuracy has on the test images.
 
 python benchmarks/few_trials.py [--json] [--families cnn ...] [--methods ...] [--folder DIR]
+    [--plot FILE]
 """
 
 from __future__ import annotations
@@ -187,12 +188,32 @@ def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
     return shown
 
 
+def plot(shown: Mapping[str, Any], file: Path) -> None:
+    """Draw what the best of k has on the test images, a panel for each family."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(shown), figsize=(3 * len(shown), 3), squeeze=False)
+    for panel, (family, found) in zip(panels[0], shown.items(), strict=True):
+        for name, rows in found["best_of"].items():
+            values = [row["test_accuracy"] for row in rows.values()]
+            panel.plot(list(rows), values, marker="o", markersize=3, label=name)
+        bar = found["best_of"]["random"][max(TRIALS)]["test_accuracy"]
+        panel.axhline(bar, color="grey", linewidth=0.8, linestyle=":")
+        panel.set(title=family, xscale="log", xlabel="trials", ylim=(bar - 0.03, bar + 0.01))
+        panel.set_xticks(TRIALS, [str(k) for k in TRIALS])
+    panels[0][0].set_ylabel("test accuracy of the best by validation")
+    panels[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--folder", type=Path, default=Path("studies/few-trials"))
+    parser.add_argument("--plot", type=Path, metavar="FILE")
     asked = parser.parse_args()
     names = list(dict.fromkeys(["random", *asked.methods]))
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
@@ -203,6 +224,8 @@ def main() -> None:
             print(family, json.dumps(shown[family], indent=1), flush=True)
     if asked.json:
         print(json.dumps(shown))
+    if asked.plot:
+        plot(shown, asked.plot)
 
 
 if __name__ == "__main__":
