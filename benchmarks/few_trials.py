@@ -27,6 +27,7 @@ from tuner.engine.observer import Observer
 
 TRIALS = (1, 2, 3, 5, 10, 20, 50)
 DRAWS = 2000
+_COLOURS = {"random": "C0", "random with layca": "C1", "tpe": "C3", "default": "C2"}
 _PLAIN: Mapping[str, Callable[[optuna.Trial], dict[str, Any]]] = {
     "sgd": sgd,
     "adam": adam,
@@ -196,13 +197,15 @@ def plot(shown: Mapping[str, Any], file: Path) -> None:
     for panel, (family, found) in zip(panels[0], shown.items(), strict=True):
         for name, rows in found["best_of"].items():
             values = [row["test_accuracy"] for row in rows.values()]
-            panel.plot(list(rows), values, marker="o", markersize=3, label=name)
+            panel.plot(
+                list(rows), values, marker="o", markersize=3, label=name, color=_COLOURS[name]
+            )
         bar = found["best_of"]["random"][max(TRIALS)]["test_accuracy"]
         panel.axhline(bar, color="grey", linewidth=0.8, linestyle=":")
-        panel.set(title=family, xscale="log", xlabel="trials", ylim=(bar - 0.03, bar + 0.01))
+        panel.set(title=family, xscale="log", xlabel="trials", ylim=(bar - 0.045, bar + 0.01))
         panel.set_xticks(TRIALS, [str(k) for k in TRIALS])
     panels[0][0].set_ylabel("test accuracy of the best by validation")
-    panels[0][-1].legend(fontsize=7)
+    panels[0][0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
 
