@@ -54,6 +54,7 @@ def test_what_else_the_space_has_is_as_the_ladder_was_chosen_with():
         "warmup_epochs": 0.0,
     }
     assert find_axis(nested).others["momentum"] == 0.9
+    assert find_axis(SPACES["rotation-budget"]).others["optimizer"] == "layca"
 
 
 @pytest.mark.parametrize(
