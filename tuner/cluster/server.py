@@ -191,12 +191,13 @@ class JobServer:
             raise InvalidInput(_about_token(self.address, find_token())) from error
         except requests.exceptions.JSONDecodeError as error:
             raise InvalidInput(_about_answer(self.address, _NOT_RAY)) from error
-        except requests.exceptions.SSLError as error:
-            raise InvalidInput(
-                f"the cluster's certificate must be trusted here, that of {self.address} is not; "
-                "give its authority's with REQUESTS_CA_BUNDLE=ca.pem"
-            ) from error
         except (requests.exceptions.RequestException, ConnectionError) as error:
+            # Ray's client wraps what requests says of a certificate.
+            if "CERTIFICATE_VERIFY_FAILED" in str(_innermost(error)):
+                raise InvalidInput(
+                    f"the cluster's certificate must be trusted here, that of {self.address} is "
+                    "not; give its authority's with REQUESTS_CA_BUNDLE=ca.pem"
+                ) from error
             raise InvalidInput(
                 f"the cluster's job server must answer, got {self.address} "
                 f"({_innermost(error)}); check the address (http://HEAD:8265) and `ray status` "
