@@ -137,4 +137,4 @@ def test_jobs_are_submitted_through_https(cluster):
     assert "tls@1 succeeded" in followed.stdout
     assert load_study("tls", folder=cluster.hosts.shared).finished
     report = f"{trusted} quarterturn report tls --address {url} --top 2"
-    assert "6 complete" in cluster.type.run(cluster.laptop, report, lines=16).stdout
+    assert "tls: 6 trials" in cluster.type.run(cluster.laptop, report, lines=16).stdout
