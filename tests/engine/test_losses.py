@@ -16,11 +16,11 @@ from tuner.study.pruners import make_pruner
 GONE = ActorUnavailableError("Socket closed", None)
 
 
-def bridge_of(pruner, **fields):
+def bridge_of(pruner, *, num_trials=40, **fields):
     study = optuna.create_study(
         direction="maximize", pruner=make_pruner(pruner, None, 8, 0), study_name="losses"
     )
-    return StudyBridge(study, space, metric="score", num_trials=40, max_epochs=8, **fields)
+    return StudyBridge(study, space, metric="score", num_trials=num_trials, max_epochs=8, **fields)
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_a_trial_that_lost_its_node_is_the_next_to_run_and_reports_nothing_twice
     assert bridge.ended == 0
 
 
-def test_a_study_is_not_over_while_an_interrupted_trial_is_to_run(bridge):
-    bridge.num_trials = 1
+def test_a_study_is_not_over_while_an_interrupted_trial_is_to_run():
+    bridge = bridge_of("none", num_trials=1)
     number, _ = start(bridge)
     assert bridge.exhausted
     bridge.interrupt(number, "its node died")
