@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import optuna
 import pytest
@@ -17,6 +19,7 @@ from tuner.report.following import Following
 from tuner.report.told import curve
 from tuner.report.watch import view, watch
 from tuner.study.catalog import StudyFolder, open_for_writing
+from tuner.study.driver import PAUSED
 from tuner.study.load import opened
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -60,6 +63,7 @@ class TestFollowing:
             "failed": 1,
             "waiting": 1,
             "running": 0,
+            "paused": 0,
         }
         assert (seen.best.number, seen.best.value) == (0, 0.4)
         assert (seen.epochs, seen.saved) == (6, 2)
@@ -100,12 +104,58 @@ class TestFollowing:
         following.look()
         assert file.read_bytes() == before
 
-    def test_the_rate_is_that_of_the_last_trials(self, home, following):
+    def test_the_rate_is_that_of_the_last_trials(self, following):
         ends = [trial.datetime_complete for trial in following._study.trials[:3]]
         span = (ends[2] - ends[0]).total_seconds()
-        seen = following.look()
-        assert seen.per_hour == pytest.approx(2 / span * 3600)
-        assert seen.left_s == pytest.approx(span / 2)
+        assert following.look().per_hour == pytest.approx(2 / span * 3600)
+
+
+MINUTE = timedelta(minutes=1)
+
+
+def make_whole_trials(folder: Path, begun: Sequence[datetime], paused: int) -> None:
+    """Make a study of 10 with whole trials of 4 epochs in 4 minutes, begun then, and others that
+    wait after one epoch."""
+    home = StudyFolder(folder / "made")
+    home.path.mkdir()
+    with home.locked(), open_for_writing(home, None) as storage:
+        study = optuna.create_study(storage=storage, study_name="made", direction="maximize")
+        study.set_user_attr("num_trials", 10)
+        study.set_user_attr("max_epochs", 4)
+        for start in begun:
+            whole = optuna.trial.create_trial(
+                value=0.5,
+                intermediate_values=dict.fromkeys(range(1, 5), 0.5),
+                user_attrs={f"rotation:{epoch}": {"epoch_s": 60.0} for epoch in range(1, 5)},
+            )
+            whole.datetime_start, whole.datetime_complete = start, start + 4 * MINUTE
+            study.add_trial(whole)
+        for _ in range(paused):
+            waits = study.ask()
+            report(waits, 1, 0.25)
+            waits.storage.set_trial_system_attr(waits._trial_id, PAUSED, True)
+
+
+class TestForetelling:
+    def test_trials_that_wait_are_not_taken_for_trials_to_come(self, tmp_path):
+        now = datetime.now()
+        make_whole_trials(tmp_path, [now - 8 * MINUTE, now - 4 * MINUTE], paused=8)
+        with opened("made", tmp_path) as (study, path):
+            seen = Following(study, path, now=now.timestamp).look()
+        assert (seen.counts["paused"], seen.counts["running"], seen.left) == (8, 0, 8)
+        # 16 epochs in 8 minutes, 8 of them of those that wait: 3 more for the one that goes on.
+        assert seen.left_s == pytest.approx(3 * 8 * 60 / 16, rel=0.01)
+        assert "8 left, about 1:30" in shown(seen)
+        assert "8 paused" in shown(seen)
+
+    def test_a_night_in_which_nobody_ran_it_does_not_count(self, tmp_path):
+        now = datetime.now()
+        begun = [now - 8 * MINUTE - timedelta(hours=9), now - 4 * MINUTE]
+        make_whole_trials(tmp_path, begun, paused=0)
+        with opened("made", tmp_path) as (study, path):
+            seen = Following(study, path, now=now.timestamp).look()
+        # 8 whole trials at 8 epochs in 8 minutes, and the 8 minutes of a pause that may be seen.
+        assert seen.left_s == pytest.approx(8 * 4 * 16 * 60 / 8, rel=0.01)
 
 
 def storage_flush(storage) -> None:

@@ -84,12 +84,11 @@ class Company:
         return {trial.number for trial in self._others if trial.system_attrs.get(PAUSED)}
 
     def mark(self, trial: optuna.Trial, *, paused: bool) -> None:
-        """Let others know whether a trial of this process is paused."""
-        if self._shared is None:
-            return
-        known = self._shared.get_trial(trial._trial_id).system_attrs
+        """Let others, and whoever watches, know whether a trial of this process is paused."""
+        storage = self._study._storage
+        known = storage.get_trial(trial._trial_id).system_attrs
         if known.get(PAUSED, False) != paused:
-            self._shared.set_trial_system_attr(trial._trial_id, PAUSED, paused)
+            storage.set_trial_system_attr(trial._trial_id, PAUSED, paused)
 
     def place_of(self, trial: FrozenTrial) -> Place | None:
         """Return where a trial's checkpoint is, if that is another driver's folder."""

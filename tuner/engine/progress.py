@@ -20,6 +20,7 @@ from tuner.engine.observer import Observer
 from tuner.engine.reading import seconds_of
 from tuner.job import TuningJob
 from tuner.study.result import State, StudyResult, TrialResult
+from tuner.study.to_come import epochs_to_come
 
 # Where nothing is redrawn, a line this often says that the job is alive.
 _LINE_EVERY_S = 30.0
@@ -44,7 +45,8 @@ class Progress(Observer):
         self._paused: dict[int, _Running] = {}
         self._before = 0  # trials that had ended when this run began
         self._best: tuple[float, int] | None = None
-        self._epochs = 0.0
+        self._reached: list[float] = []  # epochs of those that have ended
+        self._trained_before = 0.0  # epochs of all when this run began
         self._saved_epochs = 0.0
         self._saved_s = 0.0
         self._last = ""
@@ -74,6 +76,7 @@ class Progress(Observer):
             else:
                 self._count(trial.number, trial.state, trial.value, trial.epochs, trial.seconds)
         self._before = sum(self._states.values())
+        self._trained_before = self._trained
         if not self._console.is_terminal:
             self._console.print(
                 escape(f"study {self._job.name}: {self._before}/{self._job.num_trials} trials"),
@@ -143,7 +146,7 @@ class Progress(Observer):
         self, number: int, state: State, value: float, epochs: float, seconds: float
     ) -> None:
         self._states[state] += 1
-        self._epochs += epochs
+        self._reached.append(epochs)
         if state == "pruned":
             left = self._job.max_epochs - epochs
             self._saved_epochs += left
@@ -161,22 +164,20 @@ class Progress(Observer):
     def _view(self) -> RenderableType:
         done = sum(self._states.values())
         elapsed = time.monotonic() - self._begun
-        here = done - self._before
-        eta = _duration(elapsed / here * (self._job.num_trials - done)) if here else "-"
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(self._job.name, style="bold"),
             ProgressBar(total=self._job.num_trials, completed=done, width=24),
             f"{done}/{self._job.num_trials} trials",
             f"elapsed {_duration(elapsed)}",
-            f"ETA {eta}",
+            f"ETA {self._eta(elapsed)}",
         )
         counts = ", ".join(
             [f"{len(self._running)} running", f"{len(self._paused)} paused"]
             + [f"[{colour}]{self._states[state]} {state}[/]" for state, colour in _COLOURS.items()]
         )
         best = f"{_number(self._best[0])} (trial {self._best[1]})" if self._best else "-"
-        whole = self._epochs + self._saved_epochs
+        whole = math.fsum(self._reached) + self._saved_epochs
         share = self._saved_epochs / whole if whole else 0.0
         lines: list[RenderableType] = [
             head,
@@ -188,6 +189,27 @@ class Progress(Observer):
         if self._last:
             lines.append(Text(self._last, style="dim", overflow="ellipsis", no_wrap=True))
         return Group(*lines)
+
+    @property
+    def _trained(self) -> float:
+        """The epochs of all trials."""
+        live = (*self._running.values(), *self._paused.values())
+        return math.fsum([*self._reached, *(trial.epoch for trial in live)])
+
+    def _eta(self, elapsed: float) -> str:
+        """How long it takes still, once a trial has ended here, at the rate of epochs so far."""
+        trained = self._trained - self._trained_before
+        if sum(self._states.values()) == self._before or not trained:
+            return "-"
+        made = len(self._reached) + len(self._running) + len(self._paused)
+        to_come = epochs_to_come(
+            ended=self._reached,
+            running=[trial.epoch for trial in self._running.values()],
+            waiting=[trial.epoch for trial in self._paused.values()],
+            new=max(0, self._job.num_trials - made),
+            max_epochs=self._job.max_epochs,
+        )
+        return _duration(to_come * elapsed / trained)
 
     def _trials(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim", expand=True)

@@ -5,26 +5,32 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.study.catalog import StudyFolder
+from tuner.study.driver import PAUSED
 from tuner.study.load import NUM_TRIALS, STATES, read_trial
 from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.record import reports_of
 from tuner.study.result import State, TrialResult
+from tuner.study.to_come import epochs_to_come
 
 # The rate of trials is that of so many last ones, and as many verdicts are kept to be shown.
 _RECENT = 20
+# Some trial starts or ends at least once while one trains. If nothing did for longer than so many
+# times the longest, nobody ran the study.
+_PAUSE = 2
 
-Told = Literal["complete", "pruned", "failed", "running", "waiting"]
+Told = Literal["complete", "pruned", "failed", "running", "paused", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +49,14 @@ class Seen:
     """What one look at a study shows.
 
     Attributes:
-        counts: trials by how they stand; paused ones are running to the study, and those that wait
-            for `resume` are waiting.
+        counts: trials by how they stand; paused ones wait for their peers, and those that wait for
+            `resume` are waiting.
         best: the best complete trial, or None.
         epochs: trained in ended trials; saved: by those that were pruned.
-        live: running trials that may be shown, those that reported last first.
+        live: running and paused trials that may be shown, those that reported last first.
         recent: the trials that ended last, latest first.
         per_hour: trials that end in an hour, by the last ones; None before two have ended.
+        left_s: seconds until all have ended, by the epochs to come; None if that is not known.
         quiet_s: seconds since anything was written, or None if that is not known; news_at: when
             that was, in seconds since the epoch.
         news: numbers of the trials that have changed since the look before; all at the first.
@@ -67,6 +74,7 @@ class Seen:
     live: tuple[TrialResult, ...]
     recent: tuple[Ended, ...]
     per_hour: float | None
+    left_s: float | None
     quiet_s: float | None
     news_at: float | None
     news: frozenset[int]
@@ -78,12 +86,12 @@ class Seen:
     @property
     def left(self) -> int:
         """How many trials are still to end."""
-        return max(self.num_trials - self.ended, self.counts["running"] + self.counts["waiting"])
+        return max(self.num_trials - self.ended, self.live_count + self.counts["waiting"])
 
     @property
-    def left_s(self) -> float | None:
-        """Seconds until they have, at the rate of the last ones."""
-        return self.left / self.per_hour * 3600 if self.per_hour else None
+    def live_count(self) -> int:
+        """How many trials run or are paused."""
+        return self.counts["running"] + self.counts["paused"]
 
     @property
     def finished(self) -> bool:
@@ -107,7 +115,9 @@ class Following:
         self._known = 0
         self._open: dict[int, tuple[int, float]] = {}  # number -> what it had written, and when
         self._counts: Counter[Told] = Counter()
-        self._epochs = self._in_pruned = 0.0
+        self._epochs = self._in_pruned = self._longest_s = 0.0
+        self._reached: list[float] = []  # epochs of those that have ended
+        self._moments: list[float] = []  # when these began and ended
         self._best: Ended | None = None
         self._recent: deque[tuple[datetime, Ended]] = deque(maxlen=_RECENT)
         journal = StudyFolder(folder).journal if folder else None
@@ -134,15 +144,17 @@ class Following:
             self._end(trial)
         standing: Counter[Told] = Counter(self._counts)
         standing["waiting"] = sum(trials[n].state == TrialState.WAITING for n in self._open)
-        standing["running"] = len(self._open) - standing["waiting"]
+        standing["paused"] = sum(_is_paused(trials[n]) for n in self._open)
+        standing["running"] = len(self._open) - standing["waiting"] - standing["paused"]
         running = [n for n in self._open if trials[n].state == TrialState.RUNNING]
         running.sort(key=lambda number: (-self._open[number][1], -self._open[number][0], number))
+        num_trials = int(attrs.get(NUM_TRIALS, 0))
         return Seen(
             name=self._study.study_name,
             metric=str(attrs.get(METRIC, "value")),
             mode=self._mode,
             max_epochs=max_epochs,
-            num_trials=int(attrs.get(NUM_TRIALS, 0)),
+            num_trials=num_trials,
             counts=standing,
             best=self._best,
             epochs=self._epochs,
@@ -150,6 +162,7 @@ class Following:
             live=tuple(read_trial(trials[number], max_epochs, None) for number in running[:rows]),
             recent=tuple(trial for _, trial in reversed(self._recent)),
             per_hour=self._per_hour(),
+            left_s=self._left_s([trials[n] for n in self._open], num_trials, max_epochs),
             quiet_s=None if self._news_at is None else max(0.0, self._now() - self._news_at),
             news_at=self._news_at,
             news=frozenset(news),
@@ -185,6 +198,9 @@ class Following:
             self._in_pruned += epochs
         if state == "complete" and self._leads(shown):
             self._best = shown
+        self._reached.append(epochs)
+        self._moments += _moments(trial)
+        self._longest_s = max(self._longest_s, read.seconds)
         self._recent.append((_completed(trial), shown))
 
     def _leads(self, trial: Ended) -> bool:
@@ -200,6 +216,38 @@ class Following:
             return None
         span = (self._recent[-1][0] - self._recent[0][0]).total_seconds()
         return (len(self._recent) - 1) / span * 3600 if span > 0 else None
+
+    def _left_s(
+        self, live: Sequence[FrozenTrial], num_trials: int, max_epochs: int
+    ) -> float | None:
+        """Seconds for the epochs to come, at the rate of those that have been trained."""
+        if len(self._recent) < 2:
+            return None
+        reached = {trial.number: max(reports_of(trial), default=0.0) for trial in live}
+        waiting = [reached[trial.number] for trial in live if _is_paused(trial)]
+        to_come = epochs_to_come(
+            ended=self._reached,
+            running=[reached[trial.number] for trial in live if not _is_paused(trial)],
+            waiting=waiting,
+            new=max(0, num_trials - self._known),
+            max_epochs=max_epochs,
+        )
+        moments = [*self._moments, *(at for trial in live for at in _moments(trial))]
+        between = np.diff(np.sort(moments), append=self._now())
+        longest_s = _PAUSE * self._longest_s or math.inf
+        spent_s = float(between.clip(0.0, longest_s).sum())
+        trained = math.fsum([*self._reached, *reached.values()])
+        return to_come * spent_s / trained if trained else None
+
+
+def _is_paused(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING and bool(trial.system_attrs.get(PAUSED))
+
+
+def _moments(trial: FrozenTrial) -> list[float]:
+    """When a trial began and ended, as far as it has, in seconds since the epoch."""
+    known = (trial.datetime_start, trial.datetime_complete)
+    return [at.timestamp() for at in known if at is not None]
 
 
 def _completed(trial: FrozenTrial) -> datetime:

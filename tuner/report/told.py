@@ -20,7 +20,7 @@ def pace(seen: Seen) -> str:
     if seen.per_hour is None:
         return f"{seen.left} left"
     told = f"{seen.per_hour:.3g}/h, {seen.left} left"
-    return f"{told}, about {duration(seen.left_s or 0.0)}"
+    return told if seen.left_s is None else f"{told}, about {duration(seen.left_s)}"
 
 
 def saved(seen: Seen) -> str:

@@ -26,6 +26,7 @@ _COLOURS = {
     "pruned": "yellow",
     "failed": "red",
     "running": "cyan",
+    "paused": "blue",
     "waiting": "magenta",
 }
 _INDENT = 6  # what a verdict is indented by, beside the number of its trial
@@ -93,7 +94,7 @@ def view(seen: Seen, width: int, height: int) -> RenderableType:
     if seen.live:
         parts += ["", _running(seen, seen.live[:rows], wide=width >= _WIDE)]
         room -= rows + (len(seen.live) > rows)
-        if (more := seen.counts["running"] - rows) > 0:
+        if (more := seen.live_count - rows) > 0:
             parts.append(Text(f"and {more} more running or paused", style="dim"))
     if seen.recent:
         parts += ["", Text("ended last", style="dim")]

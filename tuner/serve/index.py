@@ -97,7 +97,7 @@ class Index:
                 return
             seen = self._reader(name).look().seen
             row, state = _row(seen), _state(seen)
-            rests_s = math.inf if signature else 0.0 if seen.counts["running"] else _AGAIN_S
+            rests_s = math.inf if signature else 0.0 if seen.live_count else _AGAIN_S
         except Trouble as trouble:
             row, state = {"trouble": trouble.line}, 2
             rests_s = _AGAIN_S
@@ -131,13 +131,12 @@ def sign_in_page(line: str) -> str:
 
 def _state(seen: Seen) -> int:
     """What runs comes first."""
-    return 0 if seen.counts["running"] else 1
+    return 0 if seen.live_count else 1
 
 
 def _row(seen: Seen) -> dict[str, Any]:
     best, last = seen.best, next(iter(seen.recent), None)
-    running = seen.counts["running"]
-    state = "running" if running else "finished" if seen.finished else "waiting"
+    state = "running" if seen.live_count else "finished" if seen.finished else "waiting"
     written = None if seen.news_at is None else datetime.fromtimestamp(seen.news_at, UTC)
     return {
         "state": state,
@@ -146,7 +145,7 @@ def _row(seen: Seen) -> dict[str, Any]:
         "best_trial": best.number if best else None,
         "ended": f"{seen.ended} of {seen.ended + seen.left}",
         "share": seen.ended / max(1, seen.ended + seen.left),
-        "running": running,
+        "running": seen.counts["running"],
         "pace": told.pace(seen),
         "written": written and written.isoformat(timespec="seconds"),
         "last": last and f"trial {last.number} {last.state}",

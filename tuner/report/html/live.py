@@ -15,7 +15,7 @@ from tuner.report.plain import one_line
 from tuner.study.result import TrialResult
 
 _RECENT = 5
-_STATES: tuple[Told, ...] = ("complete", "pruned", "failed", "running", "waiting")
+_STATES: tuple[Told, ...] = ("complete", "pruned", "failed", "running", "paused", "waiting")
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,13 @@ class Live:
     def running(self) -> Markup:
         """What is running, and what ended last."""
         seen = self.seen
-        count = seen.counts["running"]
         return Markup(
             template("running.html.j2").render(
                 title=_title(seen),
                 pace="" if seen.finished else told.pace(seen),
                 metric=one_line(seen.metric),
                 rows=[_row(trial, seen) for trial in seen.live],
-                more=count - len(seen.live),
+                more=seen.live_count - len(seen.live),
                 recent=[
                     {
                         "number": trial.number,
@@ -76,7 +75,8 @@ class Live:
 
 def _title(seen: Seen) -> str:
     if count := seen.counts["running"]:
-        return f"{count} {'trial is' if count == 1 else 'trials are'} running"
+        paused = f", {seen.counts['paused']} paused" if seen.counts["paused"] else ""
+        return f"{count} {'trial is' if count == 1 else 'trials are'} running{paused}"
     return "The study is finished" if seen.finished else "No trial is running"
 
 
