@@ -105,10 +105,10 @@ def test_advice_is_told_enqueued_run_and_held_against_the_others(make_job):
     assert f"enqueued {count} (trial 16" in put.stderr
     assert f"to run: quarterturn resume low --trials {16 + count}" in put.stderr
 
-    assert "it helped (" in said("resume", "low", "--trials", str(16 + count))
+    assert "the others: it helped" in said("resume", "low", "--trials", str(16 + count))
     line = f"advised: {count} of {count} trials have ended; the best, trial 1"
     assert re.search(
-        rf"{line}\d, has val_accuracy 0\.\d+, 0\.\d+ ahead of the best of the others: it helped \(",
+        rf"{line}\d \(.+\), has val_accuracy 0\.\d+, 0\.\d+ ahead of the best .+: it helped",
         said("report", "low"),
     )
     assert beyond in [trial.params["lr"] for trial in load_study("low", folder=job.folder).trials]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import optuna
 import pytest
 
 from tuner.report.document import to_json
 from tuner.report.evidence import evidence
+from tuner.report.noise import examples_of
 from tuner.study.load import read_result
 from tuner.study.record import ADVICE, AUDIT, START
 from tuner.study.result import StudyResult
@@ -73,14 +75,14 @@ def with_marks(mark: str, *trials: tuple[str, float | None, str], direction: str
         (
             [("", 0.5, "COMPLETE"), ("raise lr", 0.75, "COMPLETE"), ("warm up", None, "WAITING")],
             "maximize",
-            "advised: 1 of 2 trials have ended; the best, trial 1, has value 0.75, 0.25 ahead of "
-            "the best of the others: it helped (raise lr)",
+            "advised: 1 of 2 trials have ended; the best, trial 1 (raise lr), has value 0.75, "
+            "0.25 ahead of the best of the others: it helped",
         ),
         (
             [("", 0.5, "COMPLETE"), ("raise lr", 0.75, "COMPLETE"), ("warm up", 1.0, "COMPLETE")],
             "minimize",
-            "advised: 2 of 2 trials have ended; the best, trial 1, has value 0.75, 0.25 behind the "
-            "best of the others: it did not help (raise lr)",
+            "advised: 2 of 2 trials have ended; the best, trial 1 (raise lr), has value 0.75, "
+            "0.25 behind the best of the others: it did not help",
         ),
         (
             [("", 0.5, "COMPLETE"), ("raise lr", None, "PRUNED")],
@@ -90,7 +92,7 @@ def with_marks(mark: str, *trials: tuple[str, float | None, str], direction: str
         (
             [("raise lr", 0.75, "COMPLETE")],
             "maximize",
-            "advised: 1 of 1 trials have ended; the best, trial 0, has value 0.75 (raise lr)",
+            "advised: 1 of 1 trials have ended; the best, trial 0 (raise lr), has value 0.75",
         ),
     ],
 )
@@ -123,3 +125,66 @@ def test_first_trials_are_held_against_the_best_of_the_others(trials, line):
     result = with_marks(START, *trials)
     assert evidence(result) == [line]
     json.loads(to_json(result), parse_constant=pytest.fail)
+
+
+def of_curves(metric: str, advised: list[float], *others: list[float]) -> StudyResult:
+    """Return a study of whole trials by their curves; the first tests an advice."""
+    study = optuna.create_study(direction="maximize")
+    study.set_user_attr("metric", metric)
+    for attrs, curve in (({ADVICE: "raise lr"}, advised), *(({}, other) for other in others)):
+        trial = optuna.trial.create_trial(
+            value=curve[-1],
+            intermediate_values=dict(enumerate(curve, start=1)),
+            user_attrs=attrs,
+        )
+        study.add_trial(trial)
+    return read_result(study, None)
+
+
+def of_300(*hits: int) -> list[float]:
+    return [hit / 300 for hit in hits]
+
+
+@pytest.mark.parametrize(
+    ("metric", "hits", "said"),
+    [
+        # The standard error of an accuracy of .913 over 300 examples is .016.
+        ("val_accuracy", 274, "0.01333 ahead of the best of the others: within noise, which is "),
+        ("val_accuracy", 266, "0.01333 behind the best of the others: within noise, which is "),
+        ("val_accuracy", 276, "0.02 ahead of the best of the others: it helped"),
+        ("val_accuracy", 264, "0.02 behind the best of the others: it did not help"),
+        # What is not an accuracy has no such error, and smooth curves have no other.
+        ("score", 274, "0.01333 ahead of the best of the others: it helped"),
+    ],
+)
+def test_a_gain_within_the_error_of_an_accuracy_is_no_help(metric, hits, said):
+    rises = of_300(230, 240, 250, 260, 270), of_300(226, 237, 248, 259, 270)
+    result = of_curves(metric, of_300(*range(hits - 40, hits + 1, 10)), *rises)
+    assert said in evidence(result)[-1]
+
+
+def test_a_gain_smaller_than_the_jumps_at_the_end_of_runs_is_no_help():
+    jumps = [1.0, 1.2, 1.0, 1.2, 1.0, 1.2, 1.0, 1.2]
+    steady = [value + 1 for value in (0.0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.2)]
+    # Jumps of .2 up and down are second differences of .4, over the root of 6.
+    result = of_curves("score", [*jumps[:-1], 1.3], jumps, jumps)
+    line = evidence(result)[-1]
+    assert "0.1 ahead of the best of the others: within noise, which is about 0.16" in line
+    result = of_curves("score", [*steady[:-1], 1.3], steady, steady)
+    assert "0.1 ahead of the best of the others: it helped" in evidence(result)[-1]
+
+
+@pytest.mark.parametrize(
+    ("values", "examples"),
+    [
+        ([hit / 300 for hit in range(201, 240)], 300),
+        ([float(np.float32(hit / 6007)) for hit in range(5001, 5020)], 6007),
+        # All of them may be shares of fewer.
+        ([hit / 300 for hit in range(200, 240, 2)], 150),
+        ([0.5, 0.25, 0.75, 0.5, 0.25, 0.75, 0.5, 0.25], None),
+        (list(np.random.default_rng(0).random(20)), None),
+        ([], None),
+    ],
+)
+def test_how_many_examples_an_accuracy_is_over_shows_in_its_values(values, examples):
+    assert examples_of(values) == examples

@@ -12,10 +12,9 @@ from pandas.api.types import is_numeric_dtype
 
 from tuner.errors import unknown_name
 from tuner.report.evidence import (
-    Advised,
     Audits,
+    Compared,
     RotationWorth,
-    Started,
     advised,
     audits,
     rotation_worth,
@@ -106,9 +105,7 @@ def headline(result: StudyResult) -> str:
     )
 
 
-def _rounded(
-    shown: Audits | RotationWorth | Advised | Started | None,
-) -> dict[str, Any] | None:
+def _rounded(shown: Audits | RotationWorth | Compared | None) -> dict[str, Any] | None:
     """Return its fields, numbers to 6 digits; what is not known is null."""
     if shown is None:
         return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
+from tuner.report.noise import noise_of
 from tuner.rotation import Criteria, Field
 from tuner.rotation.weights import METRIC, ROTATION, Says
 from tuner.study.result import StudyResult, TrialResult
@@ -73,103 +75,86 @@ def audits(result: StudyResult) -> Audits | None:
 
 
 @dataclass(frozen=True)
-class Advised:
-    """What the trials that test advice have shown.
+class Compared:
+    """What some trials of a study, set apart by a mark, have shown beside all others.
 
     Attributes:
-        trials: how many were enqueued, >= 1; ended: how many of them are not to run any more.
-        best: the number of the best complete one, and `advice` what it tests; value: its metric.
-            None, empty and NaN before one is complete.
+        trials: how many there are, >= 1; ended: how many of them are not to run any more.
+        best: the number of the best complete one, and `mark` what it tests or stands for; value:
+            its metric. None, empty and NaN before one is complete.
         gain: how far it is ahead of the best of all others, in units of the metric; NaN if either
             is missing.
+        noise: how far that is off by chance, see `noise_of`; NaN if unknown.
     """
 
     trials: int
     ended: int
-    best: int | None
-    advice: str
-    value: float
-    gain: float
+    best: int | None = None
+    mark: str = ""
+    value: float = math.nan
+    gain: float = math.nan
+    noise: float = math.nan
+
+    _head: ClassVar[str]
+    _verdicts: ClassVar[tuple[str, str]] = ("", "")  # where it is ahead, and behind
+
+    @classmethod
+    def of(cls, result: StudyResult, mark_of: Callable[[TrialResult], str]) -> Self | None:
+        """Return what the trials that have a mark have shown; None where there are none."""
+        trials = [trial for trial in result.trials if mark_of(trial)]
+        if not trials:
+            return None
+        counts = len(trials), sum(trial.state != "running" for trial in trials)
+        complete = [t for t in result.ranked if t.state == "complete" and math.isfinite(t.value)]
+        own = next((trial for trial in complete if mark_of(trial)), None)
+        if own is None:
+            return cls(*counts)
+        other = next((trial for trial in complete if not mark_of(trial)), None)
+        sign = 1 if result.mode == "max" else -1
+        gain = math.nan if other is None else sign * (own.value - other.value)
+        noise = noise_of(result, own.value)
+        return cls(*counts, own.number, mark_of(own), own.value, gain, noise)
 
     def line(self, metric: str) -> str:
         """Return it in words."""
-        head = f"advised: {self.ended} of {self.trials} trials have ended"
+        head = self._head.format(f"{self.ended} of {self.trials}")
         if self.best is None:
             return head
-        found = f"{head}; the best, trial {self.best}, has {metric} {self.value:.4g}"
-        tests = f" ({self.advice})"
+        found = f"{head}; the best, trial {self.best} ({self.mark}), has {metric} {self.value:.4g}"
         if math.isnan(self.gain):
-            return found + tests
-        what = "it helped" if self.gain > 0 else "it did not help"
+            return found
         where = f"{abs(self.gain):.4g} {'ahead of' if self.gain > 0 else 'behind'}"
-        return f"{found}, {where} the best of the others: {what}{tests}"
+        return f"{found}, {where} the best of the others{self._verdict}"
+
+    @property
+    def _verdict(self) -> str:
+        if abs(self.gain) < self.noise:
+            return f": within noise, which is about {self.noise:.2g}"
+        ahead, behind = self._verdicts
+        return ahead if self.gain > 0 else behind
+
+
+class Advised(Compared):
+    """What the trials that test advice have shown."""
+
+    _head = "advised: {} trials have ended"
+    _verdicts = (": it helped", ": it did not help")
+
+
+class Started(Compared):
+    """What the first trials have shown, which stood on a ladder of rotations."""
+
+    _head = "started from rotation: {} first trials have ended"
 
 
 def advised(result: StudyResult) -> Advised | None:
     """Return what trials that test advice have shown; None where there are none."""
-    trials = [trial for trial in result.trials if trial.advice]
-    if not trials:
-        return None
-    ended = sum(trial.state in ("complete", "pruned", "failed") for trial in trials)
-    own, gain = _against_others(result, lambda trial: bool(trial.advice))
-    if own is None:
-        return Advised(len(trials), ended, None, "", math.nan, math.nan)
-    return Advised(len(trials), ended, own.number, own.advice, own.value, gain)
-
-
-@dataclass(frozen=True)
-class Started:
-    """What the first trials have shown, which stood on a ladder of rotations.
-
-    Attributes:
-        trials: how many there are, >= 1; ended: how many of them are not to run any more.
-        best: the number of the best complete one, and `point` which it is; value: its metric.
-            None, empty and NaN before one is complete.
-        gain: how far it is ahead of the best of all others, in units of the metric; NaN if either
-            is missing.
-    """
-
-    trials: int
-    ended: int
-    best: int | None
-    point: str
-    value: float
-    gain: float
-
-    def line(self, metric: str) -> str:
-        """Return it in words."""
-        head = f"started from rotation: {self.ended} of {self.trials} first trials have ended"
-        if self.best is None:
-            return head
-        found = f"{head}; the best, trial {self.best} ({self.point}), has {metric} {self.value:.4g}"
-        if math.isnan(self.gain):
-            return found
-        where = f"{abs(self.gain):.4g} {'ahead of' if self.gain > 0 else 'behind'}"
-        return f"{found}, {where} the best of the others"
+    return Advised.of(result, lambda trial: trial.advice)
 
 
 def started(result: StudyResult) -> Started | None:
     """Return what the first trials have shown; None where the sampler suggested all."""
-    trials = [trial for trial in result.trials if trial.start]
-    if not trials:
-        return None
-    ended = sum(trial.state != "running" for trial in trials)
-    own, gain = _against_others(result, lambda trial: bool(trial.start))
-    if own is None:
-        return Started(len(trials), ended, None, "", math.nan, math.nan)
-    return Started(len(trials), ended, own.number, own.start, own.value, gain)
-
-
-def _against_others(
-    result: StudyResult, of_ours: Callable[[TrialResult], bool]
-) -> tuple[TrialResult | None, float]:
-    """Return the best complete trial of ours, and how far it is ahead of the best other one."""
-    complete = [t for t in result.ranked if t.state == "complete" and math.isfinite(t.value)]
-    own = next((trial for trial in complete if of_ours(trial)), None)
-    other = next((trial for trial in complete if not of_ours(trial)), None)
-    if own is None or other is None:
-        return own, math.nan
-    return own, own.value - other.value if result.mode == "max" else other.value - own.value
+    return Started.of(result, lambda trial: trial.start)
 
 
 def rotation_worth(result: StudyResult) -> RotationWorth | None:

@@ -12,7 +12,7 @@ import vl_convert
 from tuner.report.advice import Advice, advice
 from tuner.report.charts import LABELS, all_drawn, trial_charts
 from tuner.report.document import headline
-from tuner.report.evidence import Advised, Started, advised, started
+from tuner.report.evidence import Compared, advised, started
 from tuner.report.html.embed import as_json, plain
 from tuner.report.html.live import Live
 from tuner.report.html.records import records
@@ -115,7 +115,7 @@ def _with_params(piece: Advice) -> dict[str, Any]:
     }
 
 
-def _in_words(shown: Advised | Started | None, metric: str) -> str:
+def _in_words(shown: Compared | None, metric: str) -> str:
     return f"{capital(shown.line(metric))}." if shown else ""
 
 
