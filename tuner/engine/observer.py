@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self
 
 from tuner.study.result import State, StudyResult, TrialResult
+
+Told = ParamSpec("Told")
 
 
 class Observer:
@@ -46,6 +48,18 @@ class Observer:
         """A trial that another process runs has ended."""
 
 
+def _to_each(
+    told: Callable[Concatenate[Observer, Told], None],
+) -> Callable[Concatenate[Observers, Told], None]:
+    """Return a method of several observers that tells each of them the same, in order."""
+
+    def tell(self: Observers, /, *args: Told.args, **kwargs: Told.kwargs) -> None:
+        for observer in self._several:
+            getattr(observer, told.__name__)(*args, **kwargs)
+
+    return tell
+
+
 class Observers(Observer):
     """Several, each told of everything in this order."""
 
@@ -68,30 +82,10 @@ class Observers(Observer):
     ) -> None:
         self._open.__exit__(kind, error, traceback)
 
-    def begun(self, so_far: StudyResult) -> None:
-        for observer in self._several:
-            observer.begun(so_far)
-
-    def noted(self, line: str) -> None:
-        for observer in self._several:
-            observer.noted(line)
-
-    def started(self, number: int, params: Mapping[str, Any]) -> None:
-        for observer in self._several:
-            observer.started(number, params)
-
-    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
-        for observer in self._several:
-            observer.reported(number, epoch, result)
-
-    def paused(self, number: int, epochs: float) -> None:
-        for observer in self._several:
-            observer.paused(number, epochs)
-
-    def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
-        for observer in self._several:
-            observer.finished(number, state, value, epochs, reason)
-
-    def ended_elsewhere(self, trial: TrialResult) -> None:
-        for observer in self._several:
-            observer.ended_elsewhere(trial)
+    begun = _to_each(Observer.begun)
+    noted = _to_each(Observer.noted)
+    started = _to_each(Observer.started)
+    reported = _to_each(Observer.reported)
+    paused = _to_each(Observer.paused)
+    finished = _to_each(Observer.finished)
+    ended_elsewhere = _to_each(Observer.ended_elsewhere)

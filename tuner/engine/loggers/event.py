@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,26 @@ class Event:
     numbers: Mapping[str, float] = field(default_factory=dict)
     state: State | str = ""
     reason: str = ""
+
+    @classmethod
+    def start(cls, trial: int, params: Mapping[str, Any]) -> Event:
+        """Return that a trial starts, now."""
+        return cls(trial, time.time(), params=params)
+
+    @classmethod
+    def report(cls, trial: int, epoch: float, numbers: Mapping[str, float]) -> Event:
+        """Return that a trial reports, now.
+
+        Steps are whole; the exact epoch is a number like others, and last: it marks the report
+        whole.
+        """
+        kept = {key: value for key, value in numbers.items() if key not in ("epoch", "progress")}
+        return cls(trial, time.time(), epoch=epoch, numbers={**kept, "epoch": epoch})
+
+    @classmethod
+    def end(cls, trial: int, state: State, reason: str) -> Event:
+        """Return that a trial ends, now."""
+        return cls(trial, time.time(), state=state, reason=reason)
 
     @property
     def step(self) -> int:

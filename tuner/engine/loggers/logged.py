@@ -100,13 +100,13 @@ class Logged(Observer):
             self._put(*events_of(trial, so_far.metric))
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
-        self._put(Event(number, time.time(), params=params))
+        self._put(Event.start(number, params))
 
     def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
-        self._put(_report(number, epoch, numbers_of(result)))
+        self._put(Event.report(number, epoch, numbers_of(result)))
 
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
-        self._put(Event(number, time.time(), state=state, reason=reason))
+        self._put(Event.end(number, state, reason))
 
     def _put(self, *events: Event) -> None:
         self._hand_on()
@@ -163,10 +163,10 @@ def logs_of(
 
 def events_of(trial: TrialResult, metric: str) -> Iterator[Event]:
     """Yield what a trial has been through so far, from the study."""
-    curve, now = trial.curve, time.time()
+    curve = trial.curve
     if trial.state == "running" and not len(curve):
         return  # it has yet to start, and may wait with a part of its parameters
-    yield Event(trial.number, now, params=trial.params)
+    yield Event.start(trial.number, trial.params)
     for i, epoch in enumerate(curve.epochs):
         turned = dict(zip(curve.layers, curve.distances[i], strict=True))
         known = [distance for distance in turned.values() if not math.isnan(distance)]
@@ -179,14 +179,7 @@ def events_of(trial: TrialResult, metric: str) -> Iterator[Event]:
             "rotation_mean": math.fsum(known) / len(known) if known else math.nan,
             **(trial.test if i == len(curve) - 1 else {}),
         }
-        yield _report(
-            trial.number, epoch, {k: number for k, number in numbers.items() if number == number}
-        )
+        known_numbers = {key: number for key, number in numbers.items() if not math.isnan(number)}
+        yield Event.report(trial.number, epoch, known_numbers)
     if trial.state != "running":
-        yield Event(trial.number, now, state=trial.state, reason=trial.reason)
-
-
-def _report(number: int, epoch: float, numbers: Mapping[str, float]) -> Event:
-    kept = {key: value for key, value in numbers.items() if key not in ("epoch", "progress")}
-    # Steps are whole; the exact epoch is a number like others, and last: it marks the report whole.
-    return Event(number, time.time(), epoch=epoch, numbers={**kept, "epoch": epoch})
+        yield Event.end(trial.number, trial.state, trial.reason)
