@@ -14,6 +14,13 @@ class InvalidInput(ValueError):
     """
 
 
+class NotStored(OSError):
+    """A study could not be written; what is in its storage can be resumed.
+
+    The command line prints it without a traceback and exits with code 1.
+    """
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:
     """Return the error for a name that is not among the known ones, the nearest of them first."""
     names = sorted(known)

@@ -8,7 +8,7 @@ import click
 
 from tuner.cli import advising, checking, cluster, finding, listing, replaying, serving, studies
 from tuner.cli.options import INTERRUPTED
-from tuner.errors import InvalidInput
+from tuner.errors import InvalidInput, NotStored
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,11 +28,15 @@ for module in (studies, finding, advising, serving, cluster, checking, replaying
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's is one line on stderr and exit code 2."""
+    """Run the command line; a mistake of the user's is one line on stderr and exit code 2, and so
+    is a study that could not be written, with exit code 1."""
     try:
         sys.exit(cli(standalone_mode=False))
     except InvalidInput as error:
         _refuse(str(error))
+    except NotStored as error:
+        click.echo(f"quarterturn: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(2)

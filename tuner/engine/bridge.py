@@ -24,6 +24,7 @@ from tuner.engine.roster import Roster
 from tuner.engine.waiting import WaitingRoom
 from tuner.errors import InvalidInput
 from tuner.study.load import STATES
+from tuner.study.outage import Away
 from tuner.study.places import Place
 from tuner.study.record import CHECKPOINT, REASON, report_last_rotation
 from tuner.study.space import Space, suggest
@@ -134,17 +135,29 @@ class StudyBridge:
     def ask(self) -> Suggestion | None:
         """Suggest what to run next; None when there is nothing to run, or nothing yet.
 
-        When there are no new trials and none may go on, the paused ones are pruned.
+        When there are no new trials and none may go on, the paused ones are pruned. While the
+        study's database does not answer there is nothing to run yet.
 
         Raises:
             InvalidInput: the search space cannot be drawn from.
         """
-        while (trial := self._roster.next()) is not None:
-            if (suggestion := self._start(trial)) is not None:
-                return suggestion
+        try:
+            while (trial := self._roster.next()) is not None:
+                if (suggestion := self._start(trial)) is not None:
+                    return suggestion
+        except Away:
+            return None
         for trial, reason in self._roster.in_vain():
             self._end(trial, Ending(TrialState.PRUNED, reason))
         return None
+
+    def listen(self) -> None:
+        """Take in what others have done, and say what is to be said of them or the database.
+
+        Raises:
+            NotStored: the study can no longer be written.
+        """
+        self._roster.hear()
 
     def _start(self, trial: optuna.Trial) -> Suggestion | None:
         """Draw a trial's parameters and have it run; None if they cannot be, of an advised one."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.study.behind import News, WriteBehindDatabase
+from tuner.study.behind import WriteBehindDatabase
 from tuner.study.driver import HOLDER, PAUSED
+from tuner.study.known import News
+from tuner.study.outage import Away
 from tuner.study.places import Place
 from tuner.study.shared import to_set
 
@@ -42,23 +45,40 @@ class Company:
                 yield trial._trial_id
 
     def create(self, limit: int) -> int | None:
-        """Make a trial and return its id; None if others have made the last of `limit`."""
+        """Make a trial and return its id; None if others have made the last of `limit`.
+
+        Raises:
+            Away: the database does not answer now.
+        """
         if self._shared:
             return self._shared.create_trial_within(limit)
         return self._study._storage.create_new_trial(self._study._study_id)
 
     def claim(self) -> int | None:
-        """Take up the first trial that waits for anybody, and return its id; None if none does."""
-        for trial in self._others:
-            if trial.state == TrialState.WAITING and self._study._storage.set_trial_state_values(
-                trial._trial_id, TrialState.RUNNING
-            ):
-                return trial._trial_id
+        """Take up the first trial that waits for anybody, and return its id; None if none does, or
+        if the database does not answer now."""
+        if self._shared is None:
+            return None
+        with suppress(Away):
+            for trial in self._shared.others:
+                if self._shared.is_free(trial) and self._shared.set_trial_state_values(
+                    trial._trial_id, TrialState.RUNNING
+                ):
+                    return trial._trial_id
         return None
 
     def news(self, *, now: bool = False) -> News:
-        """Take in what others have done since the last time, or all until `now`."""
+        """Take in what others have done since the last time, or all until `now`.
+
+        Raises:
+            Away: the database does not answer `now`.
+        """
         return self._shared.refresh(now=now) if self._shared else News()
+
+    def settle(self) -> None:
+        """Write what is left and take in all that others have done, waiting for the database."""
+        if self._shared:
+            self._shared.settle()
 
     @property
     def is_alone(self) -> bool:

@@ -103,6 +103,9 @@ class Roster:
         """Return the trial to run next; None if there is nothing to run, or nothing yet.
 
         Interrupted trials come first, then paused ones that may go on, then new ones.
+
+        Raises:
+            Away: the study's database does not answer now; it may later.
         """
         self.hear()
         if self._interrupted:

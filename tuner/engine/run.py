@@ -39,6 +39,7 @@ from tuner.engine.shared_place import check_shared
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
+from tuner.study.attendance import any_alive
 from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
 from tuner.study.database import close_database, open_database
 from tuner.study.driver import Superseded, records_in
@@ -46,7 +47,6 @@ from tuner.study.load import NUM_TRIALS, SPACE, read_result
 from tuner.study.places import Place
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
 from tuner.study.result import StudyResult
-from tuner.study.shared import any_alive
 from tuner.study.space import Space, as_function, fingerprint
 from tuner.study.start import first_trials
 
@@ -82,10 +82,10 @@ def run(
     new_study, ended, trials = False, 0, None
     with home.locked():
         try:
-            with open_for_writing(home, job.storage, drives=True) as storage:
+            shown = observer or Progress(job)
+            with open_for_writing(home, job.storage, drives=True, say=shown.noted) as storage:
                 study, new_study = _study(job, storage)
                 _describe(study, job, made_of)
-                shown = observer or Progress(job)
                 logs = logs_of(job.loggers, study, home.path, shown.noted)
                 bridge = _bridge(job, study, space, Observers(shown, *logs))
                 if bridge.exhausted:  # a log may lack some of it
@@ -105,7 +105,7 @@ def run(
                 ended = bridge.ended
                 if bridge.fatal:
                     raise bridge.fatal
-                Company(study).news(now=True)
+                Company(study).settle()
                 return read_result(study, home.path)
         except Superseded:  # the study is others'
             raise

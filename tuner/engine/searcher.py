@@ -56,6 +56,7 @@ class StudySearcher(SearchAlgorithm):
 
     def next_trial(self) -> Trial | None:
         self._losses.settle()
+        self._bridge.listen()
         if self.is_finished() or self._bridge.live >= self._room():
             return None
         suggestion = self._bridge.ask()

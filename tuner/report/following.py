@@ -111,6 +111,10 @@ class Following:
         self, study: optuna.Study, folder: Path | None, now: Callable[[], float] = time.time
     ) -> None:
         self._study = study
+        # What never changes is read once, so that a look that fails has changed nothing here.
+        self._name = study.study_name
+        is_max = study.direction is StudyDirection.MAXIMIZE
+        self._mode: Literal["min", "max"] = "max" if is_max else "min"
         self._now = now
         self._known = 0
         self._open: dict[int, tuple[int, float]] = {}  # number -> what it had written, and when
@@ -150,7 +154,7 @@ class Following:
         running.sort(key=lambda number: (-self._open[number][1], -self._open[number][0], number))
         num_trials = int(attrs.get(NUM_TRIALS, 0))
         return Seen(
-            name=self._study.study_name,
+            name=self._name,
             metric=str(attrs.get(METRIC, "value")),
             mode=self._mode,
             max_epochs=max_epochs,
@@ -167,10 +171,6 @@ class Following:
             news_at=self._news_at,
             news=frozenset(news),
         )
-
-    @property
-    def _mode(self) -> Literal["min", "max"]:
-        return "max" if self._study.direction is StudyDirection.MAXIMIZE else "min"
 
     def _update(self, trial: FrozenTrial, before: int, first: bool) -> bool:
         """Note what a trial has written since; return whether it has ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +19,7 @@ from tuner.report.following import Ended, Following, Seen
 from tuner.report.interrupts import interrupts
 from tuner.report.plain import one_line
 from tuner.study.load import opened
+from tuner.study.outage import Away, answering
 from tuner.study.result import TrialResult
 
 _COLOURS = {
@@ -62,21 +63,35 @@ def watch(name_or_url: str, folder: Path | str, console: Console, interval_s: fl
                 interrupts() as interrupted,
                 Live(console=console, auto_refresh=False, vertical_overflow="crop") as live,
             ):
-                while True:
-                    seen = following.look(rows=console.height)
-                    live.update(view(seen, console.width, console.height), refresh=True)
-                    if seen.finished or interrupted(interval_s):
-                        break
+                seen = _follow(following, live, lambda: interrupted(interval_s))
         except FileNotFoundError as error:
             raise InvalidInput(
                 f"a study must stay where it is to be watched, {study.study_name!r} has been "
                 "removed; nothing is left to watch"
             ) from error
-        name = one_line(seen.name)
-        if seen.finished:
+        name = one_line(study.study_name)
+        if seen and seen.finished:
             console.print(Text(f"{name} is finished: {seen.ended} trials have ended"))
         else:
             console.print(Text(f"no longer watching {name}; it goes on"))
+
+
+def _follow(following: Following, live: Live, interrupted: Callable[[], bool]) -> Seen | None:
+    """Show each look until the last, and return that; what was seen stays on the screen, below a
+    line, while the study's database is away."""
+    seen = None
+    while True:
+        lines: list[RenderableType] = []
+        try:
+            with answering():
+                seen = following.look(rows=live.console.height)
+        except Away as away:
+            lines.append(Text(f"{one_line(str(away))}; it is asked again", style="red"))
+        if seen:
+            lines.append(view(seen, live.console.width, live.console.height - len(lines)))
+        live.update(Group(*lines), refresh=True)
+        if (seen and seen.finished) or interrupted():
+            return seen
 
 
 def view(seen: Seen, width: int, height: int) -> RenderableType:

@@ -13,19 +13,20 @@ studies/fashion/study.log     the journal, unless the study is in a database
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from tuner.errors import InvalidInput, unknown_name
 from tuner.study.behind import WriteBehindDatabase
-from tuner.study.database import close_database, open_database
-from tuner.study.driver import driver_of
+from tuner.study.database import close_database, does_not_answer, open_database
+from tuner.study.driver import Driver, driver_of
 from tuner.study.journal import WriteBehindJournal, read_journal
+from tuner.study.outage import Away
 
 DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
 
@@ -114,7 +115,11 @@ def open_for_reading(study: StudyFolder) -> BaseStorage:
 
 @contextmanager
 def open_for_writing(
-    study: StudyFolder, url: str | None, *, drives: bool = False
+    study: StudyFolder,
+    url: str | None,
+    *,
+    drives: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[BaseStorage]:
     """Open a study's storage in memory, written behind; everything is on disk when it closes.
 
@@ -126,6 +131,7 @@ def open_for_writing(
             stays where it is.
         drives: whether trials are to be run, not only added; others may do so at the same time
             from other folders where the study is in a database.
+        say: is called with a line where all waits for a database that has gone away.
 
     Raises:
         InvalidInput: the database cannot be opened, or the study is kept elsewhere.
@@ -145,7 +151,7 @@ def open_for_writing(
     stored = open_database(url)
     try:
         driver = driver_of(study.path, study.trials, is_known=bool(kept)) if drives else None
-        database = WriteBehindDatabase(stored, study.name, driver)
+        database = _behind(stored, study.name, driver, say)
         if not kept:
             study.storage_url.touch(mode=0o600)
             study.storage_url.write_text(url)
@@ -153,3 +159,12 @@ def open_for_writing(
             yield database
     finally:
         close_database(stored)
+
+
+def _behind(
+    stored: RDBStorage, name: str, driver: Driver | None, say: Callable[[str], None]
+) -> WriteBehindDatabase:
+    try:
+        return WriteBehindDatabase(stored, name, driver, say)
+    except Away as away:
+        raise does_not_answer(away) from away

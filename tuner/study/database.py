@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from tuner.errors import InvalidInput
+from tuner.study.outage import Away
 
 _ATTEMPTS = 10
 # SQLite gives up waiting for another's transaction after 5 s by default.
 _LOCKED_S = 60
+# A network that swallows all makes a process wait for 15 minutes by default, and its server two
+# hours. So libpq is told to take a server for gone that has been silent for so long.
+_SILENT_S = 30
+_NOTICE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 1000 * _SILENT_S,
+}
 
 
 def open_database(url: str, *, must_exist: bool = False) -> RDBStorage:
@@ -40,11 +51,7 @@ def open_database(url: str, *, must_exist: bool = False) -> RDBStorage:
 
 def _opened(url: str) -> RDBStorage:
     """Open a database, which others may do for the first time at this moment."""
-    waits = url.startswith("sqlite")
-    options: dict[str, Any] = (
-        # A server may have closed a connection that was idle.
-        {"connect_args": {"timeout": _LOCKED_S}} if waits else {"pool_pre_ping": True}
-    )
+    options = _options(make_url(url))
     for _ in range(_ATTEMPTS - 1):
         try:
             return _Database(url, engine_kwargs=options)
@@ -54,6 +61,26 @@ def _opened(url: str) -> RDBStorage:
                 raise
             time.sleep(random.random() / 4)
     return _Database(url, engine_kwargs=options)
+
+
+def _options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": _LOCKED_S}}
+    # A server may have closed a connection that was idle.
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.get_backend_name() == "postgresql":
+        options["pool_events"] = [(_let_go, "connect")]
+        if url.get_driver_name().startswith("psycopg"):
+            given = {key: value for key, value in _NOTICE.items() if key not in url.query}
+            options["connect_args"] = given
+    return options
+
+
+def _let_go(connection: Any, _: Any) -> None:
+    """Have PostgreSQL undo what a process had begun that it cannot hear any more, and its locks."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_SILENT_S}s'")
+    connection.commit()
 
 
 class _Database(RDBStorage):
@@ -66,6 +93,13 @@ class _Database(RDBStorage):
             if hasattr(self, "engine"):
                 self.engine.dispose()
             raise
+
+
+def does_not_answer(away: Away) -> InvalidInput:
+    """Return what is said where nobody waits for a database that has gone away."""
+    return InvalidInput(
+        f"storage must be a database that answers, it has just gone away ({away.why}); try again"
+    )
 
 
 def close_database(storage: BaseStorage) -> None:

@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput
 from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
-from tuner.study.database import close_database, open_database
+from tuner.study.database import close_database, does_not_answer, open_database
 from tuner.study.driver import Places
+from tuner.study.outage import Away, answering
 from tuner.study.places import Place
 from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.record import (
@@ -78,7 +79,10 @@ def opened(
         url, _, name = name_or_url.partition("#")
         storage, path = open_database(url, must_exist=True), None
     try:
-        yield open_study(storage, name, path), path
+        with answering():
+            yield open_study(storage, name, path), path
+    except Away as away:
+        raise does_not_answer(away) from away
     finally:
         close_database(storage)
 

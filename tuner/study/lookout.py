@@ -12,9 +12,10 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.study import driver as drivers
+from tuner.study.attendance import any_alive
 from tuner.study.driver import Record
 from tuner.study.presence import Nobodys, Presence
-from tuner.study.shared import SharedStudy, any_alive
+from tuner.study.shared import SharedStudy
 
 # While others work on the study it is looked at this often, but for a tenth of the time at most.
 _LOOK_S = 1.0
@@ -61,14 +62,22 @@ class Lookout:
             seen, self._seen = self._seen, []
             return seen
 
-    def look(self, after: int, among: Collection[int], pulls: int) -> None:
+    def look(self, after: int, among: Collection[int], pulls: int, *, back: bool = False) -> None:
         """Look, if it is time: for trials with these ids in the database, or greater than `after`.
 
-        A database that does not answer is asked again, for as long as this driver is not dead.
+        A database that fails is asked again, for as long as this driver is not dead. When it comes
+        `back`, having been away for all, it is the time, and nobody is dead yet.
+
+        Raises:
+            Away: it is away.
         """
         begun = time.monotonic()
-        if begun < self._next:
+        if begun < self._next and not back:
             return
+        if back:
+            self._presence.spare()
+            self._nobodys.spare()
+            self._shared.say_alive(now=True)
         try:
             seen = self._look(after, among, pulls)
         except (SQLAlchemyError, StorageInternalError):

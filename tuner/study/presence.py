@@ -15,7 +15,8 @@ class Presence:
     """Watches the other drivers' records.
 
     A driver is dead when it has been silent for `DEAD_AFTER_S` by the database's clock, and for two
-    beats while this process looked: a clock that is set forward kills nobody.
+    beats while this process looked: a clock that is set forward kills nobody. After the database
+    was away it takes `DEAD_AFTER_S` of looking.
 
     Args:
         clock: seconds that never go back.
@@ -26,6 +27,12 @@ class Presence:
         self._since: dict[object, float] = {}  # what was seen -> when first
         self._told: set[object] = set()
         self._alive: dict[str, Record] = {}
+        self._spared_until = 0.0
+
+    def spare(self) -> None:
+        """Let nobody be dead for `DEAD_AFTER_S`: the database was away, and who comes back to it
+        later than this process must be heard again before."""
+        self._spared_until = self._clock() + drivers.DEAD_AFTER_S
 
     def look(
         self, records: Mapping[str, Record], now: float
@@ -54,10 +61,11 @@ class Presence:
             key = (id_, record.session, record.beat)
             silent = now - record.beat
             looked = self._clock() - self._since[key]
-            if silent > drivers.DEAD_AFTER_S and looked >= 2 * drivers.BEAT_S:
+            spared = self._spared_until - self._clock()
+            if silent > drivers.DEAD_AFTER_S and looked >= 2 * drivers.BEAT_S and spared <= 0:
                 dead[id_] = record
             elif silent > 3 * drivers.BEAT_S and self._is_new(key):
-                wait = max(drivers.DEAD_AFTER_S - silent, 2 * drivers.BEAT_S - looked)
+                wait = max(drivers.DEAD_AFTER_S - silent, 2 * drivers.BEAT_S - looked, spared)
                 lines.append(
                     f"{record.where} has been silent for {silent:.0f} s; its trials are taken up "
                     f"in {wait:.0f} s if it stays so"
@@ -84,6 +92,10 @@ class Nobodys:
         self._clock = clock
         self._seen: dict[int, int] = {}
         self._since = 0.0
+
+    def spare(self) -> None:
+        """Begin anew: the database was away, and nobody could report."""
+        self._since = self._clock()
 
     def look(self, trials: Iterable[FrozenTrial]) -> tuple[list[int], list[str]]:
         """Return the ids of those to be taken up, and what is to be said."""

@@ -10,11 +10,8 @@ nothing arrives late.
 from __future__ import annotations
 
 import json
-import time
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy
@@ -25,7 +22,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.study import driver as drivers
-from tuner.study.driver import DRIVER, Driver, Record, Superseded, records_in
+from tuner.study.attendance import Attendance, any_alive
+from tuner.study.driver import DRIVER, Driver, Record
+from tuner.study.outage import Away
 from tuner.study.transaction import attempt, check_kind, seconds_now, transaction
 
 Value = TypeVar("Value")
@@ -53,16 +52,18 @@ class SharedStudy:
         InvalidInput: the database is of a kind that nobody has tried this on.
         Superseded: (all that changes the study) others have declared this driver dead, or a process
             has taken its place.
+        Away: the database does not answer; a change may have been made all the same. Each may be
+            asked for again, and is then not made twice, but for a trial: that is there, with this
+            driver's name.
     """
 
     def __init__(self, database: RDBStorage, driver: Driver | None = None) -> None:
         check_kind(database)
         self._database = database
         self._driver = driver
-        self._session = uuid.uuid4().hex
+        self._attendance = Attendance(driver)
         self.study_id = -1
         self.joined = False
-        self._beat_at = -drivers.BEAT_S
 
     def create_study(self, directions: Sequence[StudyDirection], name: str | None) -> int:
         """Make the study and join it; return its id in the database.
@@ -74,20 +75,17 @@ class SharedStudy:
 
     def join(self, study_id: int) -> int:
         """Work on a study from now on, in place of any process that this driver was before."""
-        self.study_id = study_id
+        self.study_id = self._attendance.study_id = study_id
         if self._driver:
             with self._locked(alive=False) as database:
-                record = Record(self._driver.where, self._driver.trials, self._session, 0.0)
-                self._beat(database, record)
+                self._attendance.begin(database)
         self.joined = True
         return study_id
 
     def keep_trials_at(self, trials: str) -> None:
         """Let the other drivers know where the folders of this one's trials are."""
-        if self._driver and trials != self._driver.trials:
-            self._driver = replace(self._driver, trials=trials)
-            self._beat_at = -drivers.BEAT_S
-            self.write(lambda database: None)
+        self._attendance.move(trials)
+        self.say_alive()
 
     def agree(self, attrs: Mapping[str, Any], *, over: bool) -> dict[str, Any]:
         """Set user attributes of the study that it lacks, unless it has others than these, and
@@ -99,7 +97,7 @@ class SharedStudy:
         def set_them() -> dict[str, Any]:
             with self._locked() as database:
                 kept = database.get_study_user_attrs(self.study_id)
-                others = self._records(database)
+                others = self._attendance.others(database)
                 free = over and not self._count(database) and not any_alive(others)
                 for key, value in to_set(attrs, kept, free=free).items():
                     database.set_study_user_attr(self.study_id, key, value)
@@ -137,7 +135,9 @@ class SharedStudy:
         def take() -> FrozenTrial | None:
             with self._locked() as database:
                 if not database.set_trial_state_values(trial_id, TrialState.RUNNING):
-                    return None
+                    # Or this driver has been, and was not told.
+                    trial = database.get_trial(trial_id)
+                    return trial if self._is_its_own(trial) else None
                 self._put_name_on(database, trial_id)
                 return database.get_trial(trial_id)
 
@@ -172,17 +172,20 @@ class SharedStudy:
 
         def change_all() -> None:
             with self._locked() if touches_study else transaction(self._database) as database:
-                if self._driver:
-                    record = self._own(database, lock=True)
-                    if time.monotonic() - self._beat_at >= drivers.BEAT_S / 2:
-                        self._beat(database, replace(record, trials=self._driver.trials))
+                self._attendance.go_on(database)
                 change(database)
 
-        attempt(change_all)
+        try:
+            attempt(change_all)
+        except Away:
+            self._attendance.forget_beat()
+            raise
 
-    def say_alive(self) -> None:
-        """Let the other drivers know that this one lives, once the time has come."""
-        if time.monotonic() - self._beat_at >= drivers.BEAT_S:
+    def say_alive(self, *, now: bool = False) -> None:
+        """Let the other drivers know that this one lives, once the time has come or `now`."""
+        if now:
+            self._attendance.forget_beat()
+        if self._driver and self._attendance.is_time(drivers.BEAT_S):
             self.write(lambda database: None)
 
     def news(self, after: int, among: Collection[int]) -> list[FrozenTrial]:
@@ -194,7 +197,7 @@ class SharedStudy:
     def others(self) -> tuple[dict[str, Record], float]:
         """Return the other drivers of the study by id, and the time by the database's clock."""
         with transaction(self._database, writes=False) as database:
-            return self._records(database), seconds_now(database)
+            return self._attendance.others(database), seconds_now(database)
 
     def bury(self, driver_id: str, record: Record) -> list[int]:
         """Leave to anybody the trials of a driver that has been silent too long.
@@ -204,7 +207,7 @@ class SharedStudy:
 
         def bury_it() -> list[int]:
             with self._locked() as database:
-                known = self._records(database, lock=True).get(driver_id)
+                known = self._attendance.others(database, lock=True).get(driver_id)
                 if known is None or known.session != record.session:
                     return []
                 if seconds_now(database) - known.beat <= drivers.DEAD_AFTER_S:
@@ -225,16 +228,20 @@ class SharedStudy:
 
         return attempt(leave)
 
-    def leave(self) -> None:
-        """Work on the study no longer; what has not ended is left to anybody."""
+    def leave(self, again: bool = False) -> None:
+        """Work on the study no longer; what has not ended is left to anybody.
+
+        Args:
+            again: whether this was asked for before, and may have been done.
+        """
         if self._driver is None or not self.joined:
             return
+        driver_id = self._driver.id
 
         def end() -> None:
-            with self._locked() as database:
-                record = self._own(database)
-                assert self._driver is not None, "a visitor has no record"
-                self._end(database, self._driver.id, record)
+            with self._locked(alive=False) as database:
+                if not (again and self._attendance.has_left(database)):
+                    self._end(database, driver_id, self._attendance.own(database))
 
         attempt(end)
 
@@ -242,13 +249,15 @@ class SharedStudy:
         own = self._driver.id if self._driver else None
         return bool(trial.system_attrs.get(DRIVER, own) != own)
 
+    def _is_its_own(self, trial: FrozenTrial) -> bool:
+        return self._driver is not None and trial.system_attrs.get(DRIVER) == self._driver.id
+
     def _put_name_on(self, database: RDBStorage, trial_id: int) -> None:
         if self._driver:
             database.set_trial_system_attr(trial_id, DRIVER, self._driver.id)
 
     def _end(self, database: RDBStorage, driver_id: str, record: Record) -> list[int]:
-        gone = vars(replace(record, session=""))
-        database.set_study_system_attr(self.study_id, drivers.key_of(driver_id), gone)
+        self._attendance.end(database, driver_id, record)
         return self._release(database, lambda trial: trial.system_attrs.get(DRIVER) == driver_id)
 
     def _release(self, database: RDBStorage, wanted: Callable[[FrozenTrial], bool]) -> list[int]:
@@ -260,48 +269,12 @@ class SharedStudy:
             database.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         return [trial.number for trial in released]
 
-    def _beat(self, database: RDBStorage, record: Record) -> None:
-        assert self._driver is not None, "a visitor has no record"
-        begun = time.monotonic()
-        alive = vars(replace(record, beat=seconds_now(database)))
-        database.set_study_system_attr(self.study_id, self._driver.key, alive)
-        self._beat_at = begun
-
     def _count(self, database: RDBStorage) -> int:
         trials = models.TrialModel
         query = sqlalchemy.select(sqlalchemy.func.count(trials.trial_id)).where(
             trials.study_id == self.study_id
         )
         return int(database.scoped_session().execute(query).scalar_one())
-
-    def _own(self, database: RDBStorage, *, lock: bool = False) -> Record:
-        """Return this driver's record, if it is still the one of this process."""
-        assert self._driver is not None, "a visitor has no record"
-        own = models.StudySystemAttributeModel.key == self._driver.key
-        record = self._read(database, own, lock).get(self._driver.id)
-        if record is None or record.session != self._session:
-            raise Superseded(
-                f"a process that runs a study must say so every {drivers.DEAD_AFTER_S:g} s, this "
-                "one did not, or another was started in its place; others go on with its trials: "
-                "run it again to work with them"
-            )
-        return record
-
-    def _records(self, database: RDBStorage, *, lock: bool = False) -> dict[str, Record]:
-        """Return the records of the other drivers."""
-        key = models.StudySystemAttributeModel.key
-        records = self._read(database, key.like(f"{drivers.key_of('')}%"), lock)
-        if self._driver:
-            records.pop(self._driver.id, None)
-        return records
-
-    def _read(self, database: RDBStorage, which: Any, lock: bool) -> dict[str, Record]:
-        attributes = models.StudySystemAttributeModel
-        query = sqlalchemy.select(attributes.key, attributes.value_json).where(
-            attributes.study_id == self.study_id, which
-        )
-        rows = database.scoped_session().execute(query.with_for_update() if lock else query).all()
-        return records_in({key: json.loads(value) for key, value in rows})
 
     @contextmanager
     def _locked(self, *, alive: bool = True) -> Iterator[RDBStorage]:
@@ -310,13 +283,8 @@ class SharedStudy:
             session = database.scoped_session()
             models.StudyModel.find_or_raise_by_id(self.study_id, session, for_update=True)
             if alive and self._driver:
-                self._own(database)
+                self._attendance.own(database)
             yield database
-
-
-def any_alive(records: Mapping[str, Record]) -> bool:
-    """Whether a process runs any of these drivers, as far as it has not been declared dead."""
-    return any(record.session for record in records.values())
 
 
 def to_set(attrs: Mapping[str, Any], kept: Mapping[str, Any], *, free: bool) -> dict[str, Any]:

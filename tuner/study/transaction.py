@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from tuner.errors import InvalidInput
+from tuner.study.outage import Away, answering, state_of
 
 Value = TypeVar("Value")
 # The seconds since 1970, by the clock of the database.
@@ -47,21 +48,29 @@ def transaction(database: RDBStorage, *, writes: bool = True) -> Iterator[RDBSto
     """Yield the same database, where all that is done is one transaction.
 
     Where something fails, all is undone, even if Optuna takes no notice of it.
+
+    Raises:
+        Away: the database does not answer. If it has gone at the very end, all may have been done.
     """
-    with database.engine.connect() as connection, connection.begin():
-        if writes and connection.dialect.name == "sqlite":
-            # It has no locks on rows. A reader that comes to write would fail, not wait.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        bound = object.__new__(RDBStorage)  # a copy would connect once more
-        bound.__dict__.update(database.__dict__)
-        bound.scoped_session = scoped_session(
-            sessionmaker(bind=connection, join_transaction_mode="rollback_only")
-        )
-        try:
-            yield bound
-            bound.scoped_session.commit()
-        finally:
-            bound.scoped_session.remove()
+    try:
+        with answering(), database.engine.connect() as connection, connection.begin():
+            if writes and connection.dialect.name == "sqlite":
+                # It has no locks on rows. A reader that comes to write would fail, not wait.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            bound = object.__new__(RDBStorage)  # a copy would connect once more
+            bound.__dict__.update(database.__dict__)
+            bound.scoped_session = scoped_session(
+                sessionmaker(bind=connection, join_transaction_mode="rollback_only")
+            )
+            try:
+                yield bound
+                bound.scoped_session.commit()
+            finally:
+                bound.scoped_session.remove()
+    except Away:
+        # The others may be to a server that answers, but has become a standby.
+        database.engine.dispose()
+        raise
 
 
 def attempt(change: Callable[[], Value]) -> Value:
@@ -84,6 +93,7 @@ def seconds_now(database: RDBStorage) -> float:
 
 def _is_passing(error: Exception) -> bool:
     cause = error if isinstance(error, DBAPIError) else error.__cause__
-    origin = cause.orig if isinstance(cause, DBAPIError) else None
-    said = (getattr(origin, "sqlstate", ""), *getattr(origin, "args", ()))
+    if not isinstance(cause, DBAPIError):
+        return False
+    said = (state_of(cause), *getattr(cause.orig, "args", ()))
     return any(str(text).startswith(_PASSING) for text in said)

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from tuner.errors import InvalidInput
+from tuner.errors import InvalidInput, NotStored
 
 Item = TypeVar("Item")
+_MEANWHILE_S = 0.1
 
 
 class BatchWriter(Generic[Item]):
@@ -20,8 +21,8 @@ class BatchWriter(Generic[Item]):
             None for never.
 
     Raises:
-        OSError: on the next `put`, `flush` or `close`, once `write` has failed with any error. What
-            was handed over since the last successful batch is then not stored.
+        NotStored: on the next `put`, `flush` or `close`, once `write` has failed with any error.
+            What was handed over since the last successful batch is then not stored.
         InvalidInput: likewise, where that was the error.
     """
 
@@ -42,7 +43,7 @@ class BatchWriter(Generic[Item]):
         with self._changed:
             self._raise_if_broken()
             if self._closed:
-                raise OSError("the study is closed; nothing more can be written")
+                raise NotStored("the study is closed; nothing more can be written")
             self._queue += items
             self._changed.notify_all()
 
@@ -51,25 +52,38 @@ class BatchWriter(Generic[Item]):
         with self._changed:
             self._raise_if_broken()
 
-    def flush(self) -> None:
-        """Return once everything put so far is written."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._error or not (self._queue or self._busy))
-            self._raise_if_broken()
+    @property
+    def left(self) -> int:
+        """How many items wait to be written, besides the batch that is being written."""
+        return len(self._queue)
 
-    def close(self) -> None:
-        """Write what is left and end the thread."""
+    def flush(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Return once everything put so far is written; `meanwhile` is called while it waits."""
+        while True:
+            with self._changed:
+                done = self._changed.wait_for(
+                    lambda: self._error or not (self._queue or self._busy), _MEANWHILE_S
+                )
+                self._raise_if_broken()
+            if done:
+                return
+            meanwhile()
+
+    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Write what is left and end the thread; `meanwhile` is called while it waits."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(_MEANWHILE_S)
+            meanwhile()
         self._raise_if_broken()
 
     def _raise_if_broken(self) -> None:
         if isinstance(self._error, InvalidInput):
             raise self._error
         if self._error:
-            raise OSError(f"the study could not be written: {self._error}") from self._error
+            raise NotStored(f"the study could not be written: {self._error}") from self._error
 
     def _run(self) -> None:
         while True:
