@@ -7,13 +7,37 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
+
+
+class Server:
+    """A server that can be stopped and started again.
+
+    Attributes:
+        url: of its first database.
+        socket: that it listens on.
+    """
+
+    def __init__(self, running: Any) -> None:
+        self._running = running
+        self.url: str = running.get_uri(driver="psycopg")
+        self.socket = Path(make_url(self.url).query["host"]) / ".s.PGSQL.5432"
+
+    def stop(self) -> None:
+        """Stop it as its operator does: whoever is connected is told, and cut off."""
+        self._running.stop()
+
+    def start(self) -> None:
+        self._running.ensure_postgres_running()
+        assert self._running.get_uri(driver="psycopg") == self.url
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
-    """Start a server that listens on a socket of its own, and give its URL; skip without one."""
+def started_server() -> Iterator[Server]:
+    """Start a server that listens on a socket of its own; skip without one."""
     pytest.importorskip("psycopg", reason="psycopg, the PostgreSQL driver, is not installed")
     # A socket's path has at most 107 characters, so pytest's folders are too deep for it.
     with tempfile.TemporaryDirectory(prefix="pg") as folder, pytest.MonkeyPatch.context() as patch:
@@ -29,9 +53,16 @@ def running_server() -> Iterator[str]:
         except Exception as error:  # it says in many ways that this machine cannot run it
             pytest.skip(f"the PostgreSQL server did not start: {error}")
         try:
-            yield running.get_uri(driver="psycopg")
+            yield Server(running)
         finally:
             running.cleanup()
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Start a server and give its URL; skip without one."""
+    with started_server() as server:
+        yield server.url
 
 
 def new_database(server: str, name: str) -> str:
