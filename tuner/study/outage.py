@@ -85,7 +85,7 @@ class Outage:
     of what the second try has mended.
 
     Args:
-        wait_s: how long it is waited for; None for `WAIT_S`.
+        wait_s: how long it is waited for, 0 for not at all; None for `WAIT_S`.
     """
 
     def __init__(self, wait_s: float | None = None) -> None:
@@ -125,6 +125,8 @@ class Outage:
             self._silent_since = now if self._silent_since is None else self._silent_since
             waited_s = now - self._silent_since
             if waited_s >= self._wait_s or self._given_up.is_set():
+                if not self._wait_s:
+                    raise away
                 raise Away(
                     away.why,
                     f"the database has not answered for {told_s(waited_s)} ({away.why}); "

@@ -52,25 +52,32 @@ def transaction(database: RDBStorage, *, writes: bool = True) -> Iterator[RDBSto
     Raises:
         Away: the database does not answer. If it has gone at the very end, all may have been done.
     """
-    try:
-        with answering(), database.engine.connect() as connection, connection.begin():
-            if writes and connection.dialect.name == "sqlite":
-                # It has no locks on rows. A reader that comes to write would fail, not wait.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            bound = object.__new__(RDBStorage)  # a copy would connect once more
-            bound.__dict__.update(database.__dict__)
-            bound.scoped_session = scoped_session(
-                sessionmaker(bind=connection, join_transaction_mode="rollback_only")
-            )
-            try:
-                yield bound
-                bound.scoped_session.commit()
-            finally:
-                bound.scoped_session.remove()
-    except Away:
-        # The others may be to a server that answers, but has become a standby.
-        database.engine.dispose()
-        raise
+    with _connected(database) as connection, connection.begin():
+        if writes and connection.dialect.name == "sqlite":
+            # It has no locks on rows. A reader that comes to write would fail, not wait.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        bound = object.__new__(RDBStorage)  # a copy would connect once more
+        bound.__dict__.update(database.__dict__)
+        bound.scoped_session = scoped_session(
+            sessionmaker(bind=connection, join_transaction_mode="rollback_only")
+        )
+        try:
+            yield bound
+            bound.scoped_session.commit()
+        finally:
+            bound.scoped_session.remove()
+
+
+@contextmanager
+def _connected(database: RDBStorage) -> Iterator[sqlalchemy.Connection]:
+    with answering(), database.engine.connect() as connection:
+        try:
+            with answering():
+                yield connection
+        except Away:
+            # It may be to a server that answers, but has become a standby.
+            connection.invalidate()
+            raise
 
 
 def attempt(change: Callable[[], Value]) -> Value:
