@@ -6,20 +6,28 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 import ray
+from curve_trials import Curve, space
+from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
+from tests.waiting import until
 from tuner import InvalidInput, run
+from tuner.engine.bridge import StudyBridge
+from tuner.engine.late_nodes import LateNodes, NotSeen
 from tuner.engine.nodes import nodes_up
 from tuner.engine.observer import Observer
+from tuner.engine.placement import Reservation
+from tuner.engine.room import Room
 from tuner.engine.shared_place import check_shared
 from tuner.study.places import Place
 
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 UNSHARED = ["unshare", "--mount", "--map-root-user"]
 
 
@@ -30,32 +38,37 @@ def own(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two_nodes(own) -> Iterator[None]:
-    """A cluster whose second node has a file system of its own over the folder `own`."""
+def two_nodes(own) -> Iterator[Callable[[Path], None]]:
+    """A cluster whose second node has a file system of its own over the folder `own`; more join
+    that have one over the folder that is given."""
     if not shutil.which("unshare") or subprocess.run([*UNSHARED, "true"]).returncode:
         pytest.skip("this machine lets nobody mount: unshare --mount --map-root-user")
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
     ray.init(address=cluster.address, log_to_driver=False)
+    started = [join(own)]
+    until(lambda: len(nodes_up()) == 2, "the second node")
+    yield lambda folder: started.append(join(folder))
+    ray.shutdown()
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.wait(timeout=60)
+    cluster.shutdown()
+
+
+def join(unseen: Path) -> subprocess.Popen[bytes]:
+    """Start a node of the cluster that has a file system of its own over a folder."""
     command = Path(sys.executable).with_name("ray")
-    node = f"{command} start --address={cluster.address} --num-cpus=1 --block"
-    process = subprocess.Popen(
-        [*UNSHARED, "sh", "-c", f"mount -t tmpfs none {own} && exec {node}"],
+    address = ray.get_runtime_context().gcs_address
+    node = f"{command} start --address={address} --num-cpus=1 --block"
+    return subprocess.Popen(
+        [*UNSHARED, "sh", "-c", f"mount -t tmpfs none {unseen} && exec {node}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    until = time.monotonic() + 60
-    while len(nodes_up()) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < until, "the second node takes too long"
-        time.sleep(0.2)
-    yield
-    ray.shutdown()
-    process.terminate()
-    process.wait(timeout=60)
-    cluster.shutdown()
 
 
 def test_a_folder_that_a_node_does_not_see_is_refused_before_any_trial(
@@ -94,3 +107,62 @@ def test_only_nodes_that_may_run_trials_are_asked(two_nodes, own):
 def test_a_node_that_does_not_answer_is_named(two_nodes, tmp_path):
     with pytest.raises(InvalidInput, match=r"which .* cannot use \(no answer within 0 s\); mount"):
         check_shared(Place(str(tmp_path)), nodes_up(), within_s=0.0)
+
+
+class Held(Curve):
+    """Gets no further until the file `go` is there."""
+
+    def step(self):
+        until(Path(self.config["go"]).exists, "somebody lets it go on", within_s=120)
+        return super().step()
+
+
+class LettingGo(Observer):
+    """Lets all go on as soon as something is noted, and calls back at the first start."""
+
+    def __init__(self, go: Path, at_start: Callable[[], None]) -> None:
+        self.go = go
+        self.at_start = at_start
+        self.lines: list[str] = []
+
+    def started(self, number, params):
+        self.at_start()
+        self.at_start = lambda: None
+
+    def noted(self, line):
+        self.lines.append(line)
+        self.go.touch()
+
+
+def test_a_node_that_joins_later_and_does_not_see_the_folder_gets_no_trials(
+    two_nodes, make_job, tmp_path
+):
+    go, place = tmp_path / "go", tmp_path / "later"
+    place.mkdir()
+    job = make_job(
+        trainable=Held,
+        search_space=lambda trial: {**space(trial), "go": str(go), "saves": True},
+        checkpoints=str(place),
+        num_trials=6,
+    )
+    listening = LettingGo(go, lambda: two_nodes(place))
+    result = run(job, observer=listening)
+    assert [(trial.state, trial.epochs) for trial in result.trials] == [("complete", 9)] * 6
+    line, *taken_back = listening.lines
+    assert line.startswith("checkpoints must be in a folder that every node sees, got '")
+    assert ray.util.get_node_ip_address() in line
+    assert line.endswith(
+        "; mount one or use --checkpoints s3://...; until then no trial runs there"
+    )
+    assert "\n" not in line
+    assert taken_back == ["trial 2 was interrupted at epoch 0: its node cannot use the checkpoints"]
+    assert not list(place.rglob(".quarterturn*"))
+
+
+def test_a_study_ends_when_no_node_is_left_that_sees_the_folder(two_nodes, tmp_path):
+    first, second, *_ = nodes_up()
+    room = Room(Reservation({"CPU": 1.0}, {"ray.io/node-id": f"in({first.id},{second.id})"}))
+    bridge = StudyBridge(optuna.create_study(), space, metric="score", num_trials=1, max_epochs=1)
+    late = LateNodes(bridge, room, Place(str(tmp_path)))
+    late.take_back(0, NotSeen(first.id, first.name, "no such file"))
+    assert str(bridge.fatal).startswith("checkpoints must be in a folder that every node sees")

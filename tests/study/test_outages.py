@@ -123,11 +123,11 @@ def test_a_commit_whose_answer_is_lost_is_made_once(server, database, name, prox
         company = Company(optuna.load_study(study_name=name, storage=behind))
 
         proxy.cut_at_commit(b"INSERT INTO trials", cut)
-        first, second = begun(company, 2), begun(company, 2)
+        first, second = sorted(begun(company, 2) for _ in range(2))
         assert proxy.cuts == 1
         assert company.create(2) is None
         assert behind.others == []
-        assert sorted(behind.get_trial_number_from_id(id_) for id_ in (first, second)) == [0, 1]
+        assert [behind.get_trial_number_from_id(id_) for id_ in (first, second)] == [0, 1]
 
         proxy.cut_at_commit(b"INSERT INTO trial_params", cut)
         behind.set_trial_param(first, "x", 0.25, RANGE)

@@ -24,6 +24,7 @@ def batched(
     ends_at: Sequence[float] = (),
     epoch_of: Callable[[Mapping[str, Any]], float] = lambda result: result["training_iteration"],
     cpus: float = 1.0,
+    refused: Callable[[], Exception | None] = lambda: None,
 ) -> type[Trainable]:
     """Return the trainable as a class that answers one call with all reports of `BATCH_S`.
 
@@ -32,7 +33,8 @@ def batched(
     by itself, as is one that asks for a checkpoint: what is written then must hold no more than has
     been judged, and the controller trains on for the reports before it in a batch while it has the
     checkpoint written. `epoch_of` says how many epochs had been finished at a report. Each trial
-    computes on as many threads as it reserves `cpus`.
+    computes on as many threads as it reserves `cpus`. An error that `refused` returns in its process
+    ends it before anything of it runs.
 
     Ray has such buffering, but its controller (2.60) hands `train_buffered` the length and the time
     in each other's place, so that either nothing is gathered or seconds are.
@@ -46,10 +48,24 @@ def batched(
         _held: dict[str, Any] | None = None
         _epoch = 0.0
         _at_end = False
+        _refused: Exception | None = None
 
         def setup(self, config: dict[str, Any], **fields: Any) -> None:
+            # Raised from here it would lose its kind: Ray says only that the actor died.
+            self._refused = refused()
+            if self._refused:
+                return
             use_threads(cpus)
             super().setup(config, **fields)
+
+        def restore(self, *checkpoint: Any, **fields: Any) -> Any:
+            if self._refused:
+                raise self._refused
+            return super().restore(*checkpoint, **fields)
+
+        def cleanup(self) -> None:
+            if self._refused is None:
+                super().cleanup()
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._crash, self._held, self._epoch = None, None, 0.0
@@ -62,6 +78,8 @@ def batched(
             return True
 
         def train_buffered(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+            if self._refused:
+                raise self._refused
             if self._held is not None:
                 held, self._held = self._held, None
                 return [held]

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tuner.errors import InvalidInput
 # `ray up` leaves on the head node which nodes the cluster may have, and how many of each.
 _MAY_GROW = Path("~/ray_bootstrap_config.yaml")
 _READ_EVERY_S = 1.0
+_NODE_ID = "ray.io/node-id"  # label that Ray gives each node
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Room:
         self.asked = asked
         self._may_have = may_have
         self._known = (-math.inf, 0)
+        self._left_out: set[str] = set()
 
     @property
     def slots(self) -> int:
@@ -68,6 +70,20 @@ class Room:
     def nodes(self) -> list[Node]:
         """Return the nodes that are there and can hold a trial."""
         return [node for node in nodes_up() if fitting(self.asked, node)]
+
+    def leave_out(self, node: Node) -> bool:
+        """Let no more trials be placed on a node; return whether there is room on any other.
+
+        Not if the trials were to run on nodes that are named.
+        """
+        out = {*self._left_out, node.id}
+        if _NODE_ID in self.asked.labels and not self._left_out:
+            return False
+        self._left_out = out
+        others = f"!in({','.join(sorted(out))})"
+        self.asked = replace(self.asked, labels={**self.asked.labels, _NODE_ID: others})
+        self._known = (-math.inf, 0)
+        return self.slots > 0
 
     def wanted(self) -> int:
         """How many trials to have ready, >= 1.

@@ -24,6 +24,7 @@ from tuner.engine.batching import batched, can_pause
 from tuner.engine.bridge import StudyBridge
 from tuner.engine.company import Company
 from tuner.engine.controller import our_controller
+from tuner.engine.late_nodes import SeenFrom
 from tuner.engine.loggers.catalog import check_loggers
 from tuner.engine.loggers.logged import logs_of
 from tuner.engine.observer import Observer, Observers
@@ -44,7 +45,6 @@ from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_fo
 from tuner.study.database import close_database, open_database
 from tuner.study.driver import Superseded, records_in
 from tuner.study.load import NUM_TRIALS, SPACE, read_result
-from tuner.study.places import Place
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
 from tuner.study.result import StudyResult
 from tuner.study.space import Space, as_function, fingerprint
@@ -96,12 +96,14 @@ def run(
                     with quiet_ray(None if code else home.code):
                         room = Room(reservation_of(job), may_have())
                         room.check()
-                        check_shared(trials, room.nodes())
+                        nodes = room.nodes()
+                        check_shared(trials, nodes)
+                        seen = SeenFrom.after(trials, nodes)
                         home.job.touch(mode=0o600)
                         home.job.write_bytes(pickle_job(job))
                         if code:
                             _keep(code, home)
-                        _tune(job, bridge, home, trials, room)
+                        _tune(job, bridge, home, seen, room)
                 ended = bridge.ended
                 if bridge.fatal:
                     raise bridge.fatal
@@ -179,13 +181,12 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
 
 
 def _tune(
-    job: TuningJob, bridge: StudyBridge, home: StudyFolder, trials: Place, room: Room
+    job: TuningJob, bridge: StudyBridge, home: StudyFolder, seen: SeenFrom, room: Room
 ) -> None:
     """Let Ray Tune run what is left of the study."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
-    trainable = batched(
-        job.trainable, (*bridge.rungs, job.max_epochs), in_epochs, job.cpus_per_trial
-    )
+    trials, rungs = seen.place, (*bridge.rungs, job.max_epochs)
+    trainable = batched(job.trainable, rungs, in_epochs, job.cpus_per_trial, seen.here)
     try:
         with bridge.observer, _own_interrupts(), our_controller():
             bridge.observer.begun(read_result(bridge.study, home.path))
@@ -196,9 +197,7 @@ def _tune(
                 name=posixpath.basename(trials.path),
                 storage_path=posixpath.dirname(trials.path),
                 storage_filesystem=trials.filesystem,
-                search_alg=StudySearcher(
-                    bridge, trainable, trials, room.wanted, job.max_concurrent
-                ),
+                search_alg=StudySearcher(bridge, trainable, trials, room, job.max_concurrent),
                 scheduler=StudyScheduler(bridge),
                 callbacks=[CheckpointRecorder(bridge), SaysWhenNoneFits(room, bridge.observer)],
                 # Two, so that the one the study names is whole whenever the process dies.

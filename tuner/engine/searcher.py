@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,8 +10,11 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
 from tuner.engine.bridge import StudyBridge, Suggestion
+from tuner.engine.late_nodes import LateNodes, NotSeen
 from tuner.engine.losses import Losses
 from tuner.engine.parts import bring_checkpoint, next_part, remove_other_parts
+from tuner.engine.reserve import as_placement_group
+from tuner.engine.room import Room
 from tuner.engine.trial import StudyTrial
 from tuner.study.places import Place
 
@@ -26,7 +28,7 @@ class StudySearcher(SearchAlgorithm):
         bridge: the study.
         trainable: the class that every trial runs.
         trials: where the folders of all trials are.
-        wanted: returns how many trials to have ready now, >= 1.
+        room: for how many there is room now, and where.
         max_concurrent: trials at a time at most, >= 1; None for as many as fit.
     """
 
@@ -35,13 +37,14 @@ class StudySearcher(SearchAlgorithm):
         bridge: StudyBridge,
         trainable: type[Trainable],
         trials: Place,
-        wanted: Callable[[], int],
+        room: Room,
         max_concurrent: int | None = None,
     ) -> None:
         self._bridge = bridge
         self._trainable = trainable
         self._trials = trials
-        self._wanted = wanted
+        self._cluster = room
+        self._late_nodes = LateNodes(bridge, room, trials)
         self._max_concurrent = max_concurrent
         self._losses = Losses(bridge)
         self._part_ids: set[str] = set()
@@ -63,21 +66,28 @@ class StudySearcher(SearchAlgorithm):
         if suggestion is None:
             return None
         assert self._experiment is not None, "Ray adds the experiment before it asks for trials"
-        spec, storage = self._experiment.spec, self._experiment.storage
+        storage = self._experiment.storage
         restore = self._checkpoint_of(suggestion)
         part = next_part(suggestion.number, self._trials, suggestion.checkpoint, self._part_ids)
         self._part_ids.add(part)
         return StudyTrial(
             self._trainable,
-            partial(self._losses.crashed, suggestion.number),
+            partial(self._crashed, suggestion.number),
             config=suggestion.config,
             restore=restore,
             trial_id=part,
             storage=storage,
-            placement_group_factory=spec.get("resources_per_trial"),
+            placement_group_factory=as_placement_group(self._cluster.asked),
             checkpoint_config=self._experiment.checkpoint_config,
             trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
         )
+
+    def _crashed(self, number: int, error: BaseException | None) -> None:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, NotSeen):
+            self._late_nodes.take_back(number, cause)
+        else:
+            self._losses.crashed(number, error)
 
     def _checkpoint_of(self, suggestion: Suggestion) -> Checkpoint | None:
         """Return the checkpoint that a trial goes on from, now the only one with a folder left.
@@ -101,5 +111,5 @@ class StudySearcher(SearchAlgorithm):
         return self._finished or (self._bridge.exhausted and not self._losses)
 
     def _room(self) -> int:
-        wanted = self._wanted()
+        wanted = self._cluster.wanted()
         return min(wanted, self._max_concurrent) if self._max_concurrent else wanted

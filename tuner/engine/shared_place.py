@@ -20,7 +20,8 @@ _ANSWER_WITHIN_S = 60.0
 def check_shared(place: Place, nodes: Sequence[Node], within_s: float = _ANSWER_WITHIN_S) -> None:
     """Have every node read what this process writes in a place, and write there itself.
 
-    Ray would find out at the first checkpoint of each trial. Nodes that join later are not asked.
+    Ray would find out at the first checkpoint of each trial. Nodes that join later are asked by the
+    first trial there (`late_nodes`).
 
     Args:
         place: exists, and can be written from here.
@@ -48,7 +49,7 @@ def check_shared(place: Place, nodes: Sequence[Node], within_s: float = _ANSWER_
             if why is None and not _is_there(place, mine):
                 why = "it sees another folder of that name"
             if why is not None:
-                raise _refusal(place, node, why)
+                raise refusal(place, node, why)
     except OSError as error:
         raise unusable(place, error) from error
     finally:
@@ -58,7 +59,16 @@ def check_shared(place: Place, nodes: Sequence[Node], within_s: float = _ANSWER_
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _ask(place: Place, name: str, mine: str) -> str | None:
-    """Return why this node cannot use the place; None if it can."""
+    return why_unusable(place, name, mine)
+
+
+def why_unusable(place: Place, name: str, mine: str) -> str | None:
+    """Return why this node cannot use the place; None if it can.
+
+    Args:
+        name: of a file that another node has written there.
+        mine: of one that is written.
+    """
     try:
         place.read(name)
         place.write(mine, b"seen")
@@ -84,7 +94,8 @@ def _is_there(place: Place, name: str) -> bool:
     return True
 
 
-def _refusal(place: Place, node: Node, why: str) -> InvalidInput:
+def refusal(place: Place, node: Node, why: str) -> InvalidInput:
+    """Return the line that a node cannot use a place."""
     if place.is_local:
         return InvalidInput(
             f"checkpoints must be in a folder that every node sees, got {str(place)!r}, which "
