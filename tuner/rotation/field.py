@@ -158,16 +158,15 @@ class Field:
         return [(index, number, merits) for index, rung in at if whole or rung.epoch < 1]
 
     def _with(self, entries: list[Entry]) -> Field:
-        entries = [
-            (index, number, merits)
-            for index, number, merits in entries
-            if not self.rungs[index].holds(number, merits)
-        ]
-        if not entries:
+        new: dict[int, dict[int, Merits]] = {}
+        for index, number, merits in entries:
+            if not self.rungs[index].holds(number, merits):
+                new.setdefault(index, {})[number] = merits
+        if not new:
             return self
         rungs = list(self.rungs)
-        for index, number, merits in entries:
-            rungs[index] = rungs[index].with_trial(number, merits)
+        for index, merits_of in new.items():
+            rungs[index] = rungs[index].with_trials(merits_of)
         weights = learn(rungs)
         return replace(
             self, rungs=tuple(rung.scored(weights.used) for rung in rungs), weights=weights

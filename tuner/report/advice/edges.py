@@ -30,7 +30,8 @@ def at_the_edge(case: Case) -> Iterator[Advice]:
         if not isinstance(spread, Range) or not spread.low < spread.high:
             continue
         best = [trial for trial in leading if name in trial.params]
-        rest = [trial for trial in ended if name in trial.params and trial not in best]
+        numbers = {trial.number for trial in best}
+        rest = [t for t in ended if name in t.params and t.number not in numbers]
         if len(best) < 3 or len(best) + len(rest) < ENOUGH:
             continue
         for high in (True, False):
