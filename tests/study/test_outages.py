@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -276,6 +277,19 @@ def test_after_the_stated_time_nothing_more_can_be_written(
             until(lambda: behind.set_trial_user_attr(trial, "a", 1), "the end of its patience")
     with opened(server.url, name, tmp_path) as behind:
         assert behind.left == [0]
+
+
+def test_ctrl_c_ends_the_waiting(server, name, proxies, tmp_path):
+    with suppress(NotStored), opened(proxies[0].url(server.url), name, tmp_path) as behind:
+        trial = behind.create_new_trial(0)
+        proxies[0].close()
+        behind.set_trial_user_attr(trial, "a", 1)
+        until(lambda: behind._outage.is_on, "that it is lost")
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            behind.flush()
+        with pytest.raises(NotStored, match="has not answered for"):
+            behind.close()
 
 
 def test_dead_are_those_who_are_silent_while_the_database_is_there():

@@ -33,8 +33,8 @@ def batched(
     by itself, as is one that asks for a checkpoint: what is written then must hold no more than has
     been judged, and the controller trains on for the reports before it in a batch while it has the
     checkpoint written. `epoch_of` says how many epochs had been finished at a report. Each trial
-    computes on as many threads as it reserves `cpus`. An error that `refused` returns in its process
-    ends it before anything of it runs.
+    computes on as many threads as it reserves `cpus`. What `refused` returns in a trial's process
+    ends the trial before anything of it runs.
 
     Ray has such buffering, but its controller (2.60) hands `train_buffered` the length and the time
     in each other's place, so that either nothing is gathered or seconds are.
