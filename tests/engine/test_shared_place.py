@@ -148,14 +148,14 @@ def test_a_node_that_joins_later_and_does_not_see_the_folder_gets_no_trials(
     listening = LettingGo(go, lambda: two_nodes(place))
     result = run(job, observer=listening)
     assert [(trial.state, trial.epochs) for trial in result.trials] == [("complete", 9)] * 6
-    line, *taken_back = listening.lines
+    line, taken_back = listening.lines
     assert line.startswith("checkpoints must be in a folder that every node sees, got '")
     assert ray.util.get_node_ip_address() in line
     assert line.endswith(
         "; mount one or use --checkpoints s3://...; until then no trial runs there"
     )
     assert "\n" not in line
-    assert taken_back == ["trial 2 was interrupted at epoch 0: its node cannot use the checkpoints"]
+    assert taken_back.endswith("was interrupted at epoch 0: its node cannot use the checkpoints")
     assert not list(place.rglob(".quarterturn*"))
 
 

@@ -13,7 +13,7 @@ from tuner.study.driver import DRIVER
 Change = tuple[str, int, tuple[Any, ...]]  # the method, the study's or trial's id, the rest
 Together = tuple[Change, ...]  # what is of no use apart
 
-# One transaction holds a driver's record, so that it cannot say that it lives (docs/log.md, 2026-11-26).
+# A transaction holds a driver's record, so that it cannot say that it lives (log of 2026-11-26).
 _PIECE = 200
 
 
