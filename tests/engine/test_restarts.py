@@ -23,14 +23,18 @@ from tuner.study import driver as drivers
 from tuner.study import outage
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
-EPOCHS = 40
+EPOCHS = 25
 
 
-@pytest.fixture
-def server(monkeypatch) -> Iterator[Server]:
-    monkeypatch.setattr(drivers, "BEAT_S", 0.5)
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
     with started_server() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(drivers, "BEAT_S", 0.5)
 
 
 class Counting(Observer):
@@ -138,7 +142,7 @@ def test_after_the_stated_time_a_run_ends_in_a_line_and_is_resumed_when_the_data
         "from tuner import TuningJob\n"
         "def slow(trial):\n"
         f"    return {{**space(trial), 'log': {str(log)!r}, 'pause_s': 0.05, 'saves': True}}\n"
-        "job = TuningJob(name='study', trainable=Curve, search_space=slow, num_trials=2,\n"
+        "job = TuningJob(name='ended', trainable=Curve, search_space=slow, num_trials=2,\n"
         "                max_epochs=30, max_concurrent=1, pruner='none', sampler='random',\n"
         f"                storage={server.url.replace('postgres:@', 'postgres:hush@')!r})\n"
     )
@@ -160,11 +164,11 @@ def test_after_the_stated_time_a_run_ends_in_a_line_and_is_resumed_when_the_data
     assert "\n" not in line
     assert "Traceback" not in said.out
     assert "hush" not in said.out + said.err
-    assert quarterturn(monkeypatch, "resume", "study", "--folder", folder) == 2
+    assert quarterturn(monkeypatch, "resume", "ended", "--folder", folder) == 2
     assert "storage must be the URL of a database that answers" in capsys.readouterr().err
     server.start()
-    assert quarterturn(monkeypatch, "resume", "study", "--folder", folder) == 0
-    result = load_study("study", folder=folder)
+    assert quarterturn(monkeypatch, "resume", "ended", "--folder", folder) == 0
+    result = load_study("ended", folder=folder)
     assert [(trial.state, trial.epochs) for trial in result.trials] == [("complete", 30)] * 2
 
 
