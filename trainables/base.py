@@ -72,7 +72,7 @@ class RotationTrainable(TrainsTogether):
 
     def build_optimizer(self, model: nn.Module, config: Mapping[str, Any]) -> Optimizer:
         """Return the optimizer; the schedule multiplies each group's own learning rate."""
-        return build_optimizer(model.parameters(), config)
+        return build_optimizer(model.named_parameters(), config)
 
     def augment(self, inputs: Tensor) -> Tensor:
         """Return a training batch as it is to be learnt, on the same device; itself by default.

@@ -9,13 +9,15 @@ from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from trainables.layca import Layca
-from trainables.layer_rates import alpha_rates
+from trainables.layca_inputs import kernels_of
+from trainables.layer_rates import alpha_rates, multipliers
 
 Get = Callable[[str, Any], Any]
-Build = Callable[[Iterable[Tensor], Get], Optimizer]
+Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+Build = Callable[[Parameters, Get], Optimizer]
 
 
-def _sgd(parameters: Iterable[Tensor], get: Get) -> Optimizer:
+def _sgd(parameters: Parameters, get: Get) -> Optimizer:
     momentum = get("momentum", 0.9)
     return SGD(
         parameters,
@@ -27,7 +29,7 @@ def _sgd(parameters: Iterable[Tensor], get: Get) -> Optimizer:
     )
 
 
-def _adam(parameters: Iterable[Tensor], get: Get) -> Optimizer:
+def _adam(parameters: Parameters, get: Get) -> Optimizer:
     return Adam(
         parameters,
         lr=get("lr", 1e-3),
@@ -36,7 +38,7 @@ def _adam(parameters: Iterable[Tensor], get: Get) -> Optimizer:
     )
 
 
-def _adamw(parameters: Iterable[Tensor], get: Get) -> Optimizer:
+def _adamw(parameters: Parameters, get: Get) -> Optimizer:
     return AdamW(
         parameters,
         lr=get("lr", 1e-3),
@@ -45,7 +47,7 @@ def _adamw(parameters: Iterable[Tensor], get: Get) -> Optimizer:
     )
 
 
-def _rmsprop(parameters: Iterable[Tensor], get: Get) -> Optimizer:
+def _rmsprop(parameters: Parameters, get: Get) -> Optimizer:
     return RMSprop(
         parameters,
         lr=get("lr", 1e-3),
@@ -56,20 +58,22 @@ def _rmsprop(parameters: Iterable[Tensor], get: Get) -> Optimizer:
     )
 
 
-def _adagrad(parameters: Iterable[Tensor], get: Get) -> Optimizer:
+def _adagrad(parameters: Parameters, get: Get) -> Optimizer:
     return Adagrad(parameters, lr=get("lr", 1e-2), weight_decay=get("weight_decay", 0.0))
 
 
 def _layca(build: Build, rate: float) -> Build:
     """Return the builder of Layca over an optimizer, with this default for lr."""
 
-    def build_layca(parameters: Iterable[Tensor], get: Get) -> Optimizer:
+    def build_layca(parameters: Parameters, get: Get) -> Optimizer:
         own = {"lr": get("lr", rate), "weight_decay": 0.0}
         base = build(parameters, lambda key, default: own.get(key, get(key, default)))
-        kernels = [p for group in base.param_groups for p in group["params"] if p.ndim >= 2]
+        names = [name for group in base.param_groups for _, name in kernels_of(group)]
+        by_place = alpha_rates(get("alpha", 0.0), max(len(names), 1))[: len(names)]
+        by_name = multipliers(get("layer_rates", None), names)
         return Layca(
             base,
-            layer_rates=alpha_rates(get("alpha", 0.0), max(len(kernels), 1)),
+            layer_rates=[one * other for one, other in zip(by_place, by_name, strict=True)],
             others="train" if get("train_others", True) else "freeze",
         )
 
@@ -89,7 +93,7 @@ OPTIMIZERS: Mapping[str, Build] = {
 }
 
 
-def build_optimizer(parameters: Iterable[Tensor], config: Mapping[str, Any]) -> Optimizer:
+def build_optimizer(parameters: Parameters, config: Mapping[str, Any]) -> Optimizer:
     """Return the optimizer that a checked config names; SGD when it names none.
 
     Reads `lr`, `momentum`, `nesterov`, `weight_decay`, `beta1` and `beta2`, as far as the
@@ -99,11 +103,20 @@ def build_optimizer(parameters: Iterable[Tensor], config: Mapping[str, Any]) -> 
     `layca`, `layca-adam`, `layca-rmsprop` and `layca-adagrad` turn each layer by atan(lr) a step
     in the direction of SGD, Adam, RMSprop or Adagrad, whose own rate for the other parameters is
     `lr` too; it is 3**-3 by default, and 3**-5 with Adam, as in the paper.
-    They read `alpha`, the rule for the layers' rates (see `alpha_rates`, default 0), and
-    `train_others` (default true; false freezes biases and normalisation parameters), and no
-    `weight_decay`, which the paper's algorithm has none of.
+    They read `alpha`, the rule for the layers' rates (see `alpha_rates`, default 0),
+    `layer_rates`, multipliers on top of it by pattern of the layers' names (see `multipliers`;
+    the parameters must be given with their names), and `train_others` (default true; false freezes
+    biases and normalisation parameters), and no `weight_decay`, which the paper's algorithm has
+    none of.
+
+    Raises:
+        InvalidInput: a pattern of `layer_rates` matches no layer.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    trained: Any = [
+        given
+        for given in parameters
+        if (given[1] if isinstance(given, tuple) else given).requires_grad
+    ]
     return OPTIMIZERS[config.get("optimizer", "sgd")](trained, config.get)
 
 

@@ -40,6 +40,14 @@ def _is_reports(value: Any) -> bool:
     return value is None or all(_is(number, Integral) and number >= 1 for number in numbers)
 
 
+def _is_rates(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, Mapping)
+        and all(isinstance(pattern, str) for pattern in value)
+        and all(NOT_NEGATIVE.holds(rate) for rate in value.values())
+    )
+
+
 POSITIVE = Rule("a number > 0", lambda value: _is(value, Real) and 0 < value < float("inf"))
 NOT_NEGATIVE = Rule("a number >= 0", lambda value: _is(value, Real) and 0 <= value < float("inf"))
 SHARE = Rule("a number in [0, 1)", lambda value: _is(value, Real) and 0 <= value < 1)
@@ -87,6 +95,9 @@ RULES: Mapping[str, Rule] = {
     "beta1": SHARE,
     "beta2": SHARE,
     "alpha": BETWEEN,
+    "layer_rates": Rule(
+        "a mapping of layer name patterns to numbers >= 0, or None for 1 everywhere", _is_rates
+    ),
     "final_distance": Rule(
         "a number in (0, 1), or None for the lr",
         lambda value: value is None or (_is(value, Real) and 0 < value < 1),
@@ -156,17 +167,23 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             f"got {settings.warmup_epochs}; use 0 for no warmup"
         )
     if settings.final_distance is not None:
-        _check_final_distance(config)
+        _check_sets_rotation("final_distance", config, "give an lr instead")
+        _check_no_lr(config)
+    if config.get("layer_rates"):
+        _check_sets_rotation("layer_rates", config, "leave it out")
     return settings
 
 
-def _check_final_distance(config: Mapping[str, Any]) -> None:
+def _check_sets_rotation(key: str, config: Mapping[str, Any], otherwise: str) -> None:
     optimizer = str(config.get("optimizer", "sgd"))
     if not optimizer.startswith("layca"):
         raise InvalidInput(
-            f"final_distance must come with an optimizer that sets the rotation, got {optimizer}; "
-            "use layca, or give an lr instead"
+            f"{key} must come with an optimizer that sets the rotation, got {optimizer}; "
+            f"use layca, or {otherwise}"
         )
+
+
+def _check_no_lr(config: Mapping[str, Any]) -> None:
     if "lr" in config:
         raise InvalidInput(
             f"final_distance stands in place of lr, got both ({config['final_distance']} and "

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.layca import Layca
 from trainables.optimizers import build_optimizer
+from tuner.errors import InvalidInput
 
 
 def group(config: dict) -> dict:
@@ -52,3 +54,19 @@ def test_frozen_parameters_are_left_out():
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     optimizer = build_optimizer([frozen, nn.Parameter(torch.ones(2))], {})
     assert len(optimizer.param_groups[0]["params"]) == 1
+
+
+def test_rates_by_name_come_on_top_of_those_by_place():
+    first, second = (nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    named = [("first.weight", first), ("first.bias", nn.Parameter(torch.ones(2)))]
+    config = {"optimizer": "layca", "alpha": 0.5, "layer_rates": {"first*": 3, "second*": 2}}
+    optimizer = build_optimizer([*named, ("second.weight", second)], config)
+    assert isinstance(optimizer, Layca)
+    assert optimizer.multiplier(first) == pytest.approx(3 * 0.5**5)
+    assert optimizer.multiplier(second) == 2
+
+
+def test_rates_by_name_without_names_are_refused():
+    kernel = nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(InvalidInput, match="must have names to match"):
+        build_optimizer([kernel], {"optimizer": "layca", "layer_rates": {"*": 2}})

@@ -27,6 +27,13 @@ from tuner.errors import InvalidInput
         ({"weight_decay": -1}, "weight_decay must be a number >= 0"),
         ({"nesterov": 1}, "nesterov must be true or false"),
         ({"alpha": 1}, "alpha must be a number in (-1, 1), got 1; leave it out"),
+        ({"layer_rates": {"hidden1*": -1}}, "to numbers >= 0, or None for 1 everywhere, got {'hid"),
+        ({"layer_rates": [1, 2, 3]}, "layer_rates must be a mapping of layer name patterns"),
+        ({"layer_rates": {"*": 2}}, "layer_rates must come with an optimizer that sets the rota"),
+        (
+            {"optimizer": "layca", "layer_rates": {"conv*": 2}},
+            "layer_rates pattern 'conv*' matches no layer; known: hidden1.weight",
+        ),
         ({"train_others": 0}, "train_others must be true or false, got 0"),
         ({"seed": -1}, "seed must be a whole number in [0, 2**32)"),
         ({"seed": 2**32}, "seed must be a whole number in [0, 2**32)"),
