@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from curve_trials import Curve, space
+from curve_trials import Curve, Interrupting, space
 from ray import cloudpickle
 
 from trainables import DigitsMlp
@@ -16,7 +16,7 @@ from tuner import InvalidInput, load_study, resume, run
 from tuner.cli import cli
 from tuner.engine.observer import Observer
 from tuner.study.catalog import StudyFolder
-from tuner.study.enqueue import enqueue
+from tuner.study.enqueue import Wanted, enqueue
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 # Ray's workers cannot import the tests.
@@ -44,7 +44,7 @@ def not_too_fast(trial):
 def test_outside_of_the_space_they_run_as_they_are_and_the_sampler_goes_on(make_job):
     job = make_job(sampler="gp", num_trials=4, max_epochs=2)
     run(job, observer=Observer())
-    enqueue(StudyFolder(job.folder / job.name), [("further", BEYOND)])
+    enqueue(StudyFolder(job.folder / job.name), [Wanted("further", BEYOND)])
     result = resume(job.name, folder=job.folder, observer=Observer(), num_trials=8)
     assert result.finished
     assert [trial.state for trial in result.trials] == ["complete"] * 8
@@ -58,13 +58,48 @@ def test_those_that_cannot_be_run_fail_alone(make_job):
     job = make_job(trainable=NotTooHigh, search_space=not_too_fast, num_trials=1, max_epochs=2)
     run(job, observer=Observer())
     wanted = [{**BEYOND, "height": 2.5}, {**BEYOND, "speed": 3.0}, BEYOND]
-    enqueue(StudyFolder(job.folder / job.name), [("further", params) for params in wanted])
+    enqueue(StudyFolder(job.folder / job.name), [Wanted("further", params) for params in wanted])
     # They are run although no more trials are asked for.
     result = resume(job.name, folder=job.folder, observer=Observer())
     states = [trial.state for trial in result.trials]
     assert states == ["complete", "failed", "failed", "complete"]
     assert "height must be <= 2, got 2.5" in result.trials[1].reason
     assert "ValueError: too fast" in result.trials[2].reason
+
+
+def turning(trial):
+    """Layca, whose layers all turn alike: no parameter sets their rates."""
+    distance = trial.suggest_float("final_distance", 0.3, 0.9)
+    return {"optimizer": "layca", "final_distance": distance, "checkpoint_every_s": 0}
+
+
+@pytest.mark.parametrize("kept_in", ["file", "database"])
+def test_their_config_goes_over_the_spaces_and_holds_when_they_are_interrupted(
+    make_job, tmp_path, kept_in
+):
+    url = f"sqlite:///{tmp_path}/study.db" if kept_in == "database" else None
+    job = make_job(trainable=DigitsMlp, search_space=turning, num_trials=1, max_epochs=2)
+    job = job.with_changes(metric="val_accuracy", max_concurrent=1, storage=url)
+    first = run(job, observer=Observer()).trials[0]
+    held, unknown = ({"layer_rates": {name: 0}} for name in ("hidden1*", "hidden7*"))
+    wanted = [Wanted("rates", first.params, config) for config in (held, unknown, {})]
+    home = StudyFolder(job.folder / job.name)
+    assert enqueue(home, wanted).numbers == (1, 2)  # as it was, it is known
+    part = resume(job.name, folder=job.folder, observer=Interrupting(1, 1))
+    assert (part.trials[1].state, part.trials[1].epochs) == ("running", 1)
+    result = resume(job.name, folder=job.folder, observer=Observer())
+    same, failed = result.trials[1:]
+    assert (same.state, same.epochs, same.config) == ("complete", 2, held)
+    assert same.params == first.params
+    assert same.optimizer == first.optimizer == "layca"
+    turned = {name: round(distance, 2) for name, distance in same.rotation.items()}
+    assert turned["hidden1.weight"] == 0 < first.rotation["hidden1.weight"]
+    assert turned["hidden2.weight"] > 0.1
+    assert failed.state == "failed"
+    assert re.fullmatch(
+        r"InvalidInput: layer_rates pattern 'hidden7\*' matches no layer; known: hidden1.weight.*",
+        failed.reason,
+    )
 
 
 def too_low(trial):
@@ -93,7 +128,9 @@ def test_advice_is_told_enqueued_run_and_held_against_the_others(make_job):
     assert "lr wants to be larger than its range lets it" in told
     assert re.search(r"why: 3 of the best 3 trials .* on the edge of 1e-05 to 0\.01", told)
     pieces = json.loads(said("advise", "low", "--json"))
-    assert all(piece.keys() == {"title", "evidence", "action", "params"} for piece in pieces)
+    assert all(
+        piece.keys() == {"title", "evidence", "action", "params", "config"} for piece in pieces
+    )
     (beyond,) = [piece["params"]["lr"] for piece in pieces if "wants" in piece["title"]]
     assert beyond > 1e-2
 

@@ -54,9 +54,14 @@ def advise(
     if not enqueue:
         return
     from tuner.study.catalog import find_study
+    from tuner.study.enqueue import Wanted
     from tuner.study.enqueue import enqueue as put
 
-    wanted = [(piece.title, piece.params) for piece in found if piece.params is not None][:enqueue]
+    wanted = [
+        Wanted(piece.title, piece.params, piece.config)
+        for piece in found
+        if piece.params is not None
+    ][:enqueue]
     if not wanted:
         click.echo("enqueued nothing: no advice has a configuration that tests it", err=True)
         return

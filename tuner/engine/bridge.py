@@ -26,7 +26,13 @@ from tuner.errors import InvalidInput
 from tuner.study.load import STATES
 from tuner.study.outage import Away
 from tuner.study.places import Place
-from tuner.study.record import CHECKPOINT, REASON, report_last_rotation
+from tuner.study.record import (
+    CHECKPOINT,
+    REASON,
+    read_config,
+    report_last_rotation,
+    whole_config,
+)
 from tuner.study.space import Space, suggest
 from tuner.study.start import RotationStart
 
@@ -166,16 +172,17 @@ class StudyBridge:
             with warnings.catch_warnings():
                 if advised:  # it may lie outside of the space, and does so on purpose
                     warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)
-                config = {**self._constants, **suggest(self._space, trial)}
+                suggested = {**self._constants, **suggest(self._space, trial)}
         except InvalidInput as error:
             self._end(trial, Ending(TrialState.FAIL, str(error)))
             if advised:
                 return None
             raise
         place = self._roster.start(trial)
-        self.observer.started(trial.number, trial.params)
-        checkpoint = known_of(trial).user_attrs.get(CHECKPOINT)
-        return Suggestion(trial.number, config, checkpoint, place)
+        known = known_of(trial)
+        config = whole_config(trial, known, suggested)
+        self.observer.started(trial.number, {**trial.params, **read_config(known)})
+        return Suggestion(trial.number, config, known.user_attrs.get(CHECKPOINT), place)
 
     def is_pausing(self, number: int) -> bool:
         """Whether a trial's checkpoint is to be written now, for it to go on from later."""

@@ -239,7 +239,7 @@ class _Running:
     @classmethod
     def from_before(cls, trial: TrialResult) -> Self:
         """Return the view of a trial that goes on where an earlier process left it."""
-        shown = cls(trial.params)
+        shown = cls(trial.setting)
         shown.epoch, shown.seconds, shown.value = trial.epochs, trial.seconds, trial.value
         return shown
 

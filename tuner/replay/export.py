@@ -95,7 +95,7 @@ def _table(result: StudyResult, trials: list[TrialResult]) -> pa.Table:
         columns["test_accuracy"] += [math.nan] * (reports - 1) + [trial.test.get(test, math.nan)]
         columns["layers"] += [curve.layers] * reports
         columns["rotation"] += [[_null(d) for d in row] for row in curve.distances]
-        columns["config"] += [json.dumps(trial.params, default=str)] * reports
+        columns["config"] += [json.dumps(trial.setting, default=str)] * reports
     whole = all(epoch.is_integer() for epoch in columns["epoch"])
     if whole:
         columns["epoch"] = [int(epoch) for epoch in columns["epoch"]]

@@ -74,7 +74,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
                         name: None
                         if isinstance(value, float) and not math.isfinite(value)
                         else value
-                        for name, value in by_number[row["trial"]].params.items()
+                        for name, value in by_number[row["trial"]].setting.items()
                     },
                     "reason": row["reason"],
                 }

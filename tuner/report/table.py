@@ -37,7 +37,7 @@ def print_report(
         console.print(Text(line), soft_wrap=not console.is_terminal)
     words = {
         trial.number: _in_one_line(
-            "  ".join(f"{name}={_number(v)}" for name, v in trial.params.items())
+            "  ".join(f"{name}={_number(v)}" for name, v in trial.setting.items())
         )
         for trial in result.trials
     }

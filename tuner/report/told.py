@@ -37,7 +37,7 @@ def ended(trial: Ended, seen: Seen) -> str:
 
 def params(trial: TrialResult) -> str:
     """Return a trial's parameters on one line."""
-    return one_line("  ".join(f"{name}={number(value)}" for name, value in trial.params.items()))
+    return one_line("  ".join(f"{name}={number(value)}" for name, value in trial.setting.items()))
 
 
 def lowest(trial: TrialResult) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -11,7 +11,7 @@ import optuna
 from tuner.errors import InvalidInput
 from tuner.study.catalog import StudyFolder, open_for_writing
 from tuner.study.load import FIXED_PARAMS, open_study
-from tuner.study.record import ADVICE
+from tuner.study.record import ADVICE, CONFIG, read_config
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,22 @@ class Enqueued:
     trials: int
 
 
-def enqueue(home: StudyFolder, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> Enqueued:
+@dataclass(frozen=True)
+class Wanted:
+    """A trial to run.
+
+    Attributes:
+        advice: that it tests.
+        params: its parameters, as the space names them.
+        config: entries that go over what the space makes of these, such as layer_rates.
+    """
+
+    advice: str
+    params: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def enqueue(home: StudyFolder, wanted: Sequence[Wanted]) -> Enqueued:
     """Put trials into a study that wait to be run, each with the advice that it tests.
 
     A configuration that a trial has already, or waits with, is not put in again. A parameter may
@@ -30,7 +45,7 @@ def enqueue(home: StudyFolder, wanted: Sequence[tuple[str, Mapping[str, Any]]]) 
 
     Args:
         home: the study's folder.
-        wanted: for each trial the advice and its parameters, as the space names them.
+        wanted: the trials.
 
     Raises:
         InvalidInput: a process runs the study, or nothing was ever begun in it.
@@ -42,13 +57,15 @@ def enqueue(home: StudyFolder, wanted: Sequence[tuple[str, Mapping[str, Any]]]) 
                 "run it"
             )
         study = open_study(storage, home.name, home.path)
-        known = [_params(trial) for trial in study.get_trials(deepcopy=False)]
+        known = [(_params(trial), read_config(trial)) for trial in study.get_trials(deepcopy=False)]
         numbers = []
-        for advice, params in wanted:
-            if dict(params) not in known:
-                study.enqueue_trial(dict(params), user_attrs={ADVICE: advice})
+        for each in wanted:
+            params, config = dict(each.params), dict(each.config)
+            if (params, config) not in known:
+                attrs = {ADVICE: each.advice} | ({CONFIG: config} if config else {})
+                study.enqueue_trial(params, user_attrs=attrs)
                 numbers.append(len(known))
-                known.append(dict(params))
+                known.append((params, config))
         return Enqueued(tuple(numbers), len(known))
 
 

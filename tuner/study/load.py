@@ -23,9 +23,11 @@ from tuner.study.record import (
     ADVICE,
     AUDIT,
     CHECKPOINT,
+    OPTIMIZER,
     REASON,
     START,
     curve_of,
+    read_config,
     read_test,
     seconds_of,
 )
@@ -172,6 +174,8 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: Place | None) -> Tria
         audit=_text(trial.user_attrs.get(AUDIT)),
         advice=_text(trial.user_attrs.get(ADVICE)),
         start=_text(trial.user_attrs.get(START)),
+        config=read_config(trial),
+        optimizer=_text(trial.user_attrs.get(OPTIMIZER)),
     )
 
 

@@ -20,6 +20,8 @@ from tuner.rotation import RotationCurve
 LAYERS = "rotation:layers"
 AUDIT = "audit"  # why it would have been pruned, had it not been let finish to measure that
 ADVICE = "advice"  # which advice the trial tests, if it was enqueued for one
+CONFIG = "fixed_config"  # what an advised trial's config holds whatever its space gives
+OPTIMIZER = "optimizer"  # the name of the trial's, searched or not
 START = "start"  # which of the study's first trials it is, if its rotation was set for that
 REASON = "reason"  # why the trial was pruned, or failed
 CHECKPOINT = "checkpoint"  # the newest, relative to the experiment's folder
@@ -121,6 +123,26 @@ def read_test(trial: FrozenTrial) -> dict[str, float]:
         for name, value in stored.items()
         if value is None or isinstance(value, (int, float))
     }
+
+
+def whole_config(
+    trial: optuna.Trial, stored: FrozenTrial, suggested: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a trial's config: over what is suggested goes what it was enqueued with.
+
+    The name of its optimizer is stored with it, for readers of the study who have no space.
+    """
+    config = {**suggested, **read_config(stored)}
+    optimizer = config.get("optimizer")
+    if isinstance(optimizer, str) and stored.user_attrs.get(OPTIMIZER) != optimizer:
+        trial.set_user_attr(OPTIMIZER, optimizer)
+    return config
+
+
+def read_config(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the config entries that a trial was enqueued with; empty if there are none."""
+    stored = trial.user_attrs.get(CONFIG)
+    return dict(stored) if isinstance(stored, dict) else {}
 
 
 def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:

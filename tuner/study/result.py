@@ -38,6 +38,8 @@ class TrialResult:
         advice: which advice it tests, if it was enqueued for one; empty otherwise.
         start: which of the study's first trials it is, if its rotation was set for that; empty
             otherwise.
+        config: config entries that it was enqueued with, over what its space gives.
+        optimizer: the name of its optimizer; empty where its config names none.
     """
 
     number: int
@@ -53,6 +55,13 @@ class TrialResult:
     audit: str = ""
     advice: str = ""
     start: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = ""
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """Its parameters, and over them the config entries that it was enqueued with."""
+        return {**self.params, **self.config}
 
     @property
     def rotation(self) -> dict[str, float]:
@@ -186,7 +195,7 @@ class StudyResult:
                     ),
                     "epochs": trial.epochs,
                     "seconds": trial.seconds,
-                    **{f"params/{name}": value for name, value in trial.params.items()},
+                    **{f"params/{name}": _cell(value) for name, value in trial.setting.items()},
                     "reason": trial.reason,
                 }
                 for rank, trial in enumerate(self.ranked, start=1)
@@ -217,3 +226,8 @@ class StudyResult:
                 for i, epoch in enumerate(trial.curve.epochs)
             ]
         )
+
+
+def _cell(value: Any) -> Any:
+    """A mapping can be neither sorted nor written as one column."""
+    return str(value) if isinstance(value, dict) else value

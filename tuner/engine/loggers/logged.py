@@ -166,7 +166,7 @@ def events_of(trial: TrialResult, metric: str) -> Iterator[Event]:
     curve = trial.curve
     if trial.state == "running" and not len(curve):
         return  # it has yet to start, and may wait with a part of its parameters
-    yield Event.start(trial.number, trial.params)
+    yield Event.start(trial.number, trial.setting)
     for i, epoch in enumerate(curve.epochs):
         turned = dict(zip(curve.layers, curve.distances[i], strict=True))
         known = [distance for distance in turned.values() if not math.isnan(distance)]

@@ -33,5 +33,6 @@ def advice(result: StudyResult) -> list[Advice]:
     are reasons for it.
     """
     case = Case.of(result)
-    tried = [trial.params for trial in result.trials]
-    return [found for rule in _RULES for found in rule(case) if found.params not in tried]
+    tried = [(trial.params, trial.config) for trial in result.trials]
+    found = [piece for rule in _RULES for piece in rule(case)]
+    return [piece for piece in found if (piece.params, piece.config) not in tried]

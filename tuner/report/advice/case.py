@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -34,12 +34,19 @@ class Advice:
         action: how to do it.
         params: a full configuration that tests it, or None where no configuration of the study can.
             It is inside of the space but for advice on a range, whose action then says so.
+        config: with params, config entries that go over what the space makes of these.
     """
 
     title: str
     evidence: str
     action: str
     params: dict[str, Any] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def setting(self) -> dict[str, Any] | None:
+        """The configuration as it is shown, as `TrialResult.setting`."""
+        return None if self.params is None else {**self.params, **self.config}
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def turned_by_decay(case: Case) -> Iterator[Advice]:
         f"{raised:.3g} in trial {leader.number}'s configuration; trust {case.result.metric}, not "
         "rotation, until then",
         params={**leader.params, name: lower, rate_name: raised},
+        config=leader.config,
     )
 
 

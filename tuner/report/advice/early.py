@@ -42,7 +42,7 @@ def turned_early(case: Case) -> Iterator[Advice]:
     found = _warmer(case, [trial for trial, _, _ in hasty])
     if found is None:
         return
-    params, how = found
+    params, config, how = found
     share = median(early / whole for _, early, whole in hasty)
     metric = case.result.metric
     yield Advice(
@@ -55,6 +55,7 @@ def turned_early(case: Case) -> Iterator[Advice]:
         ),
         action=how,
         params=params,
+        config=config,
     )
 
 
@@ -68,16 +69,17 @@ def _turns(case: Case, trial: TrialResult) -> tuple[float, float]:
     return float(after), turned[-1]
 
 
-def _warmer(case: Case, hasty: list[TrialResult]) -> tuple[dict[str, Any] | None, str] | None:
-    """Return the best of these trials with a warmup of a tenth of the training, and that in words;
-    None where most of them have about that already, so that it is no remedy."""
+def _warmer(
+    case: Case, hasty: list[TrialResult]
+) -> tuple[dict[str, Any] | None, dict[str, Any], str] | None:
+    """Return the best of these trials with a warmup of a tenth of the training, by parameters and
+    config, and that in words; None where most of them have about that already, so that it is no
+    remedy."""
     epochs = _EARLY * case.result.max_epochs
     names = {name_of("warmup", trial.params, case.space) for trial in hasty}
     if names == {None}:
-        return None, (
-            f"let the learning rate climb over the first {epochs:.2g} epochs "
-            "(warmup_epochs in the config; no parameter of this space does it)"
-        )
+        how = f"let the learning rate climb over the first {epochs:.2g} epochs"
+        return None, {}, f"{how} (warmup_epochs in the config; no parameter of this space does it)"
     if len(names) > 1 or (name := names.pop()) is None:
         return None
     # A parameter that does not count in epochs goes to its top.
@@ -88,5 +90,6 @@ def _warmer(case: Case, hasty: list[TrialResult]) -> tuple[dict[str, Any] | None
     leader = short[0]
     return (
         {**leader.params, name: wanted},
+        leader.config,
         f"{name} {leader.params[name]:g} -> {wanted:g} in trial {leader.number}'s configuration",
     )

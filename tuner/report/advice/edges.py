@@ -95,6 +95,7 @@ def _advice(
             f"{leader.number}'s configuration, outside of the range, tests it in this one"
         ),
         params=params,
+        config=leader.config,
     )
 
 

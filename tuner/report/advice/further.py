@@ -43,6 +43,7 @@ def not_far_enough(case: Case) -> Iterator[Advice]:
         action=f"{name} {value:.3g} -> {raised:.3g} in trial {best.number}'s configuration "
         f"({how.words})",
         params={**best.params, name: raised},
+        config=best.config,
     )
 
 

@@ -25,8 +25,8 @@ def print_advice(found: Sequence[Advice], console: Console) -> None:
         _print(f"{number}. {piece.title}", console, style="bold")
         _print(f"why: {piece.evidence}", console, indent=3)
         _print(f"how: {piece.action}", console, indent=3)
-        if piece.params is not None:
-            told = "  ".join(f"{name}={_short(value)}" for name, value in piece.params.items())
+        if piece.setting is not None:
+            told = "  ".join(f"{name}={_short(value)}" for name, value in piece.setting.items())
             _print(f"try: {told}", console, indent=3, style="dim")
 
 

@@ -105,8 +105,8 @@ def retold(
 
 def _with_params(piece: Advice) -> dict[str, Any]:
     params = None
-    if piece.params is not None:
-        params = json.dumps({key: plain(value) for key, value in piece.params.items()})
+    if piece.setting is not None:
+        params = json.dumps({key: plain(value) for key, value in piece.setting.items()})
     return {
         "title": piece.title,
         "evidence": piece.evidence,

@@ -30,7 +30,8 @@ def records(result: StudyResult, only: Collection[int] | None = None) -> dict[st
         place for place, trial in enumerate(result.ranked) if only is None or trial.number in only
     ]
     ranked = tuple(result.ranked[place] for place in places)
-    names = list(dict.fromkeys(name for trial in ranked for name in trial.params))
+    settings = [trial.setting for trial in ranked]
+    names = list(dict.fromkeys(name for setting in settings for name in setting))
     networks = list(dict.fromkeys(trial.curve.layers for trial in ranked))
     index = {layers: place for place, layers in enumerate(networks)}
     reports, kept = thinning(ranked)
@@ -57,7 +58,7 @@ def records(result: StudyResult, only: Collection[int] | None = None) -> dict[st
         "names": names,
         # A parameter that a trial has not is told apart from one that is None.
         "params": [
-            [[plain(t.params[name])] if name in t.params else [] for t in ranked] for name in names
+            [[plain(held[name])] if name in held else [] for held in settings] for name in names
         ],
         "curves": [
             curve_record(trial.curve, index[trial.curve.layers], reports) if place < kept else None

@@ -67,14 +67,14 @@ def winner(result: StudyResult, name: str, folder: str | None) -> Winner | None:
         "import tuner",
         "",
         f"best = tuner.load_study({name!r}{where}).best  # trial {best.number}",
-        "best.params  # its configuration",
+        f"best.{'setting' if best.config else 'params'}  # its configuration",
     ]
     if best.checkpoint:
         lines.append("model.load_state_dict(best.weights())  # into the network it describes")
     return Winner(
         number=best.number,
         value=figure(best.value),
-        params={key: figure(value) for key, value in best.params.items()},
+        params={key: figure(value) for key, value in best.setting.items()},
         test={key: figure(value) for key, value in best.test.items()},
         checkpoint=best.checkpoint,
         lines="\n".join(lines),
