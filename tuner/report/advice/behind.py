@@ -1,19 +1,24 @@
-"""One layer stays behind the others in the best trials, and it matters."""
+"""Layers stay behind the others in the best trials, and it matters.
+
+Under Layca all of them get rates of their own in one trial. Where it does not matter nothing is
+advised: in most networks bringing layers to the others' distance does harm (docs/log.md,
+2026-11-25).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
-from optuna.distributions import BaseDistribution
-
-from tuner.report.advice.case import ENOUGH, Advice, Case, s_of
+from tuner.report.advice.alpha import with_alpha
+from tuner.report.advice.case import ENOUGH, Advice, Case
 from tuner.report.advice.further import GOAL
-from tuner.report.advice.parameters import fitting, name_of
-from tuner.report.advice.ranks import correlation, is_positive
+from tuner.report.advice.parameters import name_of
+from tuner.report.advice.ranks import correlation, correlation_given, is_positive
 from tuner.report.advice.relation import layer_relation
+from tuner.rotation.levelling import levelling_rates
 from tuner.study.result import TrialResult
 
 # Behind is who comes to less than this share of what the other layers do.
@@ -24,11 +29,24 @@ _MOST = 0.75
 _OTHERS_TURNED = 0.3
 # A layer that stays behind is news; a third of them is how the network is.
 _FEW = 1 / 3
-_CANDIDATES = [round(-0.95 + 0.05 * step, 2) for step in range(39)]
+_RATES = "layer_rates"
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """A layer that stays behind: where it ends in the best trials, where it would if it came as
+    far as the others, and the rank correlation of its rotation with the metric, among all trials
+    and among those whose other layers turn alike."""
+
+    layer: str
+    reached: float
+    peers: float
+    rho: float
+    alone: float
 
 
 def layer_behind(case: Case) -> Iterator[Advice]:
-    """Yield the advice to raise the rate of a layer that stays behind, the furthest one first."""
+    """Yield the advice to raise the rate of layers that stay behind, the furthest one first."""
     if not case.rotation_may_tell:
         return
     layers = case.best[0].curve.layers
@@ -41,21 +59,52 @@ def layer_behind(case: Case) -> Iterator[Advice]:
         for layer, bar in zip(layers, case.target.bars(layers), strict=True)
         if not math.isnan(bar) and all(layer in trial.rotation for trial in alike)
     }
-    if len(units) < 3:
-        return
-    behind = {
-        layer: median(trial.rotation[layer] * units[layer] for trial in best)
+    found = _behind(case, best, alike, units) if len(units) >= 3 else []
+    leader = best[0]
+    if not leader.optimizer.startswith("layca") or name_of("alpha", leader.params, case.space):
+        for each in found:
+            yield _one_by_one(case, each, units, best, alike)
+    elif piece := _at_once(case, found, units, best, alike):
+        yield piece
+
+
+def _behind(
+    case: Case,
+    best: Sequence[TrialResult],
+    alike: Sequence[TrialResult],
+    units: Mapping[str, float],
+) -> list[_Behind]:
+    """Return the layers that stay behind and matter, the furthest first; none if they are many."""
+    behind = [
+        layer
         for layer in units
         if sum(_is_behind(trial, layer, units) for trial in best) >= _MOST * len(best)
-    }
-    if not 0 < len(behind) <= _FEW * len(units):
-        return
-    for layer, reached in sorted(behind.items(), key=lambda item: item[1]):
-        rho = correlation(
-            [trial.rotation[layer] for trial in alike], [case.score(trial) for trial in alike]
+    ]
+    if len(behind) > _FEW * len(units):
+        return []
+    scores = [case.score(trial) for trial in alike]
+    found = []
+    for layer in behind:
+        turned = [trial.rotation[layer] for trial in alike]
+        others = [_others(trial, layer, units) for trial in alike]
+        found.append(
+            _Behind(
+                layer,
+                median(trial.rotation[layer] for trial in best),
+                median(_others(trial, layer, units) for trial in best) / units[layer],
+                correlation(turned, scores),
+                correlation_given(turned, scores, others),
+            )
         )
-        if reached < case.target.floor and is_positive(rho, len(alike)):
-            yield _advice(case, layer, units, best, alike, rho)
+    return sorted(
+        (
+            each
+            for each in found
+            if each.reached * units[each.layer] < case.target.floor
+            and is_positive(min(each.rho, each.alone), len(alike))
+        ),
+        key=lambda each: each.reached * units[each.layer],
+    )
 
 
 def _is_behind(trial: TrialResult, layer: str, units: Mapping[str, float]) -> bool:
@@ -67,21 +116,50 @@ def _others(trial: TrialResult, layer: str, units: Mapping[str, float]) -> float
     return median([trial.rotation[other] * units[other] for other in units if other != layer])
 
 
-def _advice(
+def _at_once(
     case: Case,
-    layer: str,
+    found: Sequence[_Behind],
     units: Mapping[str, float],
-    best: list[TrialResult],
-    alike: list[TrialResult],
-    rho: float,
-) -> Advice:
+    best: Sequence[TrialResult],
+    alike: Sequence[TrialResult],
+) -> Advice | None:
+    """Return the advice to give all of them, in the leader, the rates that bring them to where the
+    others end in it; None where they are there."""
     leader = best[0]
-    reached = median(trial.rotation[layer] for trial in best)
-    peers = median(_others(trial, layer, units) for trial in best) / units[layer]
+    now = leader.config.get(_RATES, {})
+    rates: dict[str, float] = {}
+    for each in found:
+        level = min(_others(leader, each.layer, units) / units[each.layer], GOAL)
+        rates |= levelling_rates({each.layer: leader.rotation[each.layer]}, level, now)
+    told = [each for each in found if each.layer in rates]
+    if not told:
+        return None
+    names = " and ".join(each.layer for each in told)
+    return Advice(
+        title=f"{names} {'stay' if len(told) > 1 else 'stays'} behind: raise "
+        f"{'their rates' if len(told) > 1 else 'its rate'}",
+        evidence="; ".join(_seen(case, each, best, alike) for each in told),
+        action=(
+            f"{_RATES}={rates} in trial {leader.number}'s configuration, for them to come to where "
+            "the others end; the space has no parameter for it"
+        ),
+        params=leader.params,
+        config={**leader.config, _RATES: {**now, **rates}},
+    )
+
+
+def _one_by_one(
+    case: Case,
+    each: _Behind,
+    units: Mapping[str, float],
+    best: Sequence[TrialResult],
+    alike: Sequence[TrialResult],
+) -> Advice:
+    leader, layer = best[0], each.layer
     rate = case.rate(leader)
     how = layer_relation(alike, rate[0] if rate else "", layer)
-    factor = how.factor(reached, min(peers, 1.0))
-    params = _by_alpha(leader, layer, units, how.exponent, case.space)
+    factor = how.factor(each.reached, min(each.peers, 1.0))
+    params = with_alpha(leader, layer, units, how.exponent, case.space)
     if params is not None:
         name = name_of("alpha", leader.params, case.space)
         assert name is not None
@@ -93,55 +171,23 @@ def _advice(
     else:
         what = (
             f"give it {factor:.1f} times the rate of the others ({how.words}): a parameter group "
-            f"of its own, or under Layca layer_rates={{{layer!r}: {factor:.1f}}}"
+            f"of its own, or under Layca {_RATES}={{{layer!r}: {factor:.1f}}}"
         )
     return Advice(
         title=f"{layer} stays behind: raise its rate",
-        evidence=(
-            f"in the best {len(best)} trials it ends at {reached:.2f} where the others come to "
-            f"{peers:.2f}; over {len(alike)} trials its rotation goes with a better "
-            f"{case.result.metric} (rank correlation {rho:.2f})"
-        ),
+        evidence=_seen(case, each, best, alike),
         action=what,
         params=params,
+        config=leader.config if params else {},
     )
 
 
-def _by_alpha(
-    leader: TrialResult,
-    layer: str,
-    units: Mapping[str, float],
-    exponent: float,
-    space: Mapping[str, BaseDistribution],
-) -> dict[str, Any] | None:
-    """Return the leader's configuration with the alpha that brings the layers closest together,
-    or None if none is searched, or another would not help this one."""
-    if (name := name_of("alpha", leader.params, space)) is None:
-        return None
-    layers, now = leader.curve.layers, float(leader.params[name])
-    before = _multipliers(now, layers)
-
-    def shortfall(alpha: float) -> float:
-        rates = _multipliers(alpha, layers)
-        turned: list[float] = [
-            s_of(leader.rotation[other]) * (rates[other] / before[other]) ** exponent
-            for other in units
-        ]
-        return math.fsum(max(0.0, s_of(GOAL) - s) ** 2 for s in turned)
-
-    spread = space[name]
-    chosen = min({fitting(spread, alpha) for alpha in _CANDIDATES}, key=shortfall)
-    rates = _multipliers(float(chosen), layers)
-    if rates[layer] / max(rates.values()) <= before[layer] / max(before.values()):
-        return None
-    return {**leader.params, name: chosen}
-
-
-def _multipliers(alpha: float, layers: tuple[str, ...]) -> dict[str, float]:
-    """Each layer's share of the rate under Layca (arXiv:1806.01603, section 4)."""
-    last = max(1, len(layers) - 1)
-    if alpha > 0:
-        rates = [(1 - alpha) ** (5 * (last - at) / last) for at in range(len(layers))]
-    else:
-        rates = [(1 + alpha) ** (5 * at / last) for at in range(len(layers))]
-    return dict(zip(layers, rates, strict=True))
+def _seen(
+    case: Case, each: _Behind, best: Sequence[TrialResult], alike: Sequence[TrialResult]
+) -> str:
+    return (
+        f"in the best {len(best)} trials {each.layer} ends at {each.reached:.2f} where the others "
+        f"come to {each.peers:.2f}; over {len(alike)} trials its rotation goes with a better "
+        f"{case.result.metric} (rank correlation {each.rho:.2f}; {each.alone:.2f} where the others "
+        "turn alike)"
+    )

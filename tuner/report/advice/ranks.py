@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SURE = 1.64  # standard errors
+_NOTHING = 1e-9  # of a rank's variance
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:
@@ -21,6 +22,19 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> float:
         return 0.0
     centred = (ranks - ranks.mean(axis=1, keepdims=True)) / spread[:, None]
     return float((centred[0] * centred[1]).mean())
+
+
+def correlation_given(
+    first: Sequence[float], second: Sequence[float], third: Sequence[float]
+) -> float:
+    """Return Spearman's partial correlation of two where the third is alike, in [-1, 1]; 0 where
+    the third tells one of them in full."""
+    both, of_first = correlation(first, second), correlation(first, third)
+    of_second = correlation(second, third)
+    rest = (1 - of_first**2) * (1 - of_second**2)
+    if rest < _NOTHING:
+        return 0.0
+    return min(max((both - of_first * of_second) / math.sqrt(rest), -1.0), 1.0)
 
 
 def is_positive(rho: float, count: int) -> bool:
