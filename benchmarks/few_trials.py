@@ -1,7 +1,8 @@
-"""The best of k trials: usual optimizers, Layca among them, and a start from rotation.
+"""The best of k trials: usual optimizers, Layca among them, a start from rotation, a found rate.
 
-Trains whole trials of the five families, as ordinary studies in --folder (what is there is not
-trained again), and prints what the best of k by validation accuracy has on the test images.
+Trains trials of the five families, as ordinary studies in --folder (what is there is not trained
+again), and prints what the best of k by validation accuracy has on the test images, and the best of
+as many epochs. All trials are whole but for those of `pruned`, the default with its pruner.
 
 python benchmarks/few_trials.py [--json] [--families cnn ...] [--methods ...] [--folder DIR]
     [--plot FILE]
@@ -13,21 +14,29 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import ray
-from families import FAMILIES
+from families import FAMILIES, Small
 
 from search_spaces.optimizers import adam, adamw, sgd
-from tuner import StudyResult, TuningJob, run
+from tuner import StudyResult, TuningJob, find_rate, run
 from tuner.engine.observer import Observer
 
 TRIALS = (1, 2, 3, 5, 10, 20, 50)
 DRAWS = 2000
-_COLOURS = {"random": "C0", "random with layca": "C1", "tpe": "C3", "default": "C2"}
+_COLOURS = {
+    "random": "C0",
+    "random with layca": "C1",
+    "tpe": "C3",
+    "default": "C2",
+    "pruned": "C4",
+    "find-rate": "C5",
+}
 _PLAIN: Mapping[str, Callable[[optuna.Trial], dict[str, Any]]] = {
     "sgd": sgd,
     "adam": adam,
@@ -73,45 +82,64 @@ def with_layca(trial: optuna.Trial) -> dict[str, Any]:
     return _PLAIN[chosen](_Named(trial, f"{chosen}_"))  # type: ignore[arg-type]
 
 
+def at_rate(rate: float | None) -> Callable[[optuna.Trial], dict[str, Any]]:
+    """Return a space of Layca over SGD with momentum at one rate, cosine schedule."""
+
+    def space(trial: optuna.Trial) -> dict[str, Any]:
+        return {
+            "optimizer": "layca",
+            "lr": trial.suggest_categorical("lr", [rate]),
+            "momentum": 0.9,
+            "batch_size": 128,
+            "schedule": "cosine",
+        }
+
+    return space
+
+
 @dataclass(frozen=True)
 class Method:
     """How trials are suggested; random ones are pooled and drawn from, others taken in order."""
 
     space: Callable[[optuna.Trial], dict[str, Any]]
-    sampler: str
-    start: str
-    seeds: int
     trials: int
+    sampler: str = "random"
+    start: str = "random"
+    pruner: str = "none"
+    probed: bool = False
 
 
+SEEDS = 10
 METHODS: Mapping[str, Method] = {
-    "random": Method(plain, "random", "random", seeds=10, trials=12),
-    "layca-random": Method(layca, "random", "random", seeds=10, trials=4),
-    "default": Method(with_layca, "tpe", "rotation", seeds=10, trials=10),
-    "tpe": Method(plain, "tpe", "random", seeds=10, trials=20),
+    "random": Method(plain, 12),
+    "layca-random": Method(layca, 4),
+    "tpe": Method(plain, 20, "tpe"),
+    "default": Method(with_layca, 10, "tpe", "rotation"),
+    "pruned": Method(with_layca, 40, "tpe", "rotation", "rotation"),
+    "find-rate": Method(at_rate(None), 1, probed=True),
 }
 
 
 def studies(family: str, name: str, folder: Path) -> list[StudyResult]:
     """Run what is missing of a method's studies, and return them."""
     method = METHODS[name]
-    return [
-        run(
-            TuningJob(
-                name=f"{family}-{name}-{seed}",
-                trainable=FAMILIES[family],
-                search_space=method.space,
-                num_trials=method.trials,
-                sampler=method.sampler,
-                start=method.start,
-                pruner="none",
-                seed=seed,
-                folder=folder,
-            ),
-            observer=Observer(),
+    found = []
+    for seed in range(SEEDS):
+        job = TuningJob(
+            name=f"{family}-{name}-{seed}",
+            trainable=FAMILIES[family],
+            search_space=method.space,
+            num_trials=method.trials,
+            sampler=method.sampler,
+            start=method.start,
+            pruner=method.pruner,
+            seed=seed,
+            folder=folder,
         )
-        for seed in range(method.seeds)
-    ]
+        if method.probed:
+            job = job.with_changes(search_space=at_rate(find_rate(job).rate))
+        found.append(run(job, observer=Observer()))
+    return found
 
 
 def outcomes(study: StudyResult) -> list[tuple[float, float]]:
@@ -121,6 +149,20 @@ def outcomes(study: StudyResult) -> list[tuple[float, float]]:
         if trial.state == "complete" and "test_accuracy" in trial.test
         else (0.0, 0.0)
         for trial in study.trials
+    ]
+
+
+def by_epochs(study: StudyResult) -> list[tuple[float, float]]:
+    """Return the best of the trials within the epochs of one whole trial, of two, and so on."""
+    used = list(accumulate(trial.epochs for trial in study.trials))
+    found = outcomes(study)
+    whole = Small.epochs
+    return [
+        max(
+            (each for each, spent in zip(found, used, strict=True) if spent <= budget),
+            default=(0.0, 0.0),
+        )
+        for budget in range(whole, int(used[-1]) + 1, whole)
     ]
 
 
@@ -157,7 +199,8 @@ def drawn(pools: Sequence[tuple[float, list[tuple[float, float]]]]) -> Any:
 
 def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
     """Return the table of one family, and the trials that each method needs to reach what random
-    search among the usual optimizers has after 50."""
+    search among the usual optimizers has after 50; of `pruned`, in units of a whole trial's epochs.
+    """
     pools = {
         name: [outcome for study in found[name] for outcome in outcomes(study)] for name in found
     }
@@ -165,9 +208,11 @@ def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
     if "layca-random" in found:
         both = [(0.75, pools["random"]), (0.25, pools["layca-random"])]
         table["random with layca"] = best_of(drawn(both))
-    for name in ("tpe", "default"):
+    for name in ("tpe", "default", "find-rate"):
         if name in found:
             table[name] = best_of([outcomes(study) for study in found[name]])
+    if "pruned" in found:
+        table["pruned"] = best_of([by_epochs(study) for study in found["pruned"]])
     bar = table["random"][max(TRIALS)]["test_accuracy"]
     reached = {
         name: next((k for k, best in rows.items() if best["test_accuracy"] >= bar), None)
@@ -219,7 +264,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE")
     asked = parser.parse_args()
     names = list(dict.fromkeys(["random", *asked.methods]))
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    ray.init("local", num_cpus=2, log_to_driver=False, include_dashboard=False)
     shown = {}
     for family in asked.families:
         shown[family] = compared({name: studies(family, name, asked.folder) for name in names})

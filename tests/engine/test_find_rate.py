@@ -7,6 +7,7 @@ import sys
 import pytest
 from ray import cloudpickle
 
+from search_spaces import SPACES
 from trainables import DigitsMlp
 from tuner import InvalidInput, TuningJob, find_rate
 
@@ -43,6 +44,13 @@ def test_probes_cost_less_than_an_epoch_and_are_of_the_spaces_own_configuration_
     low, high = found.range
     assert 0.001 < low < found.rate == high < 0.5
     assert found.distances([found.rate])[0].mid == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("optimizer", ["layca", "layca-adam"])
+def test_a_space_that_searches_rotation_is_probed_where_its_studies_begin(optimizer):
+    found = find_rate(job(DigitsMlp, search_space=SPACES["rotation-budget"]), optimizer=optimizer)
+    expected = {"optimizer": optimizer, "batch_size": 128, "schedule": "cosine"}
+    assert found.config.items() >= expected.items()
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,12 @@ class Study:
     def next(self):
         return self.start.next(self.study.get_trials())
 
+    def sampled(self, value, times=1):
+        """Trials that the sampler suggested, by their value."""
+        for _ in range(times):
+            assert self.next() is None
+            self.study.tell(self.study.ask(), value)
+
     def begin(self):
         first = self.next()
         self.study.enqueue_trial(first.params, user_attrs={START: first.why})
@@ -98,13 +104,24 @@ class Study:
         return distance
 
 
-def test_two_steps_between_the_best_rungs_follow_the_ladder():
+def test_steps_between_the_best_rungs_come_among_the_samplers_trials():
     study = Study(lambda distance: -abs(distance - 0.7))
     assert [study.run() for _ in range(3)] == [0.95, 0.6, 0.3]
-    fourth, fifth = study.run(), study.run()
+    study.sampled(-0.5, times=3)
+    fourth = study.run()
+    study.sampled(-0.5, times=3)
+    fifth = study.run()
     assert 0.6 < fourth < 0.95
     assert 0.6 < fifth < fourth
-    assert study.next() is None
+    study.sampled(-0.5, times=9)
+
+
+def test_once_the_sampler_leads_nothing_is_spent_on_the_ladder():
+    study = Study(lambda distance: -abs(distance - 0.7))
+    for _ in range(3):
+        study.run()
+    study.sampled(-0.5, times=2)
+    study.sampled(0.0, times=4)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +136,8 @@ def test_where_an_end_is_best_the_next_lies_beyond_it(metric, direction, beyond)
     study = Study(metric, direction)
     for _ in range(3):
         study.run()
-    fourth = study.run()
-    assert fourth == pytest.approx(beyond, abs=0.01)
+    study.sampled(0.5, times=3)
+    assert study.run() == pytest.approx(beyond, abs=0.01)
 
 
 def test_refinements_wait_for_the_ladder_to_end_and_the_sampler_does_not():
@@ -128,7 +145,7 @@ def test_refinements_wait_for_the_ladder_to_end_and_the_sampler_does_not():
     study.run()
     study.run()
     last = study.begin()
-    assert study.next() is None
+    study.sampled(0.2, times=3)
     study.study.tell(last, 0.1)
     assert study.next().why.startswith("refined: a final distance of ")
 
@@ -137,4 +154,4 @@ def test_failed_rungs_leave_no_steps_to_take():
     study = Study(lambda distance: distance)
     for _ in range(3):
         study.study.tell(study.begin(), state=optuna.trial.TrialState.FAIL)
-    assert study.next() is None
+    study.sampled(0.5, times=4)

@@ -22,6 +22,7 @@ from tuner.job import TuningJob
 from tuner.rotation.finding import FoundRates, Probed
 from tuner.rotation.rate import check_distance
 from tuner.study.space import as_function, draws
+from tuner.study.start import find_axis, first_of
 
 DEFAULT = "layca"
 # What belongs to the optimizer that a config was drawn for, and to no other.
@@ -40,9 +41,10 @@ def find_rate(
     """Return how far each rate of rotation will turn the hidden layers in a run of the job.
 
     Four probes of a quarter of an epoch each at most, from one initialisation and at constant
-    rates, on what a trial reserves. Batch size, momentum, schedule and the other keys are those of
-    the first configuration with such an optimizer that the job's space suggests; where it suggests
-    none, those of its first configuration but for what belongs to that one's own optimizer.
+    rates, on what a trial reserves. Batch size, momentum, schedule and the other keys are those
+    that a study of the job begins with, where its space searches the rotation; else those of the
+    first configuration with such an optimizer that it suggests; where it suggests none, those of
+    its first configuration but for what belongs to that one's own optimizer.
 
     Args:
         job: what is to be run; its trainable must be a `RotationTrainable`.
@@ -78,11 +80,16 @@ def _config(job: TuningJob, optimizer: str | None) -> dict[str, Any]:
         )
     wanted = _of_layca() if optimizer is None else [optimizer]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    drawn = draws(as_function(job.search_space))
-    config = next((each for each in drawn if each.get("optimizer") in wanted), None)
-    if config is None:
-        config = {key: drawn[0][key] for key in drawn[0] if key not in _OF_OPTIMIZER}
-        config["optimizer"] = optimizer or DEFAULT
+    space = as_function(job.search_space)
+    config: dict[str, Any] | None
+    if (axis := find_axis(space, optimizer)) is not None:
+        config = first_of(space, axis)
+    else:
+        drawn = draws(space)
+        config = next((each for each in drawn if each.get("optimizer") in wanted), None)
+        if config is None:
+            config = {key: drawn[0][key] for key in drawn[0] if key not in _OF_OPTIMIZER}
+            config["optimizer"] = optimizer or DEFAULT
     given: dict[str, Any] = {"max_epochs": job.max_epochs, "seed": job.seed}
     if job.data_dir is not None:
         given["data_dir"] = str(Path(job.data_dir).expanduser().absolute())

@@ -28,6 +28,8 @@ _DISTANCES = (0.95, 0.6, 0.3)
 _RATES = (3**-2, 3**-3, 3**-4)
 _RATES_WITH_ADAM = (3**-4, 3**-5, 3**-6)
 _REFINEMENTS = 2
+# How many trials of the sampler's own the ladder must have beaten before each refinement.
+_BEATEN = 3
 _DRAWS = 64
 # Two points nearer than this are one: e^0.1 in -ln(1 - distance), or in the rate.
 _SAME = 0.1
@@ -84,11 +86,12 @@ class Axis:
         return min(max(value, self.range.low), self.range.high)
 
 
-def find_axis(space: Space) -> Axis | None:
+def find_axis(space: Space, optimizer: str | None = None) -> Axis | None:
     """Return the coordinate of a space that sets the rotation; None where it has none.
 
     It is the parameter that a configuration with an optimizer of Layca's kind hands on as
-    `final_distance`, or as `lr`; Layca over SGD, as measured, if it can be had.
+    `final_distance`, or as `lr`. If not one `optimizer` is asked for, it is Layca over SGD, as
+    measured, where that can be had.
     """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found = None
@@ -96,7 +99,7 @@ def find_axis(space: Space) -> Axis | None:
         trial = study.ask()
         config = suggest(space, trial)
         base = str(config.get("optimizer", ""))
-        if not base.startswith("layca") or (found and base != "layca"):
+        if not base.startswith("layca") or base != (optimizer or (found and "layca") or base):
             continue
         for key in ("final_distance", "lr"):
             for name, range_ in trial.distributions.items():
@@ -104,9 +107,16 @@ def find_axis(space: Space) -> Axis | None:
                     continue
                 if trial.params[name] == config[key] and name.endswith(key):
                     found = _axis(trial, name, range_, key == "final_distance", base)
-                    if base == "layca":
+                    if base == (optimizer or "layca"):
                         return found
     return found
+
+
+def first_of(space: Space, axis: Axis) -> dict[str, Any]:
+    """Return the configuration that a study on the space begins with."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(axis.first(axis.ladder[0], "ladder").params)
+    return suggest(space, study.ask())
 
 
 def _axis(
@@ -148,15 +158,16 @@ class RotationStart:
     def next(self, trials: Sequence[FrozenTrial]) -> First | None:
         """Return the next of the first trials; None when the sampler is to suggest.
 
-        The ladder's points come at once. Refinements wait for all before them to end, and the
-        sampler suggests meanwhile.
+        The ladder's points come at once, then the sampler's. A refinement comes between these as
+        long as one of the first trials leads, and once all before it have ended.
         """
         begun = [trial for trial in trials if START in trial.user_attrs]
         ladder = self.axis.ladder
         if len(begun) < len(ladder):
             return self.axis.first(ladder[len(begun)], "ladder")
+        refined = len(begun) - len(ladder)
         ended = all(trial.state.is_finished() for trial in begun)
-        if not ended or len(begun) >= len(ladder) + _REFINEMENTS:
+        if not ended or refined >= _REFINEMENTS or not self._leads(trials, refined + 1):
             return None
         place = self._refined(
             {
@@ -166,6 +177,18 @@ class RotationStart:
             }
         )
         return None if place is None else self.axis.first(self.axis.at(place), "refined")
+
+    def _leads(self, trials: Sequence[FrozenTrial], times: int) -> bool:
+        """Whether the best trial is one of the first, and has beaten enough of the sampler's."""
+        beaten = [
+            trial
+            for trial in trials
+            if START not in trial.user_attrs
+            and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        ]
+        known = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        best = max(known, key=lambda trial: self._sign * (trial.value or 0.0), default=None)
+        return best is not None and START in best.user_attrs and len(beaten) >= times * _BEATEN
 
     def _refined(self, known: Mapping[float, float]) -> float | None:
         """Return the place between the best and the better of its neighbours, or beyond an end
