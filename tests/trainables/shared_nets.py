@@ -25,7 +25,7 @@ def other_processes() -> list[int]:
     return [
         child.pid
         for child in psutil.Process().children(recursive=True)
-        if "trainables.rank" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE and "trainables.rank" in child.cmdline()
     ]
 
 
