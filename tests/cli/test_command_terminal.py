@@ -100,7 +100,7 @@ def test_ctrl_c_stops_and_says_how_to_go_on(on_terminal, at_once, tmp_path):
     terminal = on_terminal(
         "run --trainable digits-mlp --space sgd --name long --trials 500 --epochs 200"
     )
-    terminal.read_until(r"[1-9]\d*/500 trials")
+    terminal.read_until(r"[1-9]\d* paused")
     terminal.type("\x03")
     terminal.read_until()
     assert terminal.process.wait(30) == 130
