@@ -98,7 +98,7 @@ def test_lost_nodes_change_no_verdict(nodes, make_job, tmp_path):
 
 def test_trials_wait_for_a_node_when_all_are_gone_and_use_one_that_joins(nodes, make_job, tmp_path):
     nodes.have(3)
-    where, joined = tmp_path / "where", []
+    where, joined, reached, lost = tmp_path / "where", [], {}, []
     fields = {"trainable": Somewhere, "num_trials": 5, "max_epochs": 6}
 
     def lose_all():
@@ -107,7 +107,10 @@ def test_trials_wait_for_a_node_when_all_are_gone_and_use_one_that_joins(nodes, 
 
     class Joining(Acting):
         def reported(self, number, epoch, result):
-            super().reported(number, epoch, result)
+            reached[number] = epoch
+            if not lost and len(reached) == 3 and min(reached.values()) == 3:
+                lost.append(epoch)  # all have a checkpoint to go on from
+                lose_all()
             if len(joined) == 1:  # it is in use, so there is nothing to wait for
                 self.join()
 
@@ -119,7 +122,7 @@ def test_trials_wait_for_a_node_when_all_are_gone_and_use_one_that_joins(nodes, 
         def join(self):
             joined.append((nodes.add(), time.time()))
 
-    acting = Joining((1, 3.0), lose_all)
+    acting = Joining(None, lose_all)
     result = run(make_job(search_space=somewhere(where, 0.3), **fields), observer=acting)
 
     assert [(trial.state, trial.epochs) for trial in result.trials] == [("complete", 6)] * 5
