@@ -94,12 +94,12 @@ def find_axis(space: Space, optimizer: str | None = None) -> Axis | None:
     measured, where that can be had.
     """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found = None
+    best, found = optimizer or "layca", None
     for _ in range(_DRAWS):
         trial = study.ask()
         config = suggest(space, trial)
         base = str(config.get("optimizer", ""))
-        if not base.startswith("layca") or base != (optimizer or (found and "layca") or base):
+        if not base.startswith("layca") or (base != best and (optimizer or found)):
             continue
         for key in ("final_distance", "lr"):
             for name, range_ in trial.distributions.items():
@@ -107,7 +107,7 @@ def find_axis(space: Space, optimizer: str | None = None) -> Axis | None:
                     continue
                 if trial.params[name] == config[key] and name.endswith(key):
                     found = _axis(trial, name, range_, key == "final_distance", base)
-                    if base == (optimizer or "layca"):
+                    if base == best:
                         return found
     return found
 
