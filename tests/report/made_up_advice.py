@@ -7,13 +7,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, FloatDistribution, distribution_to_json
 
 from tests.study.example_studies import study_result
+from tuner.report.advice import Advice
 from tuner.rotation import RotationCurve
 from tuner.study.result import StudyResult, TrialResult
 
 EPOCHS = 10
+LR = FloatDistribution(1e-3, 1.0, log=True)
 LAYERS = ("stem.weight", "hidden1.weight", "hidden2.weight", "hidden3.weight", "head.weight")
 Turn = Callable[[float], Sequence[float]]
 
@@ -62,3 +64,8 @@ def rates(count: int, low: float, high: float) -> list[float]:
     """Return rates from low to high, evenly in logs."""
     step = math.log(high / low) / (count - 1)
     return [low * math.exp(step * at) for at in range(count)]
+
+
+def starting(found: list[Advice], title: str) -> list[Advice]:
+    """Return the advice with such a title."""
+    return [piece for piece in found if piece.title.startswith(title)]

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tests.report.made_up_advice import LAYERS, rates, steady, study, trial
-from tuner.report.advice import Advice, advice
-from tuner.report.advice.ranks import (
-    are_lower,
-    chance_of,
-    correlation,
-    correlation_given,
-    is_positive,
-)
-from tuner.rotation.levelling import at_times
-from tuner.study.result import StudyResult, TrialResult
-
-LR = FloatDistribution(1e-3, 1.0, log=True)
-ALPHAS = CategoricalDistribution([-0.6, -0.3, 0.0, 0.3, 0.6])
-
-
-def starting(found: list[Advice], title: str) -> list[Advice]:
-    return [piece for piece in found if piece.title.startswith(title)]
+from tests.report.made_up_advice import LAYERS, LR, rates, starting, steady, study, trial
+from tuner.report.advice import advice
+from tuner.study.result import StudyResult
 
 
 def turning(slope: float = 1.0, values: float = 0.1, count: int = 12, top: float = 0.2, **more):
@@ -103,112 +85,6 @@ class TestTurnFurther:
 
         monkeypatch.setattr(case, "rotation_worth", not_informative)
         assert not starting(advice(study(turning(), {"lr": LR})), self.title)
-
-
-def layered(
-    slow: str = "hidden2.weight",
-    helps: float = 0.1,
-    alpha: float | None = None,
-    layers: Sequence[str] = LAYERS,
-):
-    """A study whose layers come to .9 but for one, which gets a little further in better trials."""
-    trials = []
-    for number in range(12):
-        behind = 0.05 + 0.02 * number
-        ends = [behind if layer in slow.split() else 0.9 for layer in layers]
-        params = {"lr": 0.01 * (number + 1)} | ({} if alpha is None else {"alpha": alpha})
-        trials.append(trial(number, params, 0.5 + helps * behind, steady(*ends), layers=layers))
-    return trials
-
-
-def all_further():
-    """Behind in each, and further in the better ones, but only as all layers are."""
-    trials = []
-    for number in range(12):
-        others = 0.5 + 0.03 * number
-        ends = [0.4 * others if layer == "hidden2.weight" else others for layer in LAYERS]
-        trials.append(trial(number, {"lr": 0.01 * (number + 1)}, others, steady(*ends)))
-    return trials
-
-
-def under_layca(trials: list[TrialResult], **fields: Any) -> list[TrialResult]:
-    return [replace(each, optimizer="layca", **fields) for each in trials]
-
-
-class TestLayerBehind:
-    title = "hidden2.weight stays behind: raise its rate"
-
-    def test_a_layer_alone_is_named_with_the_rate_it_takes(self):
-        (piece,) = starting(advice(study(layered(), {"lr": LR})), self.title)
-        ends = "hidden2.weight ends at 0.25 where the others come to 0.90"
-        assert f"in the best 3 trials {ends}" in piece.evidence
-        assert "layer_rates={'hidden2.weight': " in piece.action
-        assert piece.params is None
-
-    def test_under_layca_one_trial_gives_it_a_rate_of_its_own(self):
-        trials = under_layca(layered())
-        (piece,) = starting(advice(study(trials, {"lr": LR})), self.title)
-        leader = trials[-1]
-        (times,) = piece.config["layer_rates"].values()
-        assert piece.config == {"layer_rates": {"hidden2.weight": times}}
-        assert at_times(leader.rotation["hidden2.weight"], times) == pytest.approx(0.9, abs=0.01)
-        assert piece.params == leader.params
-        assert f"layer_rates={piece.config['layer_rates']} in trial 11's" in piece.action
-
-    def test_several_get_theirs_in_the_same_trial(self):
-        layers = [f"layer{number}.weight" for number in range(9)]
-        trials = under_layca(layered("layer3.weight layer5.weight", layers=layers))
-        title = "layer3.weight and layer5.weight stay behind: raise their rates"
-        (piece,) = starting(advice(study(trials, {"lr": LR})), title)
-        assert piece.config["layer_rates"].keys() == {"layer3.weight", "layer5.weight"}
-
-    def test_a_trial_that_tests_it_is_gone_on_from(self):
-        known = {"hidden2.weight": 0.5, "head.*": 0.25}
-        trials = under_layca(layered(), config={"layer_rates": known, "momentum": 0.5})
-        (piece,) = starting(advice(study(trials, {"lr": LR})), self.title)
-        (once,) = starting(advice(study(under_layca(layered()), {"lr": LR})), self.title)
-        times = once.config["layer_rates"]["hidden2.weight"]
-        rates = {"hidden2.weight": pytest.approx(times / 2, rel=0.01), "head.*": 0.25}
-        assert piece.config == {"layer_rates": rates, "momentum": 0.5}
-
-    def test_it_is_not_advised_again_once_it_was_tried(self):
-        trials = under_layca(layered())
-        (piece,) = starting(advice(study(trials, {"lr": LR})), self.title)
-        tried = replace(trials[0], number=12, params=piece.params, config=piece.config)
-        assert not starting(advice(study([*trials, tried], {"lr": LR})), self.title)
-
-    def test_where_the_best_trial_has_it_with_the_others_there_is_nothing_to_do(self):
-        trials = under_layca(layered())
-        there = replace(trials[-1], curve=trial(11, {}, 0.5, steady(0.88)).curve, value=0.9)
-        assert not starting(advice(study([*trials[:-1], there], {"lr": LR})), self.title)
-
-    @pytest.mark.parametrize(
-        ("slow", "now", "then"), [("hidden3.weight", -0.6, 0.0), ("hidden1.weight", 0.6, 0.0)]
-    )
-    def test_where_alpha_is_searched_it_is_what_to_change(self, slow, now, then):
-        (piece,) = starting(
-            advice(study(layered(slow, alpha=now), {"lr": LR, "alpha": ALPHAS})), slow
-        )
-        assert piece.params is not None
-        assert (now < piece.params["alpha"]) if now < 0 else (piece.params["alpha"] < now)
-        assert piece.params["lr"] == 0.12
-        assert f"alpha {now:g} -> {piece.params['alpha']:g}" in piece.action
-
-    @pytest.mark.parametrize(
-        ("trials", "why"),
-        [
-            (layered(helps=-0.1), "further is worse"),
-            (layered(slow="none"), "no layer is behind"),
-            (all_further(), "the others turn further in the better trials just as well"),
-            (layered(slow="stem.weight"), "the first layer need not turn"),
-            (layered()[:7], "too few"),
-            (under_layca(layered(helps=-0.1)), "further is worse, under Layca too"),
-        ],
-        ids=lambda value: value if isinstance(value, str) else "",
-    )
-    def test_otherwise_it_is_silent(self, trials, why):
-        found = advice(study(trials, {"lr": LR}))
-        assert not [piece for piece in found if "stays behind" in piece.title], why
 
 
 def hasty(count: int = 6, worse: float = 0.3, share: float = 0.8):
@@ -427,35 +303,3 @@ def test_a_study_that_says_nothing_of_its_space_gets_no_advice_on_it(space):
 
 def test_an_empty_study_gets_none():
     assert advice(study([], {"lr": LR})) == []
-
-
-class TestRanks:
-    def test_correlation_shares_the_ranks_of_equals(self):
-        # By hand: ranks 1, 2.5, 2.5, 4 against 1, 3, 2, 4.
-        assert correlation([1, 5, 5, 9], [0.1, 0.3, 0.2, 7]) == pytest.approx(0.9486833)
-        assert correlation([1, 1, 1], [1, 2, 3]) == 0.0
-        assert correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1.0)
-
-    def test_what_a_third_explains_is_taken_off(self):
-        first, second, third = [1, 3, 2, 5, 4, 6], [2, 1, 3, 4, 6, 5], [1, 2, 3, 4, 5, 6]
-        # By what a line through the ranks leaves of each.
-        left = [
-            np.array(one) - np.polyval(np.polyfit(third, one, 1), third) for one in (first, second)
-        ]
-        by_hand = np.corrcoef(*left)[0, 1]
-        assert correlation_given(first, second, third) == pytest.approx(by_hand)
-        assert correlation_given(first, second, [7] * 6) == correlation(first, second)
-        assert correlation_given(first, second, first) == 0.0
-
-    def test_few_pairs_show_nothing(self):
-        assert not is_positive(1.0, 2)
-        assert is_positive(0.7, 8)
-        assert not is_positive(0.55, 8)
-
-    def test_lower_is_meant_by_more_than_chance(self):
-        assert are_lower([1, 2, 3], [4, 5, 6, 7])
-        assert not are_lower([4, 5, 6], [1, 2, 3, 7])
-        assert not are_lower([1, 2], [4, 5, 6, 7])
-
-    def test_the_chance_of_successes_is_the_binomials(self):
-        assert chance_of(2, 3, 0.1) == pytest.approx(0.028)
