@@ -107,14 +107,14 @@ class Method:
     start: str = "random"
     pruner: str = "none"
     probed: bool = False
+    studies: int = 10
 
 
-SEEDS = 10
 METHODS: Mapping[str, Method] = {
     "random": Method(plain, 12),
     "layca-random": Method(layca, 4),
     "tpe": Method(plain, 20, "tpe"),
-    "default": Method(with_layca, 10, "tpe", "rotation"),
+    "default": Method(with_layca, 10, "tpe", "rotation", studies=20),
     "pruned": Method(with_layca, 40, "tpe", "rotation", "rotation"),
     "find-rate": Method(at_rate(None), 1, probed=True),
 }
@@ -124,7 +124,7 @@ def studies(family: str, name: str, folder: Path) -> list[StudyResult]:
     """Run what is missing of a method's studies, and return them."""
     method = METHODS[name]
     found = []
-    for seed in range(SEEDS):
+    for seed in range(method.studies):
         job = TuningJob(
             name=f"{family}-{name}-{seed}",
             trainable=FAMILIES[family],

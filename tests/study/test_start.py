@@ -7,8 +7,9 @@ import pytest
 from optuna.study import StudyDirection
 
 from search_spaces import SPACES
+from tuner.study.axis import find_axis
 from tuner.study.record import START
-from tuner.study.start import RotationStart, find_axis, first_trials
+from tuner.study.start import RotationStart, first_trials
 
 MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 
@@ -58,6 +59,21 @@ def test_what_else_the_space_has_is_as_the_ladder_was_chosen_with():
 
 
 @pytest.mark.parametrize(
+    ("space", "gate"),
+    [
+        (SPACES["mixed"], ("optimizer", ("sgd", "adam", "adamw", "rmsprop"))),
+        (nested, ("optimizer", ("adamw",))),
+        (SPACES["layca"], None),
+        (SPACES["rotation-budget"], None),
+    ],
+    ids=["among others", "with a parameter in common", "nothing else", "several of its kind"],
+)
+def test_the_choice_that_brings_layca_in_is_known(space, gate):
+    found = find_axis(space).gate
+    assert gate == (found and (found.name, found.others))
+
+
+@pytest.mark.parametrize(
     ("start", "sampler", "begins"),
     [
         (None, "tpe", True),
@@ -76,10 +92,11 @@ def test_a_sampler_that_covers_the_space_by_itself_is_left_to_it(start, sampler,
 class Study:
     """A study in memory that is started from rotation, on a made-up metric of the distance."""
 
-    def __init__(self, metric, direction=MAXIMIZE):
+    def __init__(self, metric, direction=MAXIMIZE, space=SPACES["rotation-budget"]):
         self.metric = metric
+        self.space = space
         self.study = optuna.create_study(direction=direction)
-        self.start = RotationStart(find_axis(SPACES["rotation-budget"]), direction)
+        self.start = RotationStart(find_axis(space), direction)
 
     def next(self):
         return self.start.next(self.study.get_trials())
@@ -94,12 +111,22 @@ class Study:
         first = self.next()
         self.study.enqueue_trial(first.params, user_attrs={START: first.why})
         trial = self.study.ask()
-        SPACES["rotation-budget"](trial)
+        self.space(trial)
         return trial
+
+    def elsewhere(self, value):
+        """A trial of which the start has set nothing but the optimizer; returns that."""
+        preset = self.next()
+        assert not preset.why
+        self.study.enqueue_trial(preset.params)
+        trial = self.study.ask()
+        self.space(trial)
+        self.study.tell(trial, value)
+        return trial.params["optimizer"]
 
     def run(self):
         trial = self.begin()
-        distance = trial.params["final_distance"]
+        distance = trial.params[self.start.axis.name]
         self.study.tell(trial, self.metric(distance))
         return distance
 
@@ -155,3 +182,23 @@ def test_failed_rungs_leave_no_steps_to_take():
     for _ in range(3):
         study.study.tell(study.begin(), state=optuna.trial.TrialState.FAIL)
     study.sampled(0.5, times=4)
+
+
+def test_until_the_ladder_leads_the_samplers_random_draws_leave_layca_out():
+    study = Study(lambda distance: distance, space=SPACES["mixed"])
+    first = [study.begin() for _ in range(3)]
+    drawn = [study.elsewhere(0.5)]
+    for trial in first:
+        study.study.tell(trial, 0.1)
+    drawn += [study.elsewhere(0.5) for _ in range(6)]
+    assert drawn == ["sgd", "adam", "adamw", "rmsprop", "sgd", "adam", "adamw"]
+    assert study.next() is None  # ten have ended: the sampler knows something now
+
+
+def test_where_the_ladder_leads_the_sampler_draws_from_all():
+    study = Study(lambda distance: distance, space=SPACES["mixed"])
+    for _ in range(3):
+        study.run()
+    assert study.elsewhere(0.2) == "sgd"
+    study.sampled(0.2, times=2)
+    assert study.next().why.startswith("refined")

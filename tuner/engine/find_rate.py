@@ -21,8 +21,8 @@ from tuner.errors import InvalidInput, unknown_name
 from tuner.job import TuningJob
 from tuner.rotation.finding import FoundRates, Probed
 from tuner.rotation.rate import check_distance
+from tuner.study.axis import find_axis, first_of
 from tuner.study.space import as_function, draws
-from tuner.study.start import find_axis, first_of
 
 DEFAULT = "layca"
 # What belongs to the optimizer that a config was drawn for, and to no other.

@@ -178,11 +178,12 @@ class Roster:
         if trial_id is None:
             self.hear()
             return None
-        first = self._start_with and self._start_with.next(self._study.get_trials(deepcopy=False))
-        if first:
+        preset = self._start_with and self._start_with.next(self._study.get_trials(deepcopy=False))
+        if preset:
             storage = self._study._storage
-            storage.set_trial_system_attr(trial_id, FIXED_PARAMS, first.params)
-            storage.set_trial_user_attr(trial_id, START, first.why)
+            storage.set_trial_system_attr(trial_id, FIXED_PARAMS, preset.params)
+            if preset.why:
+                storage.set_trial_user_attr(trial_id, START, preset.why)
         trial = self._taken(trial_id)
         self._made = max(self._made, trial.number + 1)
         return trial
