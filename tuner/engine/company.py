@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.study.behind import WriteBehindDatabase
 from tuner.study.driver import HOLDER, PAUSED
-from tuner.study.known import News
+from tuner.study.known_study import News
 from tuner.study.outage import Away
 from tuner.study.places import Place
 from tuner.study.shared import to_set

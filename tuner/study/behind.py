@@ -23,7 +23,7 @@ from tuner.study.asking import Asking
 from tuner.study.attendance import any_alive
 from tuner.study.changes import Change, Together, is_of_trial, pieces, repeat, were_made
 from tuner.study.driver import DRIVER, HOLDER, Driver, Record
-from tuner.study.known import KnownStudy, News
+from tuner.study.known_study import KnownStudy, News
 from tuner.study.lookout import Lookout
 from tuner.study.outage import Outage, answering
 from tuner.study.record import CHECKPOINT
