@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tuner.cluster.server import JobServer, find_token
+from tuner.cluster.auth_token import find_token
+from tuner.cluster.server import JobServer
 from tuner.errors import InvalidInput
 
 VERSION = {"version": "5", "ray_version": "2.60.0", "ray_commit": "", "session_name": ""}

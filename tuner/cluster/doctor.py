@@ -13,8 +13,9 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
+from tuner.cluster.auth_token import find_token
 from tuner.cluster.fetch import ask
-from tuner.cluster.server import JobServer, find_token
+from tuner.cluster.server import JobServer
 
 Machine = Mapping[str, Any]
 """What a machine says of itself: see `tuner.engine.probe.describe_machine`."""

@@ -1,4 +1,4 @@
-"""A cluster's job server, as its users see it: jobs, their states and logs, and one-line errors."""
+"""A cluster's job server, as its users see it: jobs, their states and logs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tuner.cluster.auth_token import find_token
 from tuner.cluster.entrypoint import ENVIRONMENT
+from tuner.cluster.in_one_line import CONNECTS_WITHIN_S, said_in_one_line
 from tuner.cluster.job import Job, read_job
 from tuner.errors import InvalidInput, unknown_name
 
-_CONNECTS_WITHIN_S = 5.0
 # A server that packs a log of many megabytes, or takes in a package, is slow but alive.
 _ANSWERS_WITHIN_S = 120.0
 _OLDEST_RAY = (2, 60)
 _OVERRIDES = "RAY_API_SERVER_ADDRESS"  # to Ray's client, any address that it is given
-_NOT_RAY = "Version check returned 404"  # Ray's words when it is asked for its version in vain
 # What Ray leaves a stopped job before it kills it: time enough to write down what was reported.
 _STOPS_WITHIN_S = 30
 
@@ -43,7 +43,7 @@ class JobServer:
         class Client(JobSubmissionClient):
             def _do_request(self, method: str, endpoint: str, **rest: Any) -> Any:
                 # Ray's own waits for ever.
-                rest.setdefault("timeout", (_CONNECTS_WITHIN_S, _ANSWERS_WITHIN_S))
+                rest.setdefault("timeout", (CONNECTS_WITHIN_S, _ANSWERS_WITHIN_S))
                 return super()._do_request(method, endpoint, **rest)
 
         for part in ("dashboard.modules", "_private.runtime_env"):
@@ -51,7 +51,7 @@ class JobServer:
         for module in ("dashboard_sdk", "job.sdk"):  # these set a level of their own
             logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
         token = find_token()
-        with self._said_in_one_line(), _no_other(self.address):
+        with said_in_one_line(self.address), _no_other(self.address):
             self._client = Client(
                 self.address,
                 headers={"Authorization": f"Bearer {token}"} if token else None,
@@ -68,10 +68,10 @@ class JobServer:
         """Whether it lists its jobs for someone without a token."""
         import requests
 
-        with self._said_in_one_line():
+        with said_in_one_line(self.address):
             answer = requests.get(
                 f"{self.address}/api/jobs/",
-                timeout=_CONNECTS_WITHIN_S,
+                timeout=CONNECTS_WITHIN_S,
                 verify=os.environ.get("REQUESTS_CA_BUNDLE") or True,
             )
         return answer.ok
@@ -109,7 +109,7 @@ class JobServer:
         }
         if working_dir:
             runtime_env["working_dir"] = str(working_dir)
-        with self._said_in_one_line():
+        with said_in_one_line(self.address):
             given: str = self._client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=job_id,
@@ -120,7 +120,7 @@ class JobServer:
 
     def jobs(self) -> list[Job]:
         """Return the tuning jobs that the cluster knows of, newest first."""
-        with self._said_in_one_line():
+        with said_in_one_line(self.address):
             details = self._client.list_jobs()
         jobs = [job for detail in details if (job := read_job(detail)) is not None]
         return sorted(jobs, key=lambda job: (job.started is None, job.started), reverse=True)
@@ -139,19 +139,19 @@ class JobServer:
 
     def job(self, job_id: str) -> Job:
         """Return a tuning job by its id, as it stands now."""
-        with self._said_in_one_line():
+        with said_in_one_line(self.address):
             job = read_job(self._client.get_job_info(job_id))
         assert job is not None, "only tuning jobs are asked for by their id"
         return job
 
     def status(self, job_id: str) -> str:
         """Return Ray's word for the state of any job: PENDING, RUNNING, SUCCEEDED, ..."""
-        with self._said_in_one_line():
+        with said_in_one_line(self.address):
             return str(self._client.get_job_status(job_id).value)
 
     def logs(self, job_id: str) -> str:
         """Return everything that a job's driver has printed."""
-        with self._said_in_one_line():
+        with said_in_one_line(self.address):
             text: str = self._client.get_job_logs(job_id)
         return text
 
@@ -171,61 +171,13 @@ class JobServer:
 
     def stop(self, job_id: str) -> None:
         """Ask a job to end; it writes down where it is first."""
-        with self._said_in_one_line():
+        with said_in_one_line(self.address):
             self._client.stop_job(job_id)
 
     def delete(self, job_id: str) -> None:
         """Forget a job that has ended, and its logs with it."""
-        with self._said_in_one_line():
+        with said_in_one_line(self.address):
             self._client.delete_job(job_id)
-
-    @contextmanager
-    def _said_in_one_line(self) -> Iterator[None]:
-        """Turn what Ray and the network say of a request into what its user can do about it."""
-        import requests
-        from ray.exceptions import AuthenticationError
-
-        try:
-            yield
-        except AuthenticationError as error:
-            raise InvalidInput(_about_token(self.address, find_token())) from error
-        except requests.exceptions.JSONDecodeError as error:
-            raise InvalidInput(_about_answer(self.address, _NOT_RAY)) from error
-        except (requests.exceptions.RequestException, ConnectionError) as error:
-            # Ray's client wraps what requests says of a certificate.
-            if "CERTIFICATE_VERIFY_FAILED" in str(_innermost(error)):
-                raise InvalidInput(
-                    f"the cluster's certificate must be trusted here, that of {self.address} is "
-                    "not; give its authority's with REQUESTS_CA_BUNDLE=ca.pem"
-                ) from error
-            raise InvalidInput(
-                f"the cluster's job server must answer, got {self.address} "
-                f"({_innermost(error)}); check the address (http://HEAD:8265) and `ray status` "
-                "on the head"
-            ) from error
-        except RuntimeError as error:
-            raise InvalidInput(_about_answer(self.address, str(error))) from error
-
-
-def find_token() -> str | None:
-    """Return the cluster's token from where Ray keeps it, or None.
-
-    RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ``~/.ray/auth_token``. Ray's own
-    client looks there only when RAY_AUTH_MODE says so.
-    """
-    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return token
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    try:
-        return path.expanduser().read_text().strip() or None
-    except OSError as error:
-        if named:
-            raise InvalidInput(
-                f"RAY_AUTH_TOKEN_PATH must name a file that can be read, got {named!r} "
-                f"({error.strerror}); copy the head's token there"
-            ) from error
-        return None
 
 
 def _checked(address: str) -> str:
@@ -270,43 +222,3 @@ def _need_client() -> None:
             "a cluster is talked to through Ray's job client, which is not installed; "
             "pip install 'quarterturn[cluster]'"
         )
-
-
-def _about_token(address: str, token: str | None) -> str:
-    if token is None:
-        return (
-            f"{address} must be given its token, none was found; copy the head's "
-            "(`ray get-auth-token` prints it) to ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH"
-        )
-    return (
-        f"{address} must be given its own token, it refused the one found here; copy the head's "
-        "(`ray get-auth-token` prints it) to ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH"
-    )
-
-
-def _about_answer(address: str, said: str) -> str:
-    if _NOT_RAY in said:
-        return (
-            f"--address must be that of a job server, something else answers at {address}; "
-            "`ray start --head` prints it as the dashboard's (port 8265)"
-        )
-    # Ray appends the server's traceback.
-    line = next((line for line in reversed(said.strip().splitlines()) if line.strip(" .")), said)
-    return f"{address} must accept the request, it answered: {line.strip()}; see its dashboard"
-
-
-def _innermost(error: BaseException) -> str:
-    """Return the plainest words for a failed connection: those of the system."""
-    found: BaseException | None = error
-    answered = getattr(error, "response", None)
-    words = f"it said {answered.status_code}" if answered is not None else type(error).__name__
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            words = found.strerror
-        elif "timed out" in str(found):
-            words = f"no answer within {_CONNECTS_WITHIN_S:g} s"
-        reason = getattr(found, "reason", None) or (found.args[0] if found.args else None)
-        found = (
-            reason if isinstance(reason, BaseException) else found.__cause__ or found.__context__
-        )
-    return words
