@@ -5,61 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.rotation.curve import RotationCurve
+from tuner.rotation.extrapolate import (
+    MODELS,
+    NEGLIGIBLE,
+    Clock,
+    Floats,
+    Seen,
+    exponential_rate,
+    extrapolate,
+)
 
-Floats = NDArray[np.float64]
-Clock = Literal["lr", "epochs"]
-
-
-class _Model(NamedTuple):
-    """The constants of one clock: columns for the low end, the middle and the high end.
-
-    Fitted to recorded runs of small networks, the middle by its absolute error and the ends as
-    quantiles; how well they do on other runs is in docs/forecast.md [measured].
-    """
-
-    saturation: Floats
-    drift: Floats
-    drift_turned: Floats
-    drift_ahead: Floats
-    drift_unseen: Floats
-    rate_falls: Floats
-    rate_rises: Floats
-
-
-def _ends(low: float, mid: float, high: float) -> Floats:
-    return np.array([[low], [mid], [high]])
-
-
-_MODELS: dict[Clock, _Model] = {
-    "lr": _Model(
-        saturation=_ends(0.543, 0.22, 0.046),
-        drift=_ends(0, 0, 0.051),
-        drift_turned=_ends(-0.188, 0, 0),
-        drift_ahead=_ends(0, 0, 0.084),
-        drift_unseen=_ends(-0.049, 0, 0.408),
-        rate_falls=_ends(0.5, 0.2, 0),
-        rate_rises=_ends(0, 0, 0.2),
-    ),
-    # The rate may fall at any time: at the low end hardly anything more happens.
-    "epochs": _Model(
-        saturation=_ends(64, 0.7, 0.05),
-        drift=_ends(0, 0, -0.078),
-        drift_turned=_ends(0, 0, 0),
-        drift_ahead=_ends(0, 0, 0.075),
-        drift_unseen=_ends(0.171, 0, 1.14),
-        rate_falls=_ends(0, 0, 0),
-        rate_rises=_ends(0, 0, 0),
-    ),
-}
-# What a layer wanders by when the forecast has nothing else to say: least, and more for one that
-# has arrived at a quarter turn, where it moves about at random [measured on the same runs].
-_WANDER, _WANDER_ARRIVED = 0.001, 0.06
 # Unrelated directions in n dimensions have a cosine of about n^-1/2, which is .001 for a million
 # weights: beyond this a layer has arrived, and its growth is noise [derived].
 _ARRIVED = 0.999
@@ -72,12 +33,8 @@ _STARTED = 1e-9
 _STEEPEST = 4.0
 # What a first report alone says of the exponent: nothing, and 1 is a steady rate.
 _UNSEEN_EXPONENT = 1.0
-# An exponent this little over 1 is not.
-_NEGLIGIBLE = 1e-6
-# Beyond this s says no more about how much slower a layer may become [measured].
-_TURNED = 2.0
-# How fast s can shrink in logs of the clock, and bounds far outside of what was measured.
-_LOG_SHRINK, _LOG_GROWTH, _LOG_RATES = 0.25, 50.0, 5.0
+# A bound of the log of rates, far outside of what was measured.
+_LOG_RATES = 5.0
 _LOG_2 = math.log(2)
 
 # An exponent that has risen above 1 by less is as likely noise, and hardly moves the interval.
@@ -158,7 +115,7 @@ def forecast(curve: RotationCurve) -> Forecast | None:
             bounds[:, layers], notes[layers] = now, ""
         elif history.moving:
             seen = _look(clock, share, distances, history)
-            bounds[:, layers] = _extrapolate(seen, now, 1 - clock[last], _MODELS[clock_name])
+            bounds[:, layers] = extrapolate(seen, now, 1 - clock[last], MODELS[clock_name])
             notes[layers] = _sentence(*seen.notes, everywhere)
             notes[layers[seen.speeding * (seen.exponent - 1) > _WORTH_A_WORD]] = _sentence(
                 *seen.notes, _SPEEDING, everywhere
@@ -200,19 +157,7 @@ def _histories(measured: NDArray[np.bool_], moved: NDArray[np.bool_]) -> Iterato
             yield _History(np.array(layers), reports[reports >= start], origin, start >= 0)
 
 
-class _Seen(NamedTuple):
-    """What layers that move alike are forecast from; the arrays have shape (layers,)."""
-
-    turned: Floats  # s at the last report
-    exponent: Floats  # in [0, _STEEPEST]
-    certainty: float  # in [0, 1]: 1 when the exponent was seen over a whole doubling of the clock
-    speeding: Floats  # in [0, 1]: whether the exponent rises as that of an exponential does
-    ahead: float  # the clock at the end over the clock now, both since the layers began to move
-    log_rate: float  # log of the mean rate ahead over the rate between the last two reports
-    notes: tuple[str, ...]
-
-
-def _look(clock: Floats, share: Floats, distances: Floats, history: _History) -> _Seen:
+def _look(clock: Floats, share: Floats, distances: Floats, history: _History) -> Seen:
     layers, reports, origin, _ = history
     if origin >= 0 and clock[reports[0]] - clock[origin] <= _STARTED:  # moved without any rate
         origin = -1
@@ -259,7 +204,7 @@ def _look(clock: Floats, share: Floats, distances: Floats, history: _History) ->
     if log_rate > _LOG_2:
         factor = math.exp(log_rate)
         notes.append(f"the rate ahead is {factor:.2g} times the last: the interval reaches higher")
-    return _Seen(
+    return Seen(
         turned=_turned(distances[reports[-1], layers]),
         exponent=exponent,
         certainty=certainty,
@@ -282,16 +227,10 @@ def _exponent(log_growth: Floats, log_time: float) -> Floats:
 
 def _speeding(exponent: Floats, before: Floats) -> Floats:
     """Return how far the exponent has risen above 1, in units of an exponential's rise, up to 1."""
-    as_exponential = np.log2(1 + np.exp(_exponential_rate(exponent) / 4))
+    as_exponential = np.log2(1 + np.exp(exponential_rate(exponent) / 4))
     rise = np.maximum(exponent, 1) - np.maximum(before, 1)
-    share: Floats = (rise / np.maximum(exponent - as_exponential, _NEGLIGIBLE)).clip(0, 1)
-    return share * (exponent > 1 + _NEGLIGIBLE)
-
-
-def _exponential_rate(exponent: Floats) -> Floats:
-    """Return k for `s = e^(k clock / now) - 1` with this exponent over the last doubling."""
-    rate: Floats = 2 * np.log(np.maximum(np.exp2(exponent) - 1, 1 + _NEGLIGIBLE))
-    return rate
+    share: Floats = (rise / np.maximum(exponent - as_exponential, NEGLIGIBLE)).clip(0, 1)
+    return share * (exponent > 1 + NEGLIGIBLE)
 
 
 def _log_rate(*, spent: float, took: float, ahead: float, left: float) -> float:
@@ -300,32 +239,6 @@ def _log_rate(*, spent: float, took: float, ahead: float, left: float) -> float:
         return _LOG_RATES
     ratio = math.log(ahead / left) - math.log(spent / took)
     return min(max(ratio, -_LOG_RATES), _LOG_RATES)
-
-
-def _extrapolate(seen: _Seen, now: Floats, left: float, model: _Model) -> Floats:
-    """Return low, mid and high at the end, shape (3, layers); `now` is the last distance."""
-    ahead = math.log(seen.ahead)
-    x = seen.exponent * ahead
-    drift = (
-        model.drift
-        + model.drift_turned * np.sqrt(np.minimum(seen.turned, _TURNED))
-        + model.drift_ahead * ahead
-        + model.drift_unseen * (1 - seen.certainty)
-    )
-    log_growth = x / (1 + model.saturation * x) + drift * ahead
-    if seen.speeding.any():
-        rate = _exponential_rate(seen.exponent)
-        at_end = np.minimum(rate * seen.ahead, _LOG_GROWTH)
-        beyond_power = np.log(np.expm1(at_end) / np.expm1(rate)) - x
-        log_growth[2] += seen.speeding * np.maximum(beyond_power, 0)
-    log_growth = log_growth.clip(-_LOG_SHRINK * ahead, _LOG_GROWTH)
-    by_rate = np.exp(
-        model.rate_falls * min(seen.log_rate, 0.0) + model.rate_rises * max(seen.log_rate, 0.0)
-    )
-    final = 1 - (1 - now) * np.exp(-seen.turned * np.expm1(log_growth) * by_rate)
-    wander = (_WANDER + _WANDER_ARRIVED * np.minimum(now, 1) ** 3) * left**0.25
-    ends: Floats = np.stack([final.min(axis=0) - wander, final[1], final.max(axis=0) + wander])
-    return ends
 
 
 def _sentence(*notes: str) -> str:
