@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tuner.errors import InvalidInput
 from tuner.replay.bench import Comparison
+from tuner.replay.labels import place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +28,6 @@ _MARKER = "●"
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 _DPI = 150
 _POINTS_PER_INCH = 72
-
-Rectangle = tuple[float, float, float, float]  # left, top, right, bottom; down is positive
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def plotted(comparison: Comparison, width: int) -> Text:
     x = _axis(math.log(costs[0]), math.log(costs[-1]), columns - 1)
     y = _axis(math.sqrt(losses[-1]), math.sqrt(losses[0]), _ROWS - 1)
     at = [(round(x(math.log(p.cost))), round(y(math.sqrt(p.loss)))) for p in points]
-    labels = _place(
+    labels = place_labels(
         [(column + 0.5, row + 0.5) for column, row in at],
         [(len(p.name), 1) for p in points],
         (columns, _ROWS),
@@ -177,7 +176,7 @@ def _label(axes: Axes, renderer: RendererAgg, points: Sequence[_Point]) -> None:
     at = [axes.transData.transform((point.cost, point.loss)) for point in points]
     sizes = [renderer.get_text_width_height_descent(p.name, font, False)[:2] for p in points]
     anchors = [(x - box.x0, box.y1 - y) for x, y in at]
-    places = _place(anchors, sizes, (box.width, box.height), radius=8, gap=4)
+    places = place_labels(anchors, sizes, (box.width, box.height), radius=8, gap=4)
     for number, (point, (_, height)) in enumerate(zip(points, sizes, strict=True)):
         (x, y), (left, top) = anchors[number], places[number]
         middle = top + height / 2
@@ -193,60 +192,6 @@ def _label(axes: Axes, renderer: RendererAgg, points: Sequence[_Point]) -> None:
             arrowprops=None if beside else {"arrowstyle": "-", "lw": 0.5, "alpha": 0.5},
         )
         note.set_in_layout(False)
-
-
-def _place(
-    anchors: Sequence[tuple[float, float]],
-    sizes: Sequence[tuple[float, float]],
-    bounds: tuple[float, float],
-    *,
-    radius: float,
-    gap: float,
-) -> list[tuple[float, float]]:
-    """Return the left and top of a label for each anchor, so that they overlap as little as can be.
-
-    One after the other takes the first free place beside its anchor, or above or below.
-
-    Args:
-        anchors: the centres of markers; y is positive downwards here.
-        sizes: width and height of each label.
-        bounds: width and height of the area that the labels should be within.
-        radius: half the size of a marker.
-        gap: left free between a marker or a label and the next label.
-    """
-    away = radius + gap
-    taken = [(x - away, y - radius, x + away, y + radius) for x, y in anchors]
-    places = []
-    for (x, y), (width, height) in zip(anchors, sizes, strict=True):
-        middle = y - height / 2
-        options = [(x + away, middle), (x - away - width, middle)]
-        for rows in (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6):
-            top = middle + rows * height
-            options += [(x + away, top), (x - away - width, top), (math.floor(x - width / 2), top)]
-        left, top = min(options, key=lambda at: _overlap((*at, width, height), taken, bounds))
-        taken.append((left - gap, top, left + width + gap, top + height))
-        places.append((left, top))
-    return places
-
-
-def _overlap(
-    label: tuple[float, float, float, float],
-    taken: Sequence[Rectangle],
-    bounds: tuple[float, float],
-) -> float:
-    """What a label (left, top, width, height) covers; worse, what of it lies out of bounds."""
-    left, top, width, height = label
-    here = (left, top, left + width, top + height)
-    outside = width * height - _common(here, (0, 0, *bounds))
-    # Rounded, so that a label that only touches another is free.
-    return round(sum(_common(here, other) for other in taken) + 9 * outside, 6)
-
-
-def _common(one: Rectangle, other: Rectangle) -> float:
-    """The area that two rectangles have in common."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(width, 0.0) * max(height, 0.0)
 
 
 def _axis(low: float, high: float, length: float) -> Callable[[float], float]:
