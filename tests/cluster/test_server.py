@@ -7,9 +7,11 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from tuner.cluster import server as job_server
 from tuner.cluster.auth_token import find_token
 from tuner.cluster.server import JobServer
 from tuner.errors import InvalidInput
@@ -95,6 +97,20 @@ def test_a_port_where_nothing_listens_is_named():
         port = unused.getsockname()[1]
     with pytest.raises(InvalidInput, match=r"Connection refused\); check the address"):
         JobServer(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(("backlog", "limits"), [(1, (5.0, 0.3)), (0, (0.4, 5.0))])
+def test_the_time_that_an_answer_was_waited_for_is_said(backlog, limits, monkeypatch):
+    monkeypatch.setattr(job_server, "_CONNECTS_WITHIN_S", limits[0])
+    monkeypatch.setattr(job_server, "_ANSWERS_WITHIN_S", limits[1])
+    with ExitStack() as open_, socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(backlog)
+        if backlog == 0:  # whom it takes in without being asked; others wait to connect
+            open_.enter_context(socket.create_connection(silent.getsockname()))
+        address = "127.0.0.1:{1}".format(*silent.getsockname())
+        with pytest.raises(InvalidInput, match=rf"no answer within {min(limits)} s\); check"):
+            JobServer(address)
 
 
 def test_the_token_is_sent_without_being_asked_for(answering, monkeypatch):

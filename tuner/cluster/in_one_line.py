@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tuner.cluster.auth_token import find_token
 from tuner.errors import InvalidInput
 
-CONNECTS_WITHIN_S = 5.0
-"""How long a connection to a job server may take; said of one that does not answer."""
 _NOT_RAY = "Version check returned 404"  # Ray's words when it is asked for its version in vain
+_LIMIT = re.compile(r"timed out.*timeout=([\d.]+)")  # urllib3's
 
 
 @contextmanager
@@ -76,8 +76,8 @@ def _innermost(error: BaseException) -> str:
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
             words = found.strerror
-        elif "timed out" in str(found):
-            words = f"no answer within {CONNECTS_WITHIN_S:g} s"
+        elif limit := _LIMIT.search(str(found)):
+            words = f"no answer within {float(limit[1]):g} s"
         reason = getattr(found, "reason", None) or (found.args[0] if found.args else None)
         found = (
             reason if isinstance(reason, BaseException) else found.__cause__ or found.__context__

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 from tuner.cluster.auth_token import find_token
 from tuner.cluster.entrypoint import ENVIRONMENT
-from tuner.cluster.in_one_line import CONNECTS_WITHIN_S, said_in_one_line
+from tuner.cluster.in_one_line import said_in_one_line
 from tuner.cluster.job import Job, read_job
 from tuner.errors import InvalidInput, unknown_name
 
+_CONNECTS_WITHIN_S = 5.0
 # A server that packs a log of many megabytes, or takes in a package, is slow but alive.
 _ANSWERS_WITHIN_S = 120.0
 _OLDEST_RAY = (2, 60)
@@ -43,7 +44,7 @@ class JobServer:
         class Client(JobSubmissionClient):
             def _do_request(self, method: str, endpoint: str, **rest: Any) -> Any:
                 # Ray's own waits for ever.
-                rest.setdefault("timeout", (CONNECTS_WITHIN_S, _ANSWERS_WITHIN_S))
+                rest.setdefault("timeout", (_CONNECTS_WITHIN_S, _ANSWERS_WITHIN_S))
                 return super()._do_request(method, endpoint, **rest)
 
         for part in ("dashboard.modules", "_private.runtime_env"):
@@ -71,7 +72,7 @@ class JobServer:
         with said_in_one_line(self.address):
             answer = requests.get(
                 f"{self.address}/api/jobs/",
-                timeout=CONNECTS_WITHIN_S,
+                timeout=_CONNECTS_WITHIN_S,
                 verify=os.environ.get("REQUESTS_CA_BUNDLE") or True,
             )
         return answer.ok
