@@ -279,6 +279,15 @@ def test_after_the_stated_time_nothing_more_can_be_written(
         assert behind.left == [0]
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard, though a shell that starts the tests in its background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_ends_the_waiting(server, name, proxies, tmp_path):
     with suppress(NotStored), opened(proxies[0].url(server.url), name, tmp_path) as behind:
         trial = behind.create_new_trial(0)
