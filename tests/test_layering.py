@@ -31,6 +31,7 @@ OWN = ("tuner", "trainables", "search_spaces")
         ("import tuner.replay.recording", "torch ray optuna pandas", ""),
         ("from tuner import TuningJob", "ray pandas", ""),
         ("import trainables, search_spaces", "torch ray optuna pandas", ""),
+        ("from trainables import DigitsMlp, FashionCnn", "sklearn torch._dynamo optuna", ""),
         ("import tuner.paper.plan, tuner.paper.catalog", "torch ray", ""),
         ("import tuner.engine.run", "tensorboardX tensorboard mlflow", ""),
         ("import tuner.engine.loggers.process", "torch ray optuna pandas mlflow tensorboardX", ""),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import nn
 
 from trainables.base import RotationTrainable
@@ -24,5 +23,8 @@ class DigitsMlp(RotationTrainable):
 
     def build_data(self, data_dir: str | None) -> Data:
         """Return 1,197 / 300 / 300 images; the folder is not needed."""
+        # Takes a second, which only who loads data need spend.
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+
         digits = load_digits()
         return stratified(digits.images.astype(np.uint8), digits.target, held_out=300)

@@ -99,6 +99,9 @@ class Layca(Optimizer):
     def _start_caches(self) -> None:
         self._stand_ins = StandIns()
         self._vectors: dict[tuple[Any, ...], Tensor] = {}
+        # As a decorator it would import the compiler, a second's work, wherever this is imported;
+        # torch's optimizers import it when they are made.
+        self._measure_uncompiled = torch.compiler.disable(self._measure)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -187,7 +190,7 @@ class Layca(Optimizer):
             if parameter.grad is not None and parameter.ndim >= 2 and parameter not in self._norms
         ]
         if unseen:
-            self._measure(unseen)
+            self._measure_uncompiled(unseen)
         turned, held = self._sorted()
         parameters = [parameter for layers in turned for parameter in layers.parameters]
         gradients = [parameter.grad for parameter in held]
@@ -268,7 +271,6 @@ class Layca(Optimizer):
         turned: Tensor = rho * self._vectors[key]
         return turned
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _measure(self, kernels: list[Tensor]) -> None:
         """Note the norm of each kernel before its first step, the only time a GPU is waited for."""
         for kernel in kernels:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
 from torch import Tensor
 
 from trainables.data import Data
@@ -17,6 +16,9 @@ def stratified(pixels: NDArray[np.uint8], labels: NDArray[np.int64], held_out: i
 
     Every class has its share in each split; the choice is always the same one.
     """
+    # Takes a second, which only who loads data need spend.
+    from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+
     rest, test, rest_labels, test_labels = train_test_split(
         pixels, labels, test_size=held_out, stratify=labels, random_state=0
     )
