@@ -39,7 +39,8 @@ class Step(NamedTuple):
 class Somewhere(Curve):
     """A curve that appends to its log on which node, and in which process, each epoch ran.
 
-    It saves every epoch. With `dies_at` its process kills itself then, at that epoch.
+    It saves every epoch. With `dies_at` its process kills itself then, at that epoch. With `nodes`
+    its last epoch lasts until trials have run on so many.
     """
 
     def step(self) -> dict[str, Any]:
@@ -48,7 +49,15 @@ class Somewhere(Curve):
             log.write(f"{self.number} {self.epoch + 1} {time.time()} {here[0]} {here[1]}\n")
         if self.config.get("dies_at") == self.epoch + 1:
             os.kill(os.getpid(), 9)
+        if self.epoch + 1 == self.config["max_epochs"]:
+            self._wait_for(self.config.get("nodes", 0))
         return super().step()
+
+    def _wait_for(self, nodes: int) -> None:
+        deadline = time.monotonic() + 60
+        where = Path(self.config["where"])
+        while len({step.node for step in steps(where)}) < nodes and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def somewhere(where: Path, pause_s: float, **fields: Any) -> Callable[..., dict[str, Any]]:
