@@ -8,13 +8,13 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from tuner.errors import InvalidInput
 from tuner.study.journal import WriteBehindJournal
-from tuner.study.samplers import SAMPLERS, PausedAsPruned, sampler_for_trial
+from tuner.study.samplers import SAMPLERS, EndedEarly, sampler_for_trial
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -111,10 +111,12 @@ def good_are_paused(near_x: float) -> tuple[optuna.Study, set[int]]:
     return study, paused
 
 
-def suggested_x(study: optuna.Study, sampler: Callable[[int], BaseSampler]) -> list[float]:
-    """Return what is suggested next, by twenty seeds; each suggestion is then left out again."""
+def suggested_x(
+    study: optuna.Study, sampler: Callable[[int], BaseSampler], seeds: int = 20
+) -> list[float]:
+    """Return what is suggested next, by each seed; each suggestion is then left out again."""
     drawn = []
-    for seed in range(20):
+    for seed in range(seeds):
         study.sampler = sampler(seed)
         trial = study.ask()
         drawn.append(trial.suggest_float("x", 0, 1))
@@ -131,9 +133,44 @@ def near(values: Sequence[float], x: float) -> float:
 def test_good_trials_lead_tpe_though_they_are_paused(x):
     study, paused = good_are_paused(x)
     running = suggested_x(study, lambda seed: TPESampler(seed=seed))
-    seen = suggested_x(study, lambda seed: PausedAsPruned(TPESampler(seed=seed), paused))
+    seen = suggested_x(study, lambda seed: EndedEarly(TPESampler(seed=seed), paused))
     assert near(running, x) < 0.2
     assert near(seen, x) > 0.8
+
+
+def test_gaussian_processes_learn_from_trials_that_were_not_run_whole():
+    study = optuna.create_study(direction="maximize")
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    for x in (step / 12 for step in range(12)):
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.PRUNED,
+                params={"x": x},
+                distributions={"x": distribution},
+                intermediate_values={1: 1 - (x - 0.7) ** 2},
+            )
+        )
+    alone = suggested_x(study, lambda seed: GPSampler(seed=seed))
+    told = suggested_x(study, lambda seed: sampler_for_trial("gp", 0, seed), seeds=5)
+    assert near(alone, 0.7) < 0.4
+    assert near(told, 0.7) > 0.8
+
+
+def test_a_trial_that_diverged_is_nothing_to_learn_from():
+    class Looks(RandomSampler):
+        def before_trial(self, study, trial):
+            shown.update({other.number: (other.state, other.values) for other in study.trials})
+
+    shown = {}
+    study = optuna.create_study()
+    for last in (float("nan"), 0.5):
+        trial = study.ask()
+        trial.report(last, 1)
+        study.tell(trial, state=TrialState.PRUNED)
+    study.sampler = EndedEarly(Looks(), (), reads_whole=True)
+    study.ask()
+    assert shown[0][0] == TrialState.PRUNED
+    assert shown[1] == (TrialState.COMPLETE, [0.5])
 
 
 def test_paused_trials_count_as_pruned_ones_do():
@@ -142,7 +179,7 @@ def test_paused_trials_count_as_pruned_ones_do():
     for number in paused:
         pruned.tell(number, state=TrialState.PRUNED)
     assert suggested_x(
-        study, lambda seed: PausedAsPruned(TPESampler(seed=seed), paused)
+        study, lambda seed: EndedEarly(TPESampler(seed=seed), paused)
     ) == suggested_x(pruned, lambda seed: TPESampler(seed=seed))
 
 
@@ -160,7 +197,7 @@ def test_only_the_paused_are_shown_otherwise():
             return super().infer_relative_search_space(study, trial)
 
     some = set(sorted(paused)[:4])
-    study.sampler = PausedAsPruned(Looks(), some)
+    study.sampler = EndedEarly(Looks(), some)
     asked = study.ask()
     asked.suggest_float("x", 0, 1)
     expected = {trial.number: trial.state for trial in study.trials}
@@ -171,7 +208,7 @@ def test_only_the_paused_are_shown_otherwise():
 def test_the_study_itself_stays_as_it_was_and_records_what_is_suggested():
     study, paused = good_are_paused(0.9)
     before = repr(study.trials)
-    study.sampler = PausedAsPruned(TPESampler(seed=0), paused)
+    study.sampler = EndedEarly(TPESampler(seed=0), paused)
     trial = study.ask()
     x = trial.suggest_float("x", 0, 1)
     assert type(study) is optuna.Study
@@ -186,10 +223,10 @@ def test_the_study_itself_stays_as_it_was_and_records_what_is_suggested():
 
 def test_a_trial_that_goes_on_is_seen_running_again():
     study, paused = good_are_paused(0.9)
-    nobody = suggested_x(study, lambda seed: PausedAsPruned(TPESampler(seed=seed), ()))
+    nobody = suggested_x(study, lambda seed: EndedEarly(TPESampler(seed=seed), ()))
     assert nobody == suggested_x(study, lambda seed: TPESampler(seed=seed))
     left = set(paused)
-    seen = PausedAsPruned(TPESampler(seed=0), left)
+    seen = EndedEarly(TPESampler(seed=0), left)
     left.clear()
     study.sampler = seen
     assert study.ask().suggest_float("x", 0, 1) == nobody[0]
@@ -205,7 +242,7 @@ def test_every_named_sampler_suggests_beside_paused_trials(sampler):
     paused = {waiting.number}
     for _ in range(3):
         number = len(study.trials)
-        study.sampler = PausedAsPruned(sampler_for_trial(sampler, 0, number), paused)
+        study.sampler = sampler_for_trial(sampler, 0, number, paused)
         trial = study.ask()
         study.tell(trial, objective(trial))
     assert len({repr(trial.params) for trial in study.trials}) == len(study.trials) == 16

@@ -15,7 +15,7 @@ from tuner.engine.waiting import WaitingRoom
 from tuner.study.load import FIXED_PARAMS, NUM_TRIALS, read_trial
 from tuner.study.places import Place
 from tuner.study.record import START
-from tuner.study.samplers import PausedAsPruned, sampler_for_trial
+from tuner.study.samplers import sampler_for_trial
 from tuner.study.start import RotationStart
 
 
@@ -191,9 +191,8 @@ class Roster:
     def _taken(self, trial_id: int) -> optuna.Trial:
         """A trial of this process, whose parameters are drawn as they are for its number."""
         number = self._study._storage.get_trial_number_from_id(trial_id)
-        sampler = sampler_for_trial(self._sampler, self._seed, number)
         paused = {*self._room, *self._company.paused}
-        self._study.sampler = PausedAsPruned(sampler, paused) if paused else sampler
+        self._study.sampler = sampler_for_trial(self._sampler, self._seed, number, paused)
         self._study._thread_local.cached_all_trials = None  # as `Study.ask` does
         return optuna.Trial(self._study, trial_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Collection
 from typing import Any
@@ -38,19 +39,33 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     ),
 }
 
+_READS_WHOLE = (GPSampler,)
 
-def sampler_for_trial(sampler: str | BaseSampler, seed: int, number: int) -> BaseSampler:
+
+def sampler_for_trial(
+    sampler: str | BaseSampler, seed: int, number: int, paused: Collection[int] = ()
+) -> BaseSampler:
     """Return the sampler that suggests trial `number`.
 
     A named one draws from a stream of its own for every trial. So what is suggested depends on the
     study and the trial's number, not on how often the process was restarted; a sampler with one
     stream would suggest its first values again after each restart.
 
+    Args:
+        sampler: a name, or a sampler, which is used as it is.
+        seed: of the study.
+        number: of the trial.
+        paused: the numbers of the trials that wait.
+
     Raises:
         InvalidInput: the name is unknown.
     """
-    if isinstance(sampler, BaseSampler):
-        return sampler
+    suggests = _named(sampler, seed, number) if isinstance(sampler, str) else sampler
+    reads_whole = isinstance(suggests, _READS_WHOLE)
+    return EndedEarly(suggests, paused, reads_whole) if paused or reads_whole else suggests
+
+
+def _named(sampler: str, seed: int, number: int) -> BaseSampler:
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
     own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
@@ -60,20 +75,26 @@ def sampler_for_trial(sampler: str | BaseSampler, seed: int, number: int) -> Bas
         return SAMPLERS[sampler](seed, own)
 
 
-class PausedAsPruned(BaseSampler):
-    """Hands on to a sampler, to which paused trials look as if they had been pruned.
+class EndedEarly(BaseSampler):
+    """Hands on to a sampler, which is told what trials have shown that were not run whole.
 
-    To Optuna they are running, and of those a sampler knows nothing but that they were suggested;
-    TPE takes them all for bad ones. What they have reported says how good they are.
+    To Optuna paused trials are running, and of those a sampler knows nothing but that they were
+    suggested; TPE takes them all for bad ones. They look pruned instead. And where a sampler reads
+    whole trials only, as that by Gaussian processes, pruned ones look whole, with their last
+    metric: it would draw at random until ten are, of forty (docs/log.md, 2026-11-26).
 
     Args:
         sampler: which suggests.
         paused: the numbers of the paused trials.
+        reads_whole: whether the sampler reads whole trials only.
     """
 
-    def __init__(self, sampler: BaseSampler, paused: Collection[int]) -> None:
+    def __init__(
+        self, sampler: BaseSampler, paused: Collection[int], reads_whole: bool = False
+    ) -> None:
         self._sampler = sampler
         self._paused = paused
+        self._reads_whole = reads_whole
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -100,25 +121,31 @@ class PausedAsPruned(BaseSampler):
 
     def _seen(self, study: Study) -> Study:
         seen = copy.copy(study)
-        seen.__class__ = _WithPruned
-        seen.__dict__["paused"] = self._paused
+        seen.__class__ = _Seen
+        seen.__dict__.update(paused=self._paused, reads_whole=self._reads_whole)
         return seen
 
 
-class _WithPruned(Study):
+class _Seen(Study):
     """A study as a sampler reads it; only reads differ."""
 
     paused: Collection[int]
+    reads_whole: bool
 
     def _get_trials(
         self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         trials = super()._get_trials(deepcopy=deepcopy, states=None, use_cache=use_cache)
-        shown = [_pruned(trial) if trial.number in self.paused else trial for trial in trials]
+        shown = [self._shown(trial) for trial in trials]
         return [trial for trial in shown if states is None or trial.state in states]
 
-
-def _pruned(trial: FrozenTrial) -> FrozenTrial:
-    shown = copy.copy(trial)
-    shown.state = TrialState.PRUNED
-    return shown
+    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
+        if trial.number not in self.paused and trial.state != TrialState.PRUNED:
+            return trial
+        shown = copy.copy(trial)
+        shown.state = TrialState.PRUNED
+        if self.reads_whole and (step := trial.last_step) is not None:
+            last = trial.intermediate_values[step]
+            if math.isfinite(last):
+                shown.state, shown.values = TrialState.COMPLETE, [last]
+        return shown
