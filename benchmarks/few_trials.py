@@ -2,7 +2,8 @@
 
 Trains trials of the five families, as ordinary studies in --folder (what is there is not trained
 again), and prints what the best of k by validation accuracy has on the test images, and the best of
-as many epochs. All trials are whole but for those of `pruned`, the default with its pruner.
+as many epochs. All trials are whole but for those of `pruned`, the default with its pruner. Of the
+default there are also its ladders with what random search drew after them.
 
 python benchmarks/few_trials.py [--json] [--families cnn ...] [--methods ...] [--folder DIR]
     [--plot FILE]
@@ -34,6 +35,7 @@ _COLOURS = {
     "random with layca": "C1",
     "tpe": "C3",
     "default": "C2",
+    "ladder, then random": "C8",
     "pruned": "C4",
     "find-rate": "C5",
 }
@@ -197,6 +199,24 @@ def drawn(pools: Sequence[tuple[float, list[tuple[float, float]]]]) -> Any:
     return sequences
 
 
+def after_ladder(started: Sequence[StudyResult], pool: Sequence[tuple[float, float]]) -> Any:
+    """Return sequences that begin with a study's ladder and go on with trials drawn from a pool.
+
+    That is what a study does up to ten trials while the ladder does not lead, without the chance
+    that lies in the few trials that its sampler drew.
+    """
+    draw = np.random.default_rng(0)
+    ladders = [
+        [each for each, trial in zip(outcomes(study), study.trials, strict=True) if trial.start][:3]
+        for study in started
+    ]
+    return [
+        ladders[draw.integers(len(ladders))]
+        + [pool[at] for at in draw.choice(len(pool), size=7, replace=False)]
+        for _ in range(DRAWS)
+    ]
+
+
 def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
     """Return the table of one family, and the trials that each method needs to reach what random
     search among the usual optimizers has after 50; of `pruned`, in units of a whole trial's epochs.
@@ -211,6 +231,8 @@ def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
     for name in ("tpe", "default", "find-rate"):
         if name in found:
             table[name] = best_of([outcomes(study) for study in found[name]])
+    if "default" in found:
+        table["ladder, then random"] = best_of(after_ladder(found["default"], pools["random"]))
     if "pruned" in found:
         table["pruned"] = best_of([by_epochs(study) for study in found["pruned"]])
     bar = table["random"][max(TRIALS)]["test_accuracy"]
