@@ -1,23 +1,31 @@
-"""What `find_rate`'s probes forecast of whole runs under Layca, against what these then reach.
+"""What `find_rate`'s probes forecast of whole runs, against what these then reach.
 
-python benchmarks/find_rate.py [--json] [--networks cnn resnet ...]
+python benchmarks/find_rate.py [--json] [--networks cnn resnet ...] [--optimizers layca sgd adamw]
+
+Under the usual optimizers five learning rates between the lowest and the highest probed, and those
+found for .6 and .95; the five families are trained for 12 epochs in batches of 128. Beside the
+forecast stand those of a random walk (s as the learning rate spent) and of motion in one direction
+(s as its square), on from the end of the same probes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from families import BatchNormMlp, Cnn, PlainMlp, Resnet, Transformer
+from families import FAMILIES, BatchNormMlp, Cnn, PlainMlp, Resnet, Transformer
 from scipy.stats import spearmanr
 
 from trainables import C10Cnn1Small, DigitsMlp, MnistMlp
 from trainables.probes import run_probes
 from tuner.rotation.finding import FoundRates
+from tuner.rotation.probed import Probed
 from tuner.rotation.rate import RateRelation
 
 RATES = (3**-2, 3**-3, 3**-4)
@@ -36,9 +44,29 @@ NETWORKS: Mapping[str, tuple[Any, dict[str, Any]]] = {
     "transformer-short": (Transformer, {"max_epochs": 2, "batch_size": 64}),
     "vgg13": (C10Cnn1Small, {"max_epochs": 6, "train_samples": 3000, "batch_size": 64}),
 }
+PLAIN: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "sgd": tuple({"momentum": 0.9, "weight_decay": decay} for decay in (0.0, 5e-4)),
+    "adam": ({"weight_decay": 0.0},),
+    "adamw": tuple({"weight_decay": decay} for decay in (0.0, 0.05)),
+    "rmsprop": ({"weight_decay": 0.0},),
+}
+# Between the lowest and the highest probed, on a log scale.
+PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
+AIMS = (0.6, 0.95)
+# As powers of the learning rate spent.
+SIMPLER = {"random walk": 1.0, "one direction": 2.0}
 
 
-def compared(network: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Whole:
+    """What a whole run reached: train loss, the hidden layers' median, and each layer's end."""
+
+    loss: float
+    middle: float
+    layers: np.ndarray[Any, Any]
+
+
+def of_layca(network: str) -> dict[str, Any]:
     """Probe a network, train it at five rates, and return what was said and what came of it."""
     kind, settings = NETWORKS[network]
     config = {"optimizer": "layca", "momentum": 0.9, "schedule": "cosine", "seed": 1, **settings}
@@ -47,26 +75,16 @@ def compared(network: str) -> dict[str, Any]:
     alone = RateRelation(probed.momentum)
     runs = []
     for rate in (*RATES, found.rate, probed.probes[-1].rate):
-        loss, ends = _whole_run(kind, {**config, "lr": rate}, probed.layers)
-        (prior,), (ours,) = alone.distances([rate], probed.factors), found.distances([rate])
-        runs.append(
-            {
-                "rate": round(rate, 5),
-                "alone": round(prior.mid, 3),
-                "probes": [round(end, 3) for end in (ours.low, ours.mid, ours.high)],
-                "measured": round(float(np.median(ends[list(found.turned)])), 3),
-                "train_loss": round(loss, 3),
-                "layers": [round(float(end), 3) for end in ends],
-            }
-        )
-    at_rate, ways = np.array(runs[3]["layers"]), found.ways
+        whole = _whole_run(kind, {**config, "lr": rate}, found)
+        (prior,) = alone.distances([rate], probed.factors)
+        runs.append({"alone": round(prior.mid, 3), **_told(found, rate, whole)})
+    at_rate = np.array(runs[3]["layers"])
     aim = found.distance - found.target.tolerance
+    ways = found.relation.ways(found.turned, found.rate)
     return {
         "error_alone": _mean([abs(run["alone"] - run["measured"]) for run in runs[:3]]),
         "error_probes": _mean([abs(run["probes"][1] - run["measured"]) for run in runs[:3]]),
-        "within": _mean(
-            [run["probes"][0] <= run["measured"] <= run["probes"][2] for run in runs[:3]]
-        ),
+        "within": _mean([_within(run) for run in runs[:3]]),
         "aimed_at": found.distance,
         "reached": runs[3]["measured"],
         "rank_of_layers": None if ways is None else _rank(ways, at_rate),
@@ -77,27 +95,99 @@ def compared(network: str) -> dict[str, Any]:
         "lagged": [probed.layers[i] for i in found.turned if at_rate[i] < aim],
         "learns": found.learns,
         "start_loss": round(probed.probes[0].losses[0], 3),
-        "epochs": round(found.epochs, 3),
+        "epochs": round(probed.epochs, 3),
         "runs": runs,
     }
 
 
-def _whole_run(
-    kind: Any, config: dict[str, Any], layers: Sequence[str]
-) -> tuple[float, np.ndarray[Any, Any]]:
+def of_plain(network: str, optimizer: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Probe a network, train it at some learning rates, and return what was said and what came."""
+    kind, length = NETWORKS[network]
+    length = {"max_epochs": 12, "batch_size": 128} if network in FAMILIES else length
+    config = {"optimizer": optimizer, "schedule": "cosine", "seed": 1, **length, **settings}
+    probed = run_probes(kind, config)
+    found = FoundRates(probed)
+    lowest, highest = probed.probes[0].rate, probed.probes[-1].rate
+    runs = []
+    for rate in (lowest * (highest / lowest) ** place for place in PLACES):
+        whole = _whole_run(kind, {**config, "lr": rate}, found)
+        simpler = {name: _simpler(probed, found, rate, power) for name, power in SIMPLER.items()}
+        runs.append({**_told(found, rate, whole), **simpler})
+    aims = {}
+    for aim in AIMS:
+        rate = found.rate_for(aim)
+        said = found.distances([rate])[0].mid
+        whole = _whole_run(kind, {**config, "lr": rate}, found)
+        aims[aim] = {"said": round(said, 3), **_told(found, rate, whole)}
+    return {"config": config, "learns": found.learns, "runs": runs, "aims": aims}
+
+
+def _whole_run(kind: Any, config: dict[str, Any], found: FoundRates) -> Whole:
     trial = kind(config=config)
     report: dict[str, Any] = {}
     while not report.get("done"):
         report = trial.train()
-    ends = [min(report[f"rotation/{layer}"], 1.0) for layer in layers]
-    return float(report["train_loss"]), np.array(ends)
+    trial.stop()
+    ends = np.array([min(report[f"rotation/{layer}"], 1.0) for layer in found.probed.layers])
+    return Whole(float(report["train_loss"]), float(np.median(ends[list(found.turned)])), ends)
+
+
+def _told(found: FoundRates, rate: float, whole: Whole) -> dict[str, Any]:
+    (ours,) = found.distances([rate])
+    return {
+        "rate": float(f"{rate:.3g}"),
+        "probes": [round(end, 3) for end in (ours.low, ours.mid, ours.high)],
+        "measured": round(whole.middle, 3),
+        "train_loss": round(whole.loss, 3),
+        "layers": [round(float(end), 3) for end in whole.layers],
+    }
+
+
+def _simpler(probed: Probed, found: FoundRates, rate: float, power: float) -> float:
+    """Return the hidden layers' middle where s goes on as a power of the learning rate spent."""
+    known = []
+    for probe in probed.probes:
+        middle = float(np.median([probe.distances[-1][layer] for layer in found.turned]))
+        if 0 < middle < 1:
+            ahead = power * math.log(max(probed.factors.sum() / probe.steps[-1], 1.0))
+            known.append((math.log(probe.rate), math.log(-math.log1p(-middle)) + ahead))
+    rates, logs = zip(*known, strict=True)
+    return round(-math.expm1(-math.exp(float(np.interp(math.log(rate), rates, logs)))), 3)
+
+
+def _within(run: Mapping[str, Any]) -> bool:
+    return bool(run["probes"][0] <= run["measured"] <= run["probes"][2])
+
+
+def summary(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how far the forecasts of several settings erred, those that broke down left out."""
+    found = list(found)
+    runs = [run for each in found for run in each["runs"] if math.isfinite(run["measured"])]
+    errors = np.array([abs(run["probes"][1] - run["measured"]) for run in runs])
+    shown: dict[str, Any] = {
+        "runs": len(runs),
+        "broken": sum(len(each["runs"]) for each in found) - len(runs),
+        "error": _mean(errors),
+        "largest": round(float(errors.max()), 3),
+        "within": _mean([_within(run) for run in runs]),
+        "width": _mean([run["probes"][2] - run["probes"][0] for run in runs]),
+    }
+    for name in SIMPLER:
+        shown[name] = _mean([abs(run[name] - run["measured"]) for run in runs])
+    for aim in AIMS:
+        ended = [each["aims"][aim] for each in found]
+        # Where no learning rate is forecast to turn them so far, there is nothing to aim with.
+        shown[f"reached for {aim}"] = [
+            end["measured"] for end in ended if abs(end["said"] - aim) < 0.02
+        ]
+    return shown
 
 
 def _rank(said: Sequence[float], measured: Sequence[float]) -> float:
     return round(float(spearmanr(said, measured)[0]), 2)
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Any) -> float:
     return round(float(np.mean(values)), 3)
 
 
@@ -105,13 +195,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--optimizers", nargs="+", choices=["layca", *PLAIN], default=["layca"])
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    shown = {}
-    for network in asked.networks:
-        shown[network] = compared(network)
-        if not asked.json:
-            print(network, json.dumps(shown[network]), flush=True)
+    shown: dict[str, Any] = {}
+    for optimizer in asked.optimizers:
+        for network in asked.networks:
+            if optimizer == "layca":
+                shown[network] = of_layca(network)
+            else:
+                of_settings = [of_plain(network, optimizer, each) for each in PLAIN[optimizer]]
+                shown[f"{network} {optimizer}"] = summary(of_settings) | {"settings": of_settings}
+            if not asked.json and shown:
+                name = list(shown)[-1]
+                print(name, json.dumps(shown[name]), flush=True)
+        if optimizer != "layca":
+            names = [name for name in shown if name.endswith(f" {optimizer}")]
+            every = [each for name in names for each in shown[name]["settings"]]
+            shown[f"all {optimizer}"] = summary(every)
+            if not asked.json:
+                print(f"all {optimizer}", json.dumps(shown[f"all {optimizer}"]), flush=True)
     if asked.json:
         print(json.dumps(shown))
 

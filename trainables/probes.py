@@ -1,7 +1,8 @@
-"""Short runs of one trial at constant rates of rotation, each from the same initialisation."""
+"""Short runs of one trial at constant rates, each from the same initialisation."""
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -11,42 +12,61 @@ import numpy as np
 
 from trainables.base import RotationTrainable
 from trainables.layca import Layca
-from trainables.optimizers import step_momentum
+from trainables.lengths import step_lengths
+from trainables.optimizers import OPTIMIZERS, step_momentum
 from trainables.run import Run
-from tuner.errors import InvalidInput
-from tuner.rotation.finding import Probe, Probed
+from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation.layers import kernels
+from tuner.rotation.probed import Probe, Probed
 from tuner.rotation.rate import RateRelation
 
-# The distances whose rates are probed. One probe more is above the last of them by `_ABOVE` at
-# least, and high enough to turn a layer so far before the probe ends: that shows which lag.
+# Under Layca, the distances whose rates are probed. One probe more is above the last of them by
+# `_ABOVE` at least, and high enough to turn a layer so far before the probe ends: that shows which
+# lag.
 _DISTANCES = (0.3, 0.7, 0.95)
 _ABOVE = 2.5
 _TURNED = 0.6
 _PROBES = len(_DISTANCES) + 1
+# The learning rates that are worth trying, by optimizer; as in the included search spaces.
+LR_RANGES: Mapping[str, tuple[float, float]] = {
+    "sgd": (1e-3, 1.0),
+    "adam": (1e-5, 0.03),
+    "adamw": (1e-5, 0.03),
+    "rmsprop": (1e-5, 0.01),
+}
+_LAYCA = "layca"
 # All probes together take an epoch at most; more steps than these say no more.
 _MOST_STEPS = 200
 _REPORTS = 8
 
 
-def run_probes(kind: type[RotationTrainable], config: Mapping[str, Any]) -> Probed:
+def run_probes(
+    kind: type[RotationTrainable],
+    config: Mapping[str, Any],
+    lr_range: tuple[float, float] | None = None,
+) -> Probed:
     """Train for a part of an epoch at each of a few rates, and return what that shows.
 
     Args:
         kind: what is trained.
-        config: of a whole run under Layca; its schedule, its warmup and its number of epochs are
-            what the rates are for. Its `lr` or `final_distance` does not count.
+        config: of a whole run; its schedule, its warmup and its number of epochs are what the
+            rates are for. Its `lr` or `final_distance` does not count.
+        lr_range: where to look for the learning rate of an optimizer that is none of Layca's; its
+            own of `LR_RANGES` when left out.
 
     Raises:
-        InvalidInput: the config cannot be used, its optimizer is none of Layca's, or an epoch has
-            fewer steps than there are probes, or cannot be trained in part.
+        InvalidInput: the config cannot be used, its optimizer is none whose rate can be found, or
+            an epoch has fewer steps than there are probes, or cannot be trained in part.
     """
     begun = time.perf_counter()
+    name = str(config.get("optimizer", "sgd"))
+    check_findable(name)
     whole = {**config, "final_distance": None}
     trial = kind(config={**whole, "lr": 1.0})
     try:
         run = trial._started()
         measured = tuple(run.monitor.measure())
+        sets_rotation = _sets_rotation(run, name)
         shares, momentum = _shares(run, measured), step_momentum(run.optimizer.param_groups[0])
         steps, factors = len(run.batches), run.lr_factors
         if steps < _PROBES:
@@ -55,10 +75,15 @@ def run_probes(kind: type[RotationTrainable], config: Mapping[str, Any]) -> Prob
                 "use a smaller batch_size"
             )
         length = min(steps // _PROBES, _MOST_STEPS)
+        if sets_rotation:
+            rates, lengths = _turning_rates(RateRelation(momentum), factors, length), None
+        else:
+            lengths = step_lengths(run.optimizer, len(factors))
+            rates = _spread_rates(*(lr_range or LR_RANGES[name]))
         constant = {**whole, "schedule": "constant", "warmup_epochs": 0.0}
         probes = [
-            _probe(trial, {**constant, "lr": rate}, measured, length, steps)
-            for rate in _rates(RateRelation(momentum), factors, length)
+            _probe(trial, {**constant, "lr": rate}, run.initial_lrs, measured, length, steps)
+            for rate in rates
         ]
     finally:
         trial.stop()  # type: ignore[no-untyped-call]
@@ -71,25 +96,57 @@ def run_probes(kind: type[RotationTrainable], config: Mapping[str, Any]) -> Prob
         steps_per_epoch=steps,
         probes=tuple(probes),
         seconds=time.perf_counter() - begun,
+        lengths=lengths,
     )
 
 
-def _rates(relation: RateRelation, factors: Any, length: int) -> list[float]:
+def _turning_rates(relation: RateRelation, factors: Any, length: int) -> list[float]:
     rates = [relation.rate_for(distance, factors) for distance in _DISTANCES]
     turns = relation.rate_for(_TURNED, np.ones(length))
     return [*rates, min(1.0, max(_ABOVE * rates[-1], turns))]
 
 
-def _shares(run: Run, layers: tuple[str, ...]) -> tuple[float, ...]:
-    """Return each layer's rate of rotation in a run whose config's `lr` is 1."""
+def _spread_rates(low: float, high: float) -> list[float]:
+    """Return equal parts of the range on a log scale, from the end of the first to its high end."""
+    return [low * (high / low) ** (part / _PROBES) for part in range(1, _PROBES + 1)]
+
+
+def check_findable(optimizer: str) -> None:
+    """Raise InvalidInput for an optimizer that there is no rate to be found for."""
+    layca = [name for name in OPTIMIZERS if name.startswith(_LAYCA)]
+    known = [*LR_RANGES, *layca]
+    if optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer, known)
+    if optimizer not in known:
+        raise InvalidInput(
+            f"the optimizer must be one whose rate can be found, got {optimizer}; "
+            f"use {', '.join(known)}"
+        )
+
+
+def _sets_rotation(run: Run, name: str) -> bool:
+    """Return whether the run's optimizer is one of Layca's, as its config's should be by name."""
     optimizer = run.optimizer
-    if not isinstance(optimizer, Layca) or optimizer.rate is not None:
+    layca = optimizer if isinstance(optimizer, Layca) else None
+    if name.startswith(_LAYCA) and (layca is None or layca.rate is not None):
         raise InvalidInput(
             "build_optimizer must return a Layca that takes its rate from the config's lr, got "
             f"{type(optimizer).__name__}; leave it out for the optimizers of the config"
         )
+    if layca and not name.startswith(_LAYCA):
+        raise InvalidInput(
+            f"build_optimizer must return no Layca for {name}; "
+            "leave it out for the optimizers of the config"
+        )
+    return layca is not None
+
+
+def _shares(run: Run, layers: tuple[str, ...]) -> tuple[float, ...]:
+    """Return each layer's rate in a run whose config's `lr` is 1; 0 where it is held fixed."""
+    optimizer = run.optimizer
+    times = optimizer.multiplier if isinstance(optimizer, Layca) else lambda parameter: 1.0
     rates = {
-        parameter: initial * optimizer.multiplier(parameter)
+        parameter: initial * times(parameter)
         for group, initial in zip(optimizer.param_groups, run.initial_lrs, strict=True)
         for parameter in group["params"]
     }
@@ -100,18 +157,28 @@ def _shares(run: Run, layers: tuple[str, ...]) -> tuple[float, ...]:
 def _probe(
     trial: RotationTrainable,
     config: dict[str, Any],
+    units: list[float],
     layers: tuple[str, ...],
     length: int,
     steps: int,
 ) -> Probe:
-    """Train for `length` of an epoch's steps, from the initialisation."""
+    """Train for `length` of an epoch's steps, from the initialisation, or until it breaks down.
+
+    `units` are the groups' learning rates where the config's is 1.
+    """
     # Report i of k comes after ceil(i * steps / k): at least so many come in time.
     reports = min(steps, -(-_REPORTS * steps // length))
     trial.reset_config({**config, "reports_per_epoch": reports})
     done, losses, distances = [], [], []
+    run = trial._started()
+    if config["lr"] != 1 and run.initial_lrs == units:
+        raise InvalidInput(
+            "build_optimizer must take its learning rate from the config's lr, got "
+            f"{units[0]:g} at each; leave it out for the optimizers of the config"
+        )
     for _ in range(length * reports // steps):
         report = trial.train()  # type: ignore[no-untyped-call]
-        position = trial._started().position
+        position = run.position
         if position.epoch and length < steps:
             raise InvalidInput(
                 "train_epoch must take its batches from training_batches, so that a part of an "
@@ -120,4 +187,6 @@ def _probe(
         done.append(position.step)
         losses.append(float(report["train_loss"]))
         distances.append(tuple(float(report[f"rotation/{layer}"]) for layer in layers))
+        if not math.isfinite(losses[-1]):
+            break
     return Probe(config["lr"], tuple(done), tuple(losses), tuple(distances))

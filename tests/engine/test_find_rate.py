@@ -38,8 +38,8 @@ def test_probes_cost_less_than_an_epoch_and_are_of_the_spaces_own_configuration_
     found = find_rate(job(DigitsMlp))
     assert found.config == {"optimizer": "layca", "batch_size": 32, "schedule": "cosine"}
     assert (found.probed.steps_per_epoch, len(found.probed.factors)) == (38, 380)
-    assert found.steps == 36
-    assert 0 < found.epochs <= 1
+    assert found.probed.steps == 36
+    assert 0 < found.probed.epochs <= 1
     assert found.targetable is True
     low, high = found.range
     assert 0.001 < low < found.rate == high < 0.5

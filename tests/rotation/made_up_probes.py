@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tuner.rotation.finding import Probe, Probed
+from tuner.rotation.probed import Probe, Probed
 from tuner.rotation.rate import RateRelation, distance_of, way_of
 
 LAYERS = ("first", "one", "two", "three", "head")

@@ -137,7 +137,7 @@ def test_layers_that_broke_down_say_nothing():
 
 def test_the_cost_is_all_steps_of_all_probes():
     found = FoundRates(made_up())
-    assert (found.steps, found.epochs) == (80, 2.0)
+    assert (found.probed.steps, found.probed.epochs) == (80, 2.0)
 
 
 @pytest.mark.parametrize(

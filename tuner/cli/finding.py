@@ -1,4 +1,4 @@
-"""The command that finds the rate of rotation for a job: find-rate."""
+"""The command that finds the rate for a job's rotation: find-rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from tuner.cli.options import PLACE, console, job_of, pairs
 @click.argument("file", required=False)
 @click.option("--trainable", help="A name from `quarterturn trainables`, or module:Class.")
 @click.option("--space", help="A name from `quarterturn spaces`, or module:function.")
-@click.option("--optimizer", help="layca, layca-adam, ...  [default: the space's own, or layca]")
+@click.option(
+    "--optimizer",
+    help="sgd, adam, adamw, rmsprop, layca, layca-adam, ...  [default: the space's own Layca]",
+)
 @click.option("--distance", default=0.95, show_default=True, help="To turn the hidden layers by.")
 @click.option("--epochs", "max_epochs", type=int, help="Epochs of the run that the rate is for.")
 @click.option("--seed", type=int, help="Of the initialisation and the batches.")
@@ -41,14 +44,16 @@ def find_rate(
     plot: Path | None,
     **given: Any,
 ) -> None:
-    """Find the rate at which Layca turns the hidden layers by a given distance.
+    """Find the rate at which an optimizer turns the hidden layers by a given distance.
 
-    A few short probes, one epoch together at most, say how far each rate will turn them in a run
-    of this model, optimizer, schedule and length, whether it learns there, and which layers lag.
+    A few short probes, one epoch together at most, say how far each rate of Layca, or learning
+    rate of another optimizer, will turn them in a run of this model, optimizer, schedule and
+    length, whether it learns there, and which layers lag.
 
     \b
     quarterturn find-rate fashion.py
     quarterturn find-rate --trainable digits-mlp --space layca --epochs 20
+    quarterturn find-rate fashion.py --optimizer adamw --set weight_decay=0.05
     quarterturn find-rate fashion.py --optimizer layca-adam --distance 0.7 --plot rates.svg
     """
     from tuner.report.rates import check_plot, print_rates, rates_json, write_rates_plot

@@ -1,4 +1,4 @@
-"""The verb that finds the rate of rotation for a job, by a few short probes on the cluster."""
+"""The verb that finds the rate for a job's rotation, by a few short probes on the cluster."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ import ray
 
 from trainables.base import RotationTrainable
 from trainables.optimizers import OPTIMIZERS
-from trainables.probes import run_probes
+from trainables.probes import check_findable, run_probes
 from tuner.engine.placement import Reservation
 from tuner.engine.reserve import reservation_of
 from tuner.engine.room import Room, may_have
 from tuner.engine.session import quiet_ray
 from tuner.engine.threads import use_threads
-from tuner.errors import InvalidInput, unknown_name
+from tuner.errors import InvalidInput
 from tuner.job import TuningJob
-from tuner.rotation.finding import FoundRates, Probed
+from tuner.rotation.finding import FoundRates
+from tuner.rotation.probed import Probed
 from tuner.rotation.rate import check_distance
 from tuner.study.axis import find_axis, first_of
-from tuner.study.space import as_function, draws
+from tuner.study.searched import Range, lr_range
+from tuner.study.space import Space, as_function, draws
 
 DEFAULT = "layca"
 # What belongs to the optimizer that a config was drawn for, and to no other.
-_OF_OPTIMIZER = ("momentum", "nesterov", "weight_decay", "beta1", "beta2", "alpha", "train_others")
+_OF_OPTIMIZER = (
+    *("momentum", "nesterov", "weight_decay", "beta1", "beta2"),
+    *("alpha", "layer_rates", "train_others"),
+)
 # What the run is given beside what the space suggests, or the rate stands in place of.
 _NOT_SHOWN = ("max_epochs", "seed", "data_dir", "lr", "final_distance")
 
@@ -38,17 +43,20 @@ def find_rate(
     distance: float = 0.95,
     config: Mapping[str, Any] | None = None,
 ) -> FoundRates:
-    """Return how far each rate of rotation will turn the hidden layers in a run of the job.
+    """Return how far each rate will turn the hidden layers in a run of the job.
 
     Four probes of a quarter of an epoch each at most, from one initialisation and at constant
     rates, on what a trial reserves. Batch size, momentum, schedule and the other keys are those
-    that a study of the job begins with, where its space searches the rotation; else those of the
-    first configuration with such an optimizer that it suggests; where it suggests none, those of
-    its first configuration but for what belongs to that one's own optimizer.
+    that a study of the job begins with, where its space searches the rotation and the optimizer is
+    one of Layca's; else those of the first configuration with such an optimizer that it suggests;
+    where it suggests none, those of its first configuration but for what belongs to that one's own
+    optimizer. The rates are Layca's, or the learning rates of another optimizer, spread over what
+    the space searches of them.
 
     Args:
         job: what is to be run; its trainable must be a `RotationTrainable`.
-        optimizer: one of Layca's; the space's own, or ``layca``, when left out.
+        optimizer: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or one of Layca's; the Layca of the
+            space, or ``layca``, when left out.
         distance: to which the hidden layers are to turn, in (0, 1).
         config: keys of the configuration to set, whatever the space suggests, e.g. `batch_size`.
 
@@ -62,34 +70,33 @@ def find_rate(
             f"{getattr(job.trainable, '__name__', job.trainable)}; make it a subclass of "
             "trainables.RotationTrainable"
         )
-    run = {**_config(job, optimizer), **(config or {})}
+    if optimizer is not None:
+        check_findable(optimizer)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = as_function(job.search_space)
+    usual = str(job.trainable.defaults.get("optimizer", "sgd"))
+    run = {**_config(job, space, optimizer, usual), **(config or {})}
+    searched = lr_range(space, run["optimizer"], usual)
     with quiet_ray():
-        probed = _probed(job, run)
+        probed = _probed(job, run, searched)
     shown = {key: value for key, value in run.items() if key not in _NOT_SHOWN}
     return FoundRates(probed, distance, job.rotation_target, shown)
 
 
-def _config(job: TuningJob, optimizer: str | None) -> dict[str, Any]:
-    """Return the configuration that the rates are for."""
-    if optimizer is not None and optimizer not in OPTIMIZERS:
-        raise unknown_name("optimizer", optimizer, _of_layca())
-    if optimizer is not None and optimizer not in _of_layca():
-        raise InvalidInput(
-            f"the optimizer must be one that sets the rotation, got {optimizer}; "
-            f"use {', '.join(_of_layca())}"
-        )
+def _config(job: TuningJob, space: Space, optimizer: str | None, usual: str) -> dict[str, Any]:
+    """Return the configuration that the rates are for; one that names no optimizer is for the
+    usual one."""
     wanted = _of_layca() if optimizer is None else [optimizer]
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = as_function(job.search_space)
     config: dict[str, Any] | None
     if (axis := find_axis(space, optimizer)) is not None:
         config = first_of(space, axis)
     else:
         drawn = draws(space)
-        config = next((each for each in drawn if each.get("optimizer") in wanted), None)
+        config = next((each for each in drawn if each.get("optimizer", usual) in wanted), None)
         if config is None:
             config = {key: drawn[0][key] for key in drawn[0] if key not in _OF_OPTIMIZER}
             config["optimizer"] = optimizer or DEFAULT
+        config.setdefault("optimizer", usual)
     given: dict[str, Any] = {"max_epochs": job.max_epochs, "seed": job.seed}
     if job.data_dir is not None:
         given["data_dir"] = str(Path(job.data_dir).expanduser().absolute())
@@ -104,18 +111,20 @@ class _Prober:
     """An actor and no task, since that is what a trial takes its GPUs from."""
 
     def probe(
-        self, kind: type[RotationTrainable], config: Mapping[str, Any], cpus: float
+        self, kind: type[RotationTrainable], config: Mapping[str, Any], searched: Range, cpus: float
     ) -> Probed:
         use_threads(cpus)
-        return run_probes(kind, config)
+        return run_probes(kind, config, searched)
 
 
-def _probed(job: TuningJob, config: Mapping[str, Any]) -> Probed:
+def _probed(job: TuningJob, config: Mapping[str, Any], searched: Range) -> Probed:
     asked = reservation_of(job)
     Room(asked, may_have()).check()
     actor: Any = ray.remote(_Prober).options(**_as_options(asked)).remote()
     try:
-        found: Probed = ray.get(actor.probe.remote(job.trainable, config, job.cpus_per_trial))
+        found: Probed = ray.get(
+            actor.probe.remote(job.trainable, config, searched, job.cpus_per_trial)
+        )
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         if isinstance(cause, InvalidInput):

@@ -1,4 +1,4 @@
-"""What was found of the rates of rotation: as text for the terminal, as JSON, and as a picture."""
+"""What was found of the rates: as text for the terminal, as JSON, and as a picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from rich.text import Text
 
 from tuner.report.plain import one_line
 from tuner.report.writing import check_file, write_whole
-from tuner.rotation.finding import LADDER, FoundRates, Probe
+from tuner.rotation.finding import LADDER, FoundRates
+from tuner.rotation.probed import Probe
 
 if TYPE_CHECKING:
     from tuner.report.charts.drawn import Drawn
@@ -28,8 +29,9 @@ def print_rates(found: FoundRates, console: Console) -> None:
     """Print the probed rates with their forecasts, and then what follows from them."""
     console.print(Text(_headline(found), style="bold"), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    for name in ("rate", "final distance", "90 % within", "train loss in the probe"):
-        table.add_column(name, justify="right" if name == "rate" else "left", no_wrap=True)
+    rate = rate_words(found)
+    for name in (rate, "final distance", "90 % within", "train loss in the probe"):
+        table.add_column(name, justify="right" if name == rate else "left", no_wrap=True)
     for probe, ends, fell in _rows(found):
         loss = f"{found.probed.probes[0].losses[0]:.3g} to {probe.end_loss:.3g}, {FELL[fell]}"
         row = (f"{probe.rate:.3g}", f"{ends.mid:.2f}", f"{ends.low:.2f} to {ends.high:.2f}", loss)
@@ -73,8 +75,8 @@ def rates_json(found: FoundRates) -> str:
             if lagging is None
             else [{"layer": a.layer, "distance": a.distance, "times": a.times} for a in lagging],
             "cost": {
-                "steps": found.steps,
-                "epochs": found.epochs,
+                "steps": found.probed.steps,
+                "epochs": found.probed.epochs,
                 "seconds": found.probed.seconds,
             },
         },
@@ -82,6 +84,11 @@ def rates_json(found: FoundRates) -> str:
         allow_nan=False,
         default=str,
     )
+
+
+def rate_words(found: FoundRates) -> str:
+    """Return what the rates are called: Layca's are of rotation."""
+    return "rate" if found.probed.sets_rotation else "learning rate"
 
 
 def check_plot(path: Path) -> None:
@@ -119,14 +126,13 @@ def _lines(found: FoundRates) -> Iterator[str]:
     low, high = found.range
     (ends,) = found.distances([found.rate])
     yield (
-        f"rate for {found.distance:g}: {found.rate:.3g} (90 % within {ends.low:.2f} to "
-        f"{ends.high:.2f})"
+        f"{rate_words(found)} for {found.distance:g}: {found.rate:.3g} "
+        f"(90 % within {ends.low:.2f} to {ends.high:.2f})"
     )
     yield f"range to search: {low:.3g} to {high:.3g}, for {min(LADDER):g} to {max(LADDER):g}"
     yield _lagging(found)
-    yield (
-        f"cost: {found.steps} steps, {found.epochs:.2g} epochs in all, {found.probed.seconds:.1f} s"
-    )
+    probed = found.probed
+    yield f"cost: {probed.steps} steps, {probed.epochs:.2g} epochs in all, {probed.seconds:.1f} s"
     if found.targetable is False:
         yield _not_targetable(found)
         return

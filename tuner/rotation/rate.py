@@ -33,11 +33,14 @@ _SIGNALS = np.geomspace(0.01, 0.5, 7)
 _MEMORIES = np.geomspace(0.03, 1.2, 7)
 _SPREADS = np.array([1.5, 2.0, 3.0])
 _MIDDLE = {"signal": 0.07, "memory": 0.19}
+_MIDDLE_SPREAD = np.array(2.0)
 _DEVIATION = 0.7
 # How far a run's end lies from the relation of its own traits, in ln s [measured].
 _SCATTER = 0.45
 # How far a reading from the first epoch may lie from it: the gradient still says one thing then.
 _EARLY_SCATTER = 0.8
+# Nearer to a quarter turn a distance says no more of how long the way was.
+_ARRIVED = 0.995
 # Beyond this distance a reading says no more than that the layer has turned.
 _TURNED = 0.9
 # The rates that are asked about when a distance is to be met.
@@ -169,12 +172,12 @@ def check_distance(distance: float) -> None:
         raise InvalidInput(f"distance must be in (0, 1), got {distance}; use 0.95 for nearly 1")
 
 
-def rate_between(middles: Sequence[float], distance: float) -> float:
-    """Return the rate of a distance in (0, 1) where each of `RATES` gives one of `middles`."""
+def rate_between(middles: Sequence[float], distance: float, rates: Floats = RATES) -> float:
+    """Return the rate of a distance in (0, 1) where each of `rates` gives one of `middles`."""
     # Interpolated in what is nearly linear: ln s by ln rate.
     known = [math.log(-math.log1p(-middle)) for middle in middles]
     wanted = math.log(-math.log1p(-distance))
-    return math.exp(float(np.interp(wanted, known, np.log(RATES))))
+    return math.exp(float(np.interp(wanted, known, np.log(rates))))
 
 
 def distance_of(way: Floats, spread: Floats) -> Floats:
@@ -187,6 +190,17 @@ def way_of(distance: float, spread: Floats) -> Floats:
     """Return the way s after which the cosine distance is the given, in [0, 1)."""
     way: Floats = spread * ((1 - distance) ** (-1 / spread) - 1)
     return way
+
+
+def middle_way(distance: float) -> float:
+    """Return the way after which the middle of the traits has turned by a distance, >= 0; one that
+    is nearly 1 or more counts as nearly 1."""
+    return float(way_of(min(distance, _ARRIVED), _MIDDLE_SPREAD))
+
+
+def middle_distance(way: float) -> float:
+    """Return the distance in [0, 1) that the middle of the traits has turned by after a way."""
+    return float(distance_of(np.array(way), _MIDDLE_SPREAD))
 
 
 def _way(rates: Floats, factors: Floats, momentum: float) -> Floats:

@@ -60,7 +60,7 @@ def fingerprint(space: Space) -> str:
         InvalidInput: it raises, returns something other than a dict, or suggests nothing.
     """
     seen: dict[str, str] = {}
-    for trial, _ in _tried(space):
+    for trial, _ in tried(space):
         for name, distribution in trial.distributions.items():
             try:
                 seen[name] = distribution_to_json(distribution)
@@ -83,10 +83,16 @@ def draws(space: Space) -> list[dict[str, Any]]:
     Raises:
         InvalidInput: it raises, or returns something other than a dict.
     """
-    return [config for _, config in _tried(space)]
+    return [config for _, config in tried(space)]
 
 
-def _tried(space: Space) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
+def tried(space: Space) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
+    """Yield a few trials with the configurations that a space suggests for them, at least one, and
+    always the same.
+
+    Raises:
+        InvalidInput: it raises, or returns something other than a dict.
+    """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(_PROBES):
         trial = study.ask()

@@ -1,4 +1,4 @@
-"""Rates of rotation against the final distance that is forecast for them."""
+"""Rates against the final distance that is forecast for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuner.report.charts.drawn import (
     number_of,
     values,
 )
-from tuner.report.rates import FELL
+from tuner.report.rates import FELL, rate_words
 from tuner.rotation.finding import FoundRates
 
 # Where the curve is drawn: below and above it is flat.
@@ -35,7 +35,7 @@ def drawn(found: FoundRates) -> Drawn:
         for rate, ends, fell in zip(rates, found.distances(rates), found.learns, strict=True)
     ]
     axis = alt.Axis(format="~g", tickCount=6, labelOverlap="greedy")
-    rate = alt.X(**number_of("rate", "rate", type="log", zero=alt.Undefined), axis=axis)
+    rate = alt.X(**number_of("rate", rate_words(found), type="log", zero=alt.Undefined), axis=axis)
     distance = "final cosine distance of the hidden layers"
     base = alt.Chart(values(curve)).encode(rate)
     colour = alt.Color(
@@ -57,7 +57,8 @@ def drawn(found: FoundRates) -> Drawn:
     ).properties(width=WIDTH, height=HEIGHT)
     return Drawn(
         chart,
-        f"A rate of {found.rate:.3g} is forecast to turn the hidden layers by {found.distance:g}",
+        f"A {rate_words(found)} of {found.rate:.3g} is forecast to turn the hidden layers by "
+        f"{found.distance:g}",
         "How far the hidden layers' middle ends at each rate, and the interval that 90 % lie "
         "within; a point for each probe.",
     )
