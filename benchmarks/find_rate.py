@@ -115,10 +115,9 @@ def of_plain(network: str, optimizer: str, settings: dict[str, Any]) -> dict[str
         runs.append({**_told(found, rate, whole), **simpler})
     aims = {}
     for aim in AIMS:
-        rate = found.rate_for(aim)
-        said = found.distances([rate])[0].mid
-        whole = _whole_run(kind, {**config, "lr": rate}, found)
-        aims[aim] = {"said": round(said, 3), **_told(found, rate, whole)}
+        aimed = FoundRates(probed, aim)
+        whole = _whole_run(kind, {**config, "lr": aimed.rate}, aimed)
+        aims[aim] = {"targetable": aimed.targetable, **_told(aimed, aimed.rate, whole)}
     return {"config": config, "learns": found.learns, "runs": runs, "aims": aims}
 
 
@@ -137,9 +136,9 @@ def _told(found: FoundRates, rate: float, whole: Whole) -> dict[str, Any]:
     return {
         "rate": float(f"{rate:.3g}"),
         "probes": [round(end, 3) for end in (ours.low, ours.mid, ours.high)],
-        "measured": round(whole.middle, 3),
-        "train_loss": round(whole.loss, 3),
-        "layers": [round(float(end), 3) for end in whole.layers],
+        "measured": _figure(whole.middle),
+        "train_loss": _figure(whole.loss),
+        "layers": [_figure(end) for end in whole.layers],
     }
 
 
@@ -155,6 +154,10 @@ def _simpler(probed: Probed, found: FoundRates, rate: float, power: float) -> fl
     return round(-math.expm1(-math.exp(float(np.interp(math.log(rate), rates, logs)))), 3)
 
 
+def _figure(value: float) -> float | None:
+    return round(float(value), 3) if math.isfinite(value) else None
+
+
 def _within(run: Mapping[str, Any]) -> bool:
     return bool(run["probes"][0] <= run["measured"] <= run["probes"][2])
 
@@ -162,7 +165,7 @@ def _within(run: Mapping[str, Any]) -> bool:
 def summary(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return how far the forecasts of several settings erred, those that broke down left out."""
     found = list(found)
-    runs = [run for each in found for run in each["runs"] if math.isfinite(run["measured"])]
+    runs = [run for each in found for run in each["runs"] if run["measured"] is not None]
     errors = np.array([abs(run["probes"][1] - run["measured"]) for run in runs])
     shown: dict[str, Any] = {
         "runs": len(runs),
@@ -176,10 +179,10 @@ def summary(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         shown[name] = _mean([abs(run[name] - run["measured"]) for run in runs])
     for aim in AIMS:
         ended = [each["aims"][aim] for each in found]
-        # Where no learning rate is forecast to turn them so far, there is nothing to aim with.
-        shown[f"reached for {aim}"] = [
-            end["measured"] for end in ended if abs(end["said"] - aim) < 0.02
-        ]
+        for name, said in (("reached", True), ("said to be out of reach", False)):
+            shown[f"{name} for {aim}"] = [
+                end["measured"] for end in ended if (end["targetable"] is not False) is said
+            ]
     return shown
 
 

@@ -57,12 +57,38 @@ def test_json_is_one_object_with_the_same_figures(quarterturn, cluster, tmp_path
     assert "<svg" in (tmp_path / "rates.svg").read_text()
 
 
+def test_the_learning_rates_of_a_usual_optimizer_are_printed_alike(quarterturn, cluster, tmp_path):
+    command = (
+        "find-rate --trainable digits-mlp --space sgd --epochs 10 --optimizer sgd --distance 0.3 "
+        "--set batch_size=32 --set momentum=0.9 --set weight_decay=0.0 --set schedule=cosine "
+        "--set warmup_epochs=0.0 --plot rates.png"
+    )
+    said = quarterturn(*command.split(), cwd=tmp_path, **cluster)
+    assert (said.code, said.err) == (0, "")
+    head, titles, *lines = [line for line in said.out.splitlines() if line.strip()]
+    assert "momentum 0.9, optimizer sgd, schedule cosine" in head
+    assert titles.startswith(" learning rate  final distance  90 % within ")
+    rows = [
+        line.split() for line in lines if re.match(r" *[01]?\.?\d+ +[01]\.\d\d +0\.\d\d to", line)
+    ]
+    assert [row[0] for row in rows] == ["0.00562", "0.0316", "0.178", "1"]
+    rate = re.search(r"^learning rate for 0\.3: (0\.\d+) ", said.out, re.MULTILINE)[1]
+    assert f'next: "optimizer": "sgd", "lr": {rate}\n' in said.out
+    assert re.search(r"^lagging layers", said.out, re.MULTILINE)
+    assert re.search(r"^cost: 36 steps, 0\.95 epochs in all", said.out, re.MULTILINE)
+    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         ("find-rate function.py", "must have a trainable whose rate it can set, got train; make"),
-        (f"{DIGITS} --optimizer sgd", "must be one that sets the rotation, got sgd; use layca, "),
+        (
+            f"{DIGITS} --optimizer adagrad",
+            "one whose rate can be found, got adagrad; use sgd, adam, ",
+        ),
         (f"{DIGITS} --optimizer lyca", "unknown optimizer 'lyca'; known: layca, "),
+        (f"{DIGITS} --optimizer adamv", "unknown optimizer 'adamv'; known: adam, adamw, "),
         (f"{DIGITS} --distance 1", r"distance must be in \(0, 1\), got 1.0; use 0.95"),
         (f"{DIGITS} --plot rates.pdf", "the plot must be a file that ends in .png or .svg"),
         (f"{DIGITS} --set batch_size", "must be KEY=VALUE, got 'batch_size'"),

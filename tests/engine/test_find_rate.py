@@ -22,6 +22,13 @@ def space(trial):
     return {"optimizer": optimizer, "batch_size": batch_size, "lr": 0.5, "schedule": "cosine"}
 
 
+def usual(trial):
+    optimizer = trial.suggest_categorical("optimizer", ["sgd", "adamw"])
+    own = {"momentum": 0.5} if optimizer == "sgd" else {"weight_decay": 0.02}
+    lr = trial.suggest_float(f"{optimizer}_lr", 1e-4, 0.0256, log=True)
+    return {"optimizer": optimizer, "lr": lr, "batch_size": 32, "schedule": "cosine", **own}
+
+
 class Broken(DigitsMlp):
     """Has no model."""
 
@@ -53,12 +60,40 @@ def test_a_space_that_searches_rotation_is_probed_where_its_studies_begin(optimi
     assert found.config.items() >= expected.items()
 
 
+def test_a_usual_optimizer_is_probed_over_what_the_space_searches_of_its_learning_rate():
+    found = find_rate(job(DigitsMlp, search_space=usual), optimizer="adamw", distance=0.3)
+    assert found.config == {
+        "optimizer": "adamw",
+        "batch_size": 32,
+        "schedule": "cosine",
+        "weight_decay": 0.02,
+    }
+    rates = [probe.rate for probe in found.probed.probes]
+    assert rates == pytest.approx([0.0004, 0.0016, 0.0064, 0.0256])
+    assert found.probed.epochs <= 1
+    (ends,) = found.distances([found.rate])
+    assert ends.low < ends.mid < ends.high
+    assert ends.mid == pytest.approx(0.3, abs=0.02)
+    assert found.targetable is True
+
+
+def test_an_optimizer_that_the_space_lacks_has_its_usual_range_and_nothing_of_the_others():
+    found = find_rate(job(DigitsMlp, search_space=usual), optimizer="rmsprop")
+    assert found.config == {"optimizer": "rmsprop", "batch_size": 32, "schedule": "cosine"}
+    assert found.probed.probes[-1].rate == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize(
     ("fields", "asked", "said"),
     [
         ({}, {"config": {"batch_size": 512}}, "at least 4 steps, one for each probe, got 3"),
         ({"trainable": Broken}, {}, "a trial must train, Broken raised RuntimeError: no model; ru"),
         ({"cpus_per_trial": 99}, {}, "at most the 2 CPUs that one node has, got 99"),
+        (
+            {},
+            {"optimizer": "adagrad"},
+            "must be one whose rate can be found, got adagrad; use sgd, ",
+        ),
         ({}, {"distance": 2}, r"distance must be in \(0, 1\), got 2"),
     ],
 )

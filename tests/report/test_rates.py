@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tests.rotation.made_up_probes import FALLING, RISING, made_up
+from tests.rotation.made_up_probes import FALLING, RISING, made_up, made_up_lrs
 from tuner.report.rates import print_rates, rates_json
 from tuner.rotation.finding import FoundRates
 
@@ -52,6 +52,27 @@ def test_where_it_learns_nothing_at_the_rate_it_says_so_and_names_no_rate_to_wri
     told = printed(FoundRates(made_up(losses)))
     assert told.splitlines()[-1].startswith(said)
     assert "next:" not in told
+
+
+def test_of_a_usual_optimizer_the_rates_are_learning_rates():
+    found = FoundRates(made_up_lrs(), distance=0.6, config={"optimizer": "adamw"})
+    told = printed(found)
+    assert told.splitlines()[2].split()[:2] == ["learning", "rate"]
+    assert f"\nlearning rate for 0.6: {found.rate:.3g} (90 % within " in told
+    assert f'\nnext: "optimizer": "adamw", "lr": {found.rate:.3g}\n' in told
+
+
+@pytest.mark.parametrize(
+    ("distance", "said"),
+    [
+        (0.9999999, "no learning rate is known to turn them so far, 0.75 comes to "),
+        (1e-7, "no learning rate is known to turn them less, 0.001 comes to "),
+    ],
+)
+def test_a_distance_out_of_reach_is_said_to_be(distance, said):
+    last = printed(FoundRates(made_up_lrs(), distance=distance)).splitlines()[-1]
+    assert said in last
+    assert last.endswith(" with --distance")
 
 
 def test_too_few_steps_to_tell_are_said_to_be():

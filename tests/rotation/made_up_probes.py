@@ -29,3 +29,30 @@ def made_up(losses=(FALLING,) * 4, ways=(1.0,) * 5, shares=(1.0,) * 5, rates=RAT
         )
         probes.append(Probe(rate, STEPS, of_rate, distances))
     return Probed(LAYERS, shares, 0.9, FACTORS, 40, tuple(probes), 1.5)
+
+
+def made_up_lrs(
+    losses=(FALLING,) * 4,
+    ways=(1.0,) * 5,
+    *,
+    memory=5.0,
+    lengths=None,
+    factors=FACTORS,
+    steps=(1, 2, 4, 8),
+) -> Probed:
+    """Probes at learning rates, in which layers go on in one direction for so long a memory."""
+    lengths = np.ones(len(factors)) if lengths is None else lengths
+    probes = []
+    for rate, of_rate in zip(RATES, losses, strict=True):
+        went = [way_at(rate, float(np.sum(lengths[:done])), memory) for done in steps]
+        distances = tuple(
+            tuple(float(distance_of(np.array(each * way), np.array(2.0))) for way in ways)
+            for each in went
+        )
+        probes.append(Probe(rate, steps, of_rate, distances))
+    return Probed(LAYERS, (1.0,) * 5, 0.9, factors, 40, tuple(probes), 1.5, lengths=lengths)
+
+
+def way_at(rate: float, clock: float, memory: float) -> float:
+    """Return a layer's way after steps of so much length together at a learning rate."""
+    return float((rate * clock) ** 2 * (1 + clock / memory) ** (0.15 - 2))

@@ -11,7 +11,7 @@ from smallest_net import Smallest
 from torch import nn
 
 from trainables import Data, DigitsMlp, Layca, RotationTrainable
-from trainables.probes import run_probes
+from trainables.probes import LR_RANGES, run_probes
 from tuner import InvalidInput
 from tuner.rotation.finding import FoundRates
 from tuner.rotation.rate import RateRelation
@@ -49,6 +49,13 @@ class Whole(DigitsMlp):
         return 1.0
 
 
+class OwnOptimizer(DigitsMlp):
+    """Has an optimizer of its own, at a rate of its own."""
+
+    def build_optimizer(self, model, config):
+        return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
 class OwnRate(DigitsMlp):
     """Has a rate of its own."""
 
@@ -78,6 +85,50 @@ def test_every_probe_starts_from_the_same_weights_and_takes_a_quarter_of_an_epoc
     assert list(Path(trial.logdir).parent.glob("*")).count(Path(trial.logdir)) == 1
 
 
+@pytest.mark.parametrize(("optimizer", "lengths"), [("sgd", (1, 1.9, 2.71)), ("adamw", (1, 1, 1))])
+def test_learning_rates_are_spread_over_their_range_and_forecast_what_a_run_reaches(
+    optimizer, lengths
+):
+    config = {"optimizer": optimizer, "schedule": "cosine", "max_epochs": 10, "batch_size": 32}
+    probed = run_probes(DigitsMlp, config)
+    assert not probed.sets_rotation
+    # Momentum builds up, and Adam's averages are corrected for that.
+    assert probed.lengths[:3] == pytest.approx(lengths)
+    found = FoundRates(probed)
+    rates = [probe.rate for probe in probed.probes]
+    low, high = LR_RANGES[optimizer]
+    assert rates == pytest.approx([low * (high / low) ** (part / 4) for part in (1, 2, 3, 4)])
+    assert probed.epochs <= 1
+    trial = DigitsMlp(config={**config, "lr": rates[1]})
+    report = trial.train()
+    while not report["done"]:
+        report = trial.train()
+    # Of three kernels the one between the ends is hidden.
+    reaches = report["rotation/hidden2.weight"]
+    (ends,) = found.distances([rates[1]])
+    assert ends.low < reaches < ends.high
+    assert ends.mid == pytest.approx(reaches, abs=0.15)
+    assert reaches > 1.5 * probed.probes[1].distances[-1][1]
+
+
+def test_learning_rates_may_be_looked_for_in_another_range():
+    config = {"optimizer": "sgd", "max_epochs": 10, "batch_size": 32}
+    rates = [probe.rate for probe in run_probes(DigitsMlp, config, (0.01, 0.16)).probes]
+    assert rates == pytest.approx([0.02, 0.04, 0.08, 0.16])
+
+
+def test_a_probe_ends_where_it_breaks_down():
+    config = {"optimizer": "sgd", "max_epochs": 10, "batch_size": 5}
+    probed = run_probes(Hopeless, config, (1e-4, 1e12))
+    *_, fastest = probed.probes
+    assert not math.isfinite(fastest.losses[-1])
+    assert fastest.steps[-1] < probed.probes[0].steps[-1]
+    found = FoundRates(probed)
+    assert found.learns[-1] is False
+    assert found.targetable is False
+    assert 0 < found.rate < math.inf
+
+
 def test_layers_of_unequal_rates_have_their_shares():
     probed = run_probes(Smallest, {**LAYCA, "alpha": 0.5, "batch_size": 5})
     assert probed.shares == (0.5**5, 1.0)
@@ -101,7 +152,22 @@ def test_a_probe_that_breaks_down_does_not_learn():
     [
         (DigitsMlp, {"batch_size": 512}, "at least 4 steps, one for each probe, got 3; use a sma"),
         (DigitsMlp, {"batch_size": -1}, "batch_size must be a whole number >= 1"),
-        (DigitsMlp, {"optimizer": "adam"}, "must return a Layca that .*, got Adam; leave it out"),
+        (
+            DigitsMlp,
+            {"optimizer": "adagrad"},
+            "must be one whose rate can be found, got adagrad; us",
+        ),
+        (OwnOptimizer, {}, "must return a Layca that takes its rate .*, got SGD; leave it out"),
+        (
+            OwnOptimizer,
+            {"optimizer": "sgd"},
+            "must take its learning rate from .*, got 0.1 at each",
+        ),
+        (
+            OwnRate,
+            {"optimizer": "sgd"},
+            "build_optimizer must return no Layca for sgd; leave it out",
+        ),
         (OwnRate, {}, "must return a Layca that takes its rate from the config's lr, got Layca"),
         (Whole, {}, "train_epoch must take its batches from training_batches"),
     ],

@@ -129,7 +129,8 @@ def _lines(found: FoundRates) -> Iterator[str]:
         f"{rate_words(found)} for {found.distance:g}: {found.rate:.3g} "
         f"(90 % within {ends.low:.2f} to {ends.high:.2f})"
     )
-    yield f"range to search: {low:.3g} to {high:.3g}, for {min(LADDER):g} to {max(LADDER):g}"
+    least, most = (each.mid for each in found.distances(found.range))
+    yield f"range to search: {low:.3g} to {high:.3g}, for {least:.2g} to {most:.2g}"
     yield _lagging(found)
     probed = found.probed
     yield f"cost: {probed.steps} steps, {probed.epochs:.2g} epochs in all, {probed.seconds:.1f} s"
@@ -163,6 +164,17 @@ def _not_targetable(found: FoundRates) -> str:
         return (
             "rotation cannot be targeted: the train loss fell at none of these rates; see that "
             "the network learns with another optimizer first"
+        )
+    if not found.reached:
+        most, least = found.curve[-1], found.curve[0]
+        (rate, ends), further = (
+            (most, "so far") if most[1].mid < found.distance else (least, "less")
+        )
+        remedy = "more epochs, or aim lower" if further == "so far" else "fewer, or aim higher"
+        return (
+            f"rotation of {found.distance:g} cannot be targeted: no {rate_words(found)} is known "
+            f"to turn them {further}, {rate:.3g} comes to {ends.mid:.2g}: train for {remedy} "
+            "with --distance"
         )
     probe, ends = learnt[-1]
     return (

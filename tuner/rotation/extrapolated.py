@@ -26,14 +26,14 @@ from tuner.rotation.rate import Floats, Interval, middle_distance, middle_way
 
 # Of the way by the clock: in one direction, and at last.
 _STRAIGHT, _REST = 2.0, 0.15
-# How near an exponent may come to either, in shares of what is between them.
-_NEAR = 0.03
-# What one report alone says of the exponent: nothing, and 1 is a steady rate. Its ends are so many
-# times as far off.
-_UNSEEN, _UNSURE = 1.0, 3.0
-# How far the end lies below and above the middle, in logs of the way, 90 % of the times; and above
-# where nothing was learnt yet: the layers may lie still until something is.
-_BELOW, _ABOVE, _UNLEARNT = 0.8, 1.5, 5.0
+# Exponents that a few steps can tell from them.
+_TOLD = (0.2, 1.95)
+# By how much the exponent may be off, and the log of the way at the end below and above what
+# follows from that, for 90 % to lie between; and above it where nothing was learnt yet: the layers
+# may lie still until something is.
+_OFF, _BELOW, _ABOVE, _UNLEARNT = 0.2, 0.3, 0.5, 5.0
+# What one report alone says of the exponent: nothing, and 1 is a steady rate.
+_UNSEEN, _OFF_UNSEEN = 1.0, 1.0
 # How far beyond the probed rates something is said, downwards and upwards.
 _LOWER, _HIGHER = 10.0, 3.0
 _RATES = 81
@@ -41,6 +41,8 @@ _RATES = 81
 _SLOPES = (0.0, 2.0)
 # Logs of ways that are told from none, and from a quarter turn.
 _LEAST, _MOST = -20.0, 8.0
+# The memory may be this far behind at most: clock / (clock + memory).
+_MOST_GONE = 0.98
 _LOG_2 = math.log(2)
 
 
@@ -113,26 +115,33 @@ class Extrapolated:
         times, logs = np.array(seen).T
         at_end = math.log(float(np.dot(self.probed.factors, lengths)))
         ahead = max(at_end - float(times[-1]), 0.0)
-        middle = float(logs[-1]) + _growth(_exponent(times, logs), ahead)
+        exponent, off = _exponent(times, logs)
         # A run that is over has no more to come.
-        unsure = -math.expm1(-ahead) * (1.0 if len(times) > 1 else _UNSURE)
+        unsure = -math.expm1(-ahead)
         above = _ABOVE if any(self.probed.learns) else _UNLEARNT
-        return middle - unsure * _BELOW, middle, middle + unsure * above
+        now = float(logs[-1])
+        return (
+            now + _growth(exponent - off, ahead) - unsure * _BELOW,
+            now + _growth(exponent, ahead),
+            now + _growth(exponent + off, ahead) + unsure * above,
+        )
 
 
-def _exponent(times: Floats, logs: Floats) -> float:
-    """Return the slope over the last doubling of the clock, or over what there is of it."""
+def _exponent(times: Floats, logs: Floats) -> tuple[float, float]:
+    """Return the slope over the last doubling of the clock, or over what there is of it, and by
+    how much it may be off."""
     if len(times) == 1:
-        return _UNSEEN
+        return _UNSEEN, _OFF_UNSEEN
     since = max(float(times[-1]) - _LOG_2, float(times[0]))
     before = float(np.interp(since, times, logs))
-    return (float(logs[-1]) - before) / (float(times[-1]) - since)
+    slope = (float(logs[-1]) - before) / (float(times[-1]) - since)
+    return min(max(slope, _TOLD[0]), _TOLD[1]), _OFF
 
 
 def _growth(exponent: float, ahead: float) -> float:
     """Return by how much the log of the way grows while that of the clock does by `ahead`."""
     fallen = _STRAIGHT - _REST
-    gone = min(max((_STRAIGHT - exponent) / fallen, _NEAR), 1 - _NEAR)
+    gone = min(max((_STRAIGHT - exponent) / fallen, 0.0), _MOST_GONE)
     spent = gone / (1 - gone)  # clock / memory
     return _STRAIGHT * ahead - fallen * math.log((1 + spent * math.exp(ahead)) / (1 + spent))
 

@@ -132,9 +132,14 @@ class FoundRates:
         return self.probed.learns
 
     @property
+    def reached(self) -> bool:
+        """Whether some rate of the curve is forecast to end at the distance."""
+        return self.curve[0][1].mid <= self.distance <= self.curve[-1][1].mid
+
+    @property
     def targetable(self) -> bool | None:
-        """Whether it learns at the probed rate that is nearest to the one for the distance."""
-        return self.learns[self.probed.nearest(self.rate)]
+        """Whether a rate ends at the distance, and it learns at the probed rate nearest to that."""
+        return self.reached and self.learns[self.probed.nearest(self.rate)]
 
     def lagging(self, distance: float | None = None) -> tuple[Lagging, ...] | None:
         """Return the hidden layers that end well below a final distance, the last first.

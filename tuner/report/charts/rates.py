@@ -34,6 +34,7 @@ def drawn(found: FoundRates) -> Drawn:
         {"rate": rate, "mid": ends.mid, "loss": FELL[fell]}
         for rate, ends, fell in zip(rates, found.distances(rates), found.learns, strict=True)
     ]
+    (ends,) = found.distances([found.rate])
     axis = alt.Axis(format="~g", tickCount=6, labelOverlap="greedy")
     rate = alt.X(**number_of("rate", rate_words(found), type="log", zero=alt.Undefined), axis=axis)
     distance = "final cosine distance of the hidden layers"
@@ -58,7 +59,7 @@ def drawn(found: FoundRates) -> Drawn:
     return Drawn(
         chart,
         f"A {rate_words(found)} of {found.rate:.3g} is forecast to turn the hidden layers by "
-        f"{found.distance:g}",
+        f"{ends.mid:.2g}",
         "How far the hidden layers' middle ends at each rate, and the interval that 90 % lie "
         "within; a point for each probe.",
     )
