@@ -73,26 +73,19 @@ def of_layca(network: str) -> dict[str, Any]:
     probed = run_probes(kind, config)
     found = FoundRates(probed)
     alone = RateRelation(probed.momentum)
-    runs = []
+    runs, wholes = [], []
     for rate in (*RATES, found.rate, probed.probes[-1].rate):
         whole = _whole_run(kind, {**config, "lr": rate}, found)
+        wholes.append(whole)
         (prior,) = alone.distances([rate], probed.factors)
         runs.append({"alone": round(prior.mid, 3), **_told(found, rate, whole)})
-    at_rate = np.array(runs[3]["layers"])
-    aim = found.distance - found.target.tolerance
-    ways = found.relation.ways(found.turned, found.rate)
     return {
         "error_alone": _mean([abs(run["alone"] - run["measured"]) for run in runs[:3]]),
         "error_probes": _mean([abs(run["probes"][1] - run["measured"]) for run in runs[:3]]),
         "within": _mean([_within(run) for run in runs[:3]]),
         "aimed_at": found.distance,
         "reached": runs[3]["measured"],
-        "rank_of_layers": None if ways is None else _rank(ways, at_rate),
-        "rank_of_hidden": None
-        if ways is None or len(found.turned) < 3
-        else _rank([ways[i] for i in found.turned], at_rate[list(found.turned)]),
-        "said_to_lag": None if ways is None else [lag.layer for lag in found.lagging() or ()],
-        "lagged": [probed.layers[i] for i in found.turned if at_rate[i] < aim],
+        **_behind(found, wholes[3]),
         "learns": found.learns,
         "start_loss": round(probed.probes[0].losses[0], 3),
         "epochs": round(probed.epochs, 3),
@@ -117,7 +110,11 @@ def of_plain(network: str, optimizer: str, settings: dict[str, Any]) -> dict[str
     for aim in AIMS:
         aimed = FoundRates(probed, aim)
         whole = _whole_run(kind, {**config, "lr": aimed.rate}, aimed)
-        aims[aim] = {"targetable": aimed.targetable, **_told(aimed, aimed.rate, whole)}
+        aims[aim] = {
+            "targetable": aimed.targetable,
+            **_told(aimed, aimed.rate, whole),
+            **_behind(aimed, whole),
+        }
     return {"config": config, "learns": found.learns, "runs": runs, "aims": aims}
 
 
@@ -139,6 +136,20 @@ def _told(found: FoundRates, rate: float, whole: Whole) -> dict[str, Any]:
         "measured": _figure(whole.middle),
         "train_loss": _figure(whole.loss),
         "layers": [_figure(end) for end in whole.layers],
+    }
+
+
+def _behind(found: FoundRates, whole: Whole) -> dict[str, Any]:
+    """Return which layers were said to lag at the rate for the distance, and which did."""
+    ways = found.relation.ways(found.turned, found.rate)
+    hidden, aim = list(found.turned), found.distance - found.target.tolerance
+    return {
+        "rank_of_layers": None if ways is None else _rank(ways, whole.layers),
+        "rank_of_hidden": None
+        if ways is None or len(hidden) < 3
+        else _rank([ways[i] for i in hidden], whole.layers[hidden]),
+        "said_to_lag": None if ways is None else [lag.layer for lag in found.lagging() or ()],
+        "lagged": [found.probed.layers[i] for i in hidden if whole.layers[i] < aim],
     }
 
 

@@ -45,6 +45,13 @@ def test_between_the_probes_and_beyond_them_it_turns_further_at_a_higher_rate():
         assert found.distances([rate])[0].mid == pytest.approx(distance, abs=0.03)
 
 
+def test_beyond_the_probes_the_low_end_stays_where_they_left_it():
+    found = FoundRates(made_up_lrs())
+    (highest, above) = found.distances([RATES[-1], 2 * RATES[-1]])
+    assert above.low == highest.low
+    assert above.mid > highest.mid
+
+
 def test_a_probe_in_which_the_loss_rises_does_not_count():
     probed = made_up_lrs()
     *learnt, fastest = probed.probes

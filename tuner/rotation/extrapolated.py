@@ -28,17 +28,19 @@ from tuner.rotation.rate import Floats, Interval, middle_distance, middle_way
 _STRAIGHT, _REST = 2.0, 0.15
 # Exponents that a few steps can tell from them.
 _TOLD = (0.2, 1.95)
-# By how much the exponent may be off, and the log of the way at the end below and above what
-# follows from that, for 90 % to lie between; and above it where nothing was learnt yet: the layers
-# may lie still until something is.
-_OFF, _BELOW, _ABOVE, _UNLEARNT = 0.2, 0.3, 0.5, 5.0
+# By how much the exponent may be too high and too low, and the log of the way at the end below and
+# above what follows from that, for 90 % to lie between; and above it where nothing was learnt yet:
+# the layers may lie still until something is.
+_OFF = (0.2, 0.1)
+_BELOW, _ABOVE, _UNLEARNT = 0.3, 0.8, 5.0
 # What one report alone says of the exponent: nothing, and 1 is a steady rate.
-_UNSEEN, _OFF_UNSEEN = 1.0, 1.0
+_UNSEEN, _OFF_UNSEEN = 1.0, (1.0, 1.0)
 # How far beyond the probed rates something is said, downwards and upwards.
 _LOWER, _HIGHER = 10.0, 3.0
 _RATES = 81
-# The log of the way against that of the rate: in one direction it has the exponent of the clock.
-_SLOPES = (0.0, 2.0)
+# The least and the most that the log of the way rises with that of the rate above the probes, at the
+# low end, the middle and the high end: in one direction as with the clock, but it is not seen there.
+_RISES = ((0.0, 0.0), (0.0, _STRAIGHT), (1.0, _STRAIGHT))
 # Logs of ways that are told from none, and from a quarter turn.
 _LEAST, _MOST = -20.0, 8.0
 # The memory may be this far behind at most: clock / (clock + memory).
@@ -70,7 +72,10 @@ class Extrapolated:
             return [Interval(0.0, 0.5, 1.0)] * len(rates)
         at = np.log([probe.rate for probe in self._counted])[known]
         wanted = np.log(np.asarray(rates, dtype=np.float64))
-        found = [_along(wanted, at, ends[known, end]).clip(_LEAST, _MOST) for end in range(3)]
+        found = [
+            _along(wanted, at, ends[known, end], rises).clip(_LEAST, _MOST)
+            for end, rises in enumerate(_RISES)
+        ]
         return [
             Interval(*(middle_distance(math.exp(way)) for way in ways))
             for ways in zip(*found, strict=True)
@@ -95,8 +100,11 @@ class Extrapolated:
         probe that counts: shape (probes, layers, 3); NaN where unknown."""
         layers = range(len(self.probed.layers))
         ends = np.array([[self._end(probe, at) for at in layers] for probe in self._counted])
-        # None turns further at a lower rate.
-        risen: Floats = np.fmax.accumulate(ends, axis=0)
+        # None turns further at a lower rate, so that each probe bounds the others.
+        low, mid, high = np.moveaxis(ends, -1, 0)
+        low, mid = np.fmax.accumulate(low), np.fmax.accumulate(mid)
+        high = np.fmax(np.fmin.accumulate(high[::-1])[::-1], mid)
+        risen: Floats = np.stack([low, mid, high], axis=-1)
         risen[np.isnan(ends)] = np.nan
         return risen
 
@@ -115,21 +123,21 @@ class Extrapolated:
         times, logs = np.array(seen).T
         at_end = math.log(float(np.dot(self.probed.factors, lengths)))
         ahead = max(at_end - float(times[-1]), 0.0)
-        exponent, off = _exponent(times, logs)
+        exponent, (high, low) = _exponent(times, logs)
         # A run that is over has no more to come.
         unsure = -math.expm1(-ahead)
         above = _ABOVE if any(self.probed.learns) else _UNLEARNT
         now = float(logs[-1])
         return (
-            now + _growth(exponent - off, ahead) - unsure * _BELOW,
+            now + _growth(exponent - high, ahead) - unsure * _BELOW,
             now + _growth(exponent, ahead),
-            now + _growth(exponent + off, ahead) + unsure * above,
+            now + _growth(exponent + low, ahead) + unsure * above,
         )
 
 
-def _exponent(times: Floats, logs: Floats) -> tuple[float, float]:
+def _exponent(times: Floats, logs: Floats) -> tuple[float, tuple[float, float]]:
     """Return the slope over the last doubling of the clock, or over what there is of it, and by
-    how much it may be off."""
+    how much that may be too high and too low."""
     if len(times) == 1:
         return _UNSEEN, _OFF_UNSEEN
     since = max(float(times[-1]) - _LOG_2, float(times[0]))
@@ -146,10 +154,11 @@ def _growth(exponent: float, ahead: float) -> float:
     return _STRAIGHT * ahead - fallen * math.log((1 + spent * math.exp(ahead)) / (1 + spent))
 
 
-def _along(wanted: Floats, at: Floats, known: Floats) -> Floats:
-    """Return values between known ones, and beyond them with the slope of the last two."""
+def _along(wanted: Floats, at: Floats, known: Floats, rises: tuple[float, float]) -> Floats:
+    """Return values between known ones, and beyond them with the slope of the last two, which
+    above them is within the two given."""
     values: Floats = np.interp(wanted, at, known)
-    slopes = np.diff(known) / np.diff(at) if len(at) > 1 else np.array([_SLOPES[1]])
-    first, last = slopes[[0, -1]].clip(*_SLOPES)
+    slopes = np.diff(known) / np.diff(at) if len(at) > 1 else np.array([_STRAIGHT])
+    first, last = min(slopes[0], _STRAIGHT), min(max(slopes[-1], rises[0]), rises[1])
     values += first * np.minimum(wanted - at[0], 0) + last * np.maximum(wanted - at[-1], 0)
     return values
