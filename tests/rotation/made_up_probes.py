@@ -55,4 +55,4 @@ def made_up_lrs(
 
 def way_at(rate: float, clock: float, memory: float) -> float:
     """Return a layer's way after steps of so much length together at a learning rate."""
-    return float((rate * clock) ** 2 * (1 + clock / memory) ** (0.15 - 2))
+    return float((rate * clock) ** 2 * (1 + clock / memory) ** (0.1 - 2))

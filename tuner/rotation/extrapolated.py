@@ -25,7 +25,7 @@ from tuner.rotation.probed import Probe, Probed
 from tuner.rotation.rate import Floats, Interval, middle_distance, middle_way
 
 # Of the way by the clock: in one direction, and at last.
-_STRAIGHT, _REST = 2.0, 0.15
+_STRAIGHT, _REST = 2.0, 0.1
 # Exponents that a few steps can tell from them.
 _TOLD = (0.2, 1.95)
 # By how much the exponent may be too high and too low, and the log of the way at the end below and
@@ -38,8 +38,8 @@ _UNSEEN, _OFF_UNSEEN = 1.0, (1.0, 1.0)
 # How far beyond the probed rates something is said, downwards and upwards.
 _LOWER, _HIGHER = 10.0, 3.0
 _RATES = 81
-# The least and the most that the log of the way rises with that of the rate above the probes, at the
-# low end, the middle and the high end: in one direction as with the clock, but it is not seen there.
+# The least and the most that the log of the way rises with that of the rate above the probes, at
+# the low end, the middle and the high end: in one direction as with the clock, but nobody saw it.
 _RISES = ((0.0, 0.0), (0.0, _STRAIGHT), (1.0, _STRAIGHT))
 # Logs of ways that are told from none, and from a quarter turn.
 _LEAST, _MOST = -20.0, 8.0
