@@ -108,11 +108,16 @@ class Extrapolated:
         risen[np.isnan(ends)] = np.nan
         return risen
 
-    def _end(self, probe: Probe, layer: int) -> tuple[float, float, float]:
-        """Return the logs of a layer's way at the end of the run, as one probe has it."""
+    @cached_property
+    def _clock(self) -> tuple[Floats, float]:
+        """The logs of the clock after each of a probe's steps, and at the end of the run."""
         lengths = self.probed.lengths
         assert lengths is not None  # or it were Layca's
-        clock = np.log(np.cumsum(lengths))
+        return np.log(np.cumsum(lengths)), math.log(float(np.dot(self.probed.factors, lengths)))
+
+    def _end(self, probe: Probe, layer: int) -> tuple[float, float, float]:
+        """Return the logs of a layer's way at the end of the run, as one probe has it."""
+        clock, at_end = self._clock
         seen = [
             (float(clock[steps - 1]), math.log(middle_way(distances[layer])))
             for steps, distances in zip(probe.steps, probe.distances, strict=True)
@@ -121,7 +126,6 @@ class Extrapolated:
         if not seen:
             return (math.nan,) * 3
         times, logs = np.array(seen).T
-        at_end = math.log(float(np.dot(self.probed.factors, lengths)))
         ahead = max(at_end - float(times[-1]), 0.0)
         exponent, (high, low) = _exponent(times, logs)
         # A run that is over has no more to come.
