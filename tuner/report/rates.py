@@ -170,7 +170,7 @@ def _not_targetable(found: FoundRates) -> str:
         (rate, ends), further = (
             (most, "so far") if most[1].mid < found.distance else (least, "less")
         )
-        remedy = "more epochs, or aim lower" if further == "so far" else "fewer, or aim higher"
+        remedy = "more epochs, or aim lower" if further == "so far" else "fewer epochs, or higher"
         return (
             f"rotation of {found.distance:g} cannot be targeted: no {rate_words(found)} is known "
             f"to turn them {further}, {rate:.3g} comes to {ends.mid:.2g}: train for {remedy} "
