@@ -132,7 +132,7 @@ def test_trials_wait_for_a_node_when_all_are_gone_and_use_one_that_joins(nodes, 
     assert len(joined) == 2
     for node, when in joined:
         first = next(step for step in steps(where) if step.node == node)
-        assert first.time - when < 30
+        assert first.time - when < 10
     for number in range(3):
         epochs = [step.epoch for step in steps(where) if step.trial == number]
         assert epochs.count(1) == 1
