@@ -75,11 +75,15 @@ def test_a_distance_out_of_reach_is_said_to_be(distance, said):
     assert last.endswith(" with --distance")
 
 
-def test_too_few_steps_to_tell_are_said_to_be():
-    short = [replace(probe, steps=(1, 2, 3, 4)) for probe in made_up().probes]
-    told = printed(FoundRates(replace(made_up(), probes=tuple(short))))
+@pytest.mark.parametrize(
+    ("probed", "proposed"), [(made_up(), 1), (made_up_lrs(), 0)], ids=["Layca", "another"]
+)
+def test_too_few_steps_to_tell_are_said_to_be_and_no_learning_rate_is_proposed(probed, proposed):
+    short = [replace(probe, steps=(1, 2, 3, 4)) for probe in probed.probes]
+    told = printed(FoundRates(replace(probed, probes=tuple(short)), distance=0.6))
     assert told.count("too few steps to tell") == 4
     assert "whether it learns there cannot be told from 4 steps: see --set batch_size=32" in told
+    assert told.count("\nnext: ") == proposed
 
 
 def test_json_has_null_where_a_probe_broke_down():

@@ -140,6 +140,8 @@ def _lines(found: FoundRates) -> Iterator[str]:
     if found.targetable is None:
         few = found.probed.probes[0].steps[-1]
         yield f"whether it learns there cannot be told from {few} steps: see --set batch_size=32"
+        if not found.probed.sets_rotation:  # what Layca's rates come to is known without probes
+            return
     optimizer = found.config.get("optimizer", "layca")
     yield f'next: "optimizer": "{optimizer}", "lr": {found.rate:.3g}'
     yield (
