@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tuner.rotation.extrapolated import Extrapolated
 from tuner.rotation.layca_relation import LaycaRelation
+from tuner.rotation.lr_relation import LrRelation
 from tuner.rotation.probed import Probed
 from tuner.rotation.rate import Floats, Interval
 
@@ -28,4 +28,4 @@ class Relation(Protocol):
 
 def relation_of(probed: Probed) -> Relation:
     """Return what the probes of a network say of its rates."""
-    return LaycaRelation(probed) if probed.sets_rotation else Extrapolated(probed)
+    return LaycaRelation(probed) if probed.sets_rotation else LrRelation(probed)

@@ -49,7 +49,7 @@ _LOG_2 = math.log(2)
 
 
 @dataclass(frozen=True)
-class Extrapolated:
+class LrRelation:
     """What the probes of a network at learning rates come to at the end of its run."""
 
     probed: Probed
