@@ -34,7 +34,7 @@ LR_RANGES: Mapping[str, tuple[float, float]] = {
     "adamw": (1e-5, 0.03),
     "rmsprop": (1e-5, 0.01),
 }
-_LAYCA = "layca"
+LAYCAS = tuple(name for name in OPTIMIZERS if name.startswith("layca"))
 # All probes together take an epoch at most; more steps than these say no more.
 _MOST_STEPS = 200
 _REPORTS = 8
@@ -113,8 +113,7 @@ def _spread_rates(low: float, high: float) -> list[float]:
 
 def check_findable(optimizer: str) -> None:
     """Raise InvalidInput for an optimizer that there is no rate to be found for."""
-    layca = [name for name in OPTIMIZERS if name.startswith(_LAYCA)]
-    known = [*LR_RANGES, *layca]
+    known = [*LR_RANGES, *LAYCAS]
     if optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer, known)
     if optimizer not in known:
@@ -128,12 +127,12 @@ def _sets_rotation(run: Run, name: str) -> bool:
     """Return whether the run's optimizer is one of Layca's, as its config's should be by name."""
     optimizer = run.optimizer
     layca = optimizer if isinstance(optimizer, Layca) else None
-    if name.startswith(_LAYCA) and (layca is None or layca.rate is not None):
+    if name in LAYCAS and (layca is None or layca.rate is not None):
         raise InvalidInput(
             "build_optimizer must return a Layca that takes its rate from the config's lr, got "
             f"{type(optimizer).__name__}; leave it out for the optimizers of the config"
         )
-    if layca and not name.startswith(_LAYCA):
+    if layca and name not in LAYCAS:
         raise InvalidInput(
             f"build_optimizer must return no Layca for {name}; "
             "leave it out for the optimizers of the config"

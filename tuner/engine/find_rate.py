@@ -10,8 +10,7 @@ import optuna
 import ray
 
 from trainables.base import RotationTrainable
-from trainables.optimizers import OPTIMIZERS
-from trainables.probes import check_findable, run_probes
+from trainables.probes import LAYCAS, check_findable, run_probes
 from tuner.engine.placement import Reservation
 from tuner.engine.reserve import reservation_of
 from tuner.engine.room import Room, may_have
@@ -24,7 +23,7 @@ from tuner.rotation.probed import Probed
 from tuner.rotation.rate import check_distance
 from tuner.study.axis import find_axis, first_of
 from tuner.study.searched import Range, lr_range
-from tuner.study.space import Space, as_function, draws
+from tuner.study.space import Space, as_function, tried
 
 DEFAULT = "layca"
 # What belongs to the optimizer that a config was drawn for, and to no other.
@@ -86,12 +85,12 @@ def find_rate(
 def _config(job: TuningJob, space: Space, optimizer: str | None, usual: str) -> dict[str, Any]:
     """Return the configuration that the rates are for; one that names no optimizer is for the
     usual one."""
-    wanted = _of_layca() if optimizer is None else [optimizer]
+    wanted = LAYCAS if optimizer is None else (optimizer,)
     config: dict[str, Any] | None
     if (axis := find_axis(space, optimizer)) is not None:
         config = first_of(space, axis)
     else:
-        drawn = draws(space)
+        drawn = [config for _, config in tried(space)]
         config = next((each for each in drawn if each.get("optimizer", usual) in wanted), None)
         if config is None:
             config = {key: drawn[0][key] for key in drawn[0] if key not in _OF_OPTIMIZER}
@@ -101,10 +100,6 @@ def _config(job: TuningJob, space: Space, optimizer: str | None, usual: str) -> 
     if job.data_dir is not None:
         given["data_dir"] = str(Path(job.data_dir).expanduser().absolute())
     return {**given, **config}
-
-
-def _of_layca() -> list[str]:
-    return [name for name in OPTIMIZERS if name.startswith(DEFAULT)]
 
 
 class _Prober:

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from tuner.study.space import Space, suggest
+from tuner.study.space import Space, suggest, tried
 
 _DISTANCES = (0.95, 0.6, 0.3)
 # Around the paper's optima, 3^-3 and with Adam's momentum 3^-5 (arXiv:1806.01603).
@@ -86,11 +86,7 @@ def find_axis(space: Space, optimizer: str | None = None) -> Axis | None:
     `final_distance`, or as `lr`. If not one `optimizer` is asked for, it is Layca over SGD, as
     measured, where that can be had.
     """
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    drawn = []
-    for _ in range(_DRAWS):
-        trial = study.ask()
-        drawn.append((trial, suggest(space, trial)))
+    drawn = list(tried(space, _DRAWS))
     best, found = optimizer or "layca", None
     for trial, config in drawn:
         base = str(config.get("optimizer"))

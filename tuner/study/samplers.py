@@ -52,7 +52,7 @@ def sampler_for_trial(
     stream would suggest its first values again after each restart.
 
     Args:
-        sampler: a name, or a sampler, which is used as it is.
+        sampler: a name, or a sampler, whose stream is its own.
         seed: of the study.
         number: of the trial.
         paused: the numbers of the trials that wait.
@@ -81,7 +81,7 @@ class EndedEarly(BaseSampler):
     To Optuna paused trials are running, and of those a sampler knows nothing but that they were
     suggested; TPE takes them all for bad ones. They look pruned instead. And where a sampler reads
     whole trials only, as that by Gaussian processes, pruned ones look whole, with their last
-    metric: it would draw at random until ten are, of forty (docs/log.md, 2026-11-26).
+    metric: it draws at random until ten are, and of thirty five were (docs/log.md, 2026-11-26).
 
     Args:
         sampler: which suggests.
@@ -140,7 +140,8 @@ class _Seen(Study):
         return [trial for trial in shown if states is None or trial.state in states]
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
-        if trial.number not in self.paused and trial.state != TrialState.PRUNED:
+        is_paused = trial.number in self.paused
+        if not is_paused and (trial.state != TrialState.PRUNED or not self.reads_whole):
             return trial
         shown = copy.copy(trial)
         shown.state = TrialState.PRUNED

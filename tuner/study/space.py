@@ -77,24 +77,16 @@ def fingerprint(space: Space) -> str:
     return json.dumps(seen, sort_keys=True)
 
 
-def draws(space: Space) -> list[dict[str, Any]]:
-    """Return a few configurations that a space suggests, at least one, and always the same.
+def tried(space: Space, times: int = _PROBES) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
+    """Yield trials, so many times, with the configurations that a space suggests for them.
 
-    Raises:
-        InvalidInput: it raises, or returns something other than a dict.
-    """
-    return [config for _, config in tried(space)]
-
-
-def tried(space: Space) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
-    """Yield a few trials with the configurations that a space suggests for them, at least one, and
-    always the same.
+    They are always the same.
 
     Raises:
         InvalidInput: it raises, or returns something other than a dict.
     """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(_PROBES):
+    for _ in range(times):
         trial = study.ask()
         yield trial, suggest(space, trial)
 
