@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from tuner.rotation import Criteria, Field, RotationCurve, decide
+from tuner.rotation import HalvingState, PruningConfig, RotationCurve, decide
 
 KNOWN = (10, 100, 1_000, 10_000)
 MAX_EPOCHS = 20
@@ -43,11 +43,11 @@ def trial_of(quality: float, epochs: tuple[float, ...]) -> RotationCurve:
     )
 
 
-def field_of(known: int) -> Field:
+def field_of(known: int) -> HalvingState:
     """Return a field of trials of random quality, all as far as the last rung."""
     draw = random.Random(0)
     curves = {number: trial_of(draw.uniform(0.01, 1), AT_RUNGS) for number in range(known)}
-    return Field(Criteria(audit=0), MAX_EPOCHS).with_curves(curves)
+    return HalvingState(PruningConfig(audit=0), MAX_EPOCHS).with_curves(curves)
 
 
 def median_ms(call: Callable[[], object], times: int) -> float:

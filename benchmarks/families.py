@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.data import Data
-from trainables.networks import Standardise, conv_block, normalised_mlp
-from trainables.resnet import resnet
-from trainables.small_tasks import FASHION_PIXELS, SmallFashion
+from trainables.models.mlp_cnn import Standardise, conv_block, normalised_mlp
+from trainables.models.resnet import resnet
+from trainables.tasks.paper import FASHION_PIXELS, SmallFashion
+from trainables.training.data import Data
 
 TRAIN = 4000
 

@@ -26,7 +26,7 @@ from families import FAMILIES, Small
 
 from search_spaces.optimizers import adam, adamw, sgd
 from tuner import StudyResult, TuningJob, find_rate, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 TRIALS = (1, 2, 3, 5, 10, 20, 50)
 DRAWS = 2000
@@ -140,7 +140,7 @@ def studies(family: str, name: str, folder: Path) -> list[StudyResult]:
         )
         if method.probed:
             job = job.with_changes(search_space=at_rate(find_rate(job).rate))
-        found.append(run(job, observer=Observer()))
+        found.append(run(job, observer=RunCallback()))
     return found
 
 

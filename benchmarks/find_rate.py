@@ -23,9 +23,8 @@ from families import FAMILIES, BatchNormMlp, Cnn, PlainMlp, Resnet, Transformer
 from scipy.stats import spearmanr
 
 from trainables import C10Cnn1Small, DigitsMlp, MnistMlp
-from trainables.probes import run_probes
-from tuner.rotation.finding import FoundRates
-from tuner.rotation.probed import Probed
+from tuner.rate_finder.estimate import FoundRates, ProbeRuns
+from tuner.rate_finder.probes import run_probes
 from tuner.rotation.rate import RateRelation
 
 RATES = (3**-2, 3**-3, 3**-4)
@@ -153,7 +152,7 @@ def _behind(found: FoundRates, whole: Whole) -> dict[str, Any]:
     }
 
 
-def _simpler(probed: Probed, found: FoundRates, rate: float, power: float) -> float:
+def _simpler(probed: ProbeRuns, found: FoundRates, rate: float, power: float) -> float:
     """Return the hidden layers' middle where s goes on as a power of the learning rate spent."""
     known = []
     for probe in probed.probes:

@@ -19,12 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuner.replay.policy import NEW, Action, Policy
 from tuner.replay.recording import Recording, read_recording
-from tuner.replay.rotation import RotationPolicy
+from tuner.replay.schedulers import NEW, Action, Policy, RotationPolicy
 from tuner.replay.simulator import simulate
-from tuner.rotation import Criteria, RotationCurve
-from tuner.study.to_come import epochs_to_come
+from tuner.rotation import PruningConfig, RotationCurve
+from tuner.study.result import epochs_to_come
 
 SHARES = (0.25, 0.5, 0.75)
 RECENT = 20
@@ -118,7 +117,7 @@ WAYS: dict[str, Callable[[Moment, int, int], float | None]] = {
 def replayed(recording: Recording, count: int, workers: int, seed: int) -> list[Moment]:
     """Return what there was to see of a study of some of the recorded trials."""
     trials = random.Random(seed).sample(recording.trials, min(count, len(recording.trials)))
-    policy = RotationPolicy(recording.max_epochs, Criteria(mode=recording.mode, seed=seed))
+    policy = RotationPolicy(recording.max_epochs, PruningConfig(mode=recording.mode, seed=seed))
     watched = Watched(policy, [trial.number for trial in trials])
     simulate(trials, watched, workers, recording.mode)
     return watched.seen

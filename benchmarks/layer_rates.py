@@ -25,7 +25,7 @@ import torch
 from families import FAMILIES
 
 from tuner.rotation import RotationTarget
-from tuner.rotation.levelling import at_times, levelling_rates, power_between
+from tuner.rotation.rate import at_times, levelling_rates, power_between
 
 AIMS = (0.95, 0.6)
 METRICS = ("val_accuracy", "test_accuracy")

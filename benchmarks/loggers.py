@@ -22,7 +22,7 @@ import ray
 from ray import tune
 
 import tuner
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 REPORTS, LAYERS = 20, 8
 SYSTEMS: dict[str, tuple[str, ...]] = {
@@ -63,7 +63,7 @@ class Noop(tune.Trainable):
         """Nothing to load."""
 
 
-class Clock(Observer):
+class Clock(RunCallback):
     """Notes when the study began and when its last trial ended."""
 
     def begun(self, so_far: tuner.StudyResult) -> None:

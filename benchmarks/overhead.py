@@ -30,7 +30,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 import tuner
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 REPORTS = 20
 _TUNED = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_MAX_PENDING_TRIALS_PG": "4"}
@@ -84,7 +84,7 @@ def ours(trainable: Any, trials: int, folder: Path, seed: int) -> dict[str, floa
         folder=folder,
     )
     begun = time.perf_counter()
-    result = tuner.run(job, observer=Observer())
+    result = tuner.run(job, observer=RunCallback())
     spent = time.perf_counter() - begun
     return {
         "s_per_trial": spent / trials,

@@ -85,7 +85,7 @@ def page_of(browser: Any, trials: int, folder: Path, repeats: int) -> dict[str, 
 def change_of(served: Served, folder: Path) -> dict[str, float]:
     """Measure what a page asks for when one trial has ended."""
     from tests.serve.serving import written
-    from tuner.study.catalog import StudyFolder
+    from tuner.study.folder import StudyFolder
 
     revision = served.ask("/studies/night/records.json?since=").json["revision"]
     with written(StudyFolder(folder / "night")) as (study, _):

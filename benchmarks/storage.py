@@ -19,8 +19,8 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBSto
 from optuna.storages.journal import JournalFileBackend
 
 import tuner
-from tuner.study.behind import WriteBehindDatabase
-from tuner.study.journal import WriteBehindJournal
+from tuner.storage.journal import WriteBehindJournal
+from tuner.storage.write_behind import WriteBehindDatabase
 
 REPORTS = 20
 LAYERS = {f"block{n}.conv.weight": 0.1 * n for n in range(10)}

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from trainables import Data, FashionCnn
-from trainables.precision import choose_precision, trial_device
+from trainables.training.precision import choose_precision, trial_device
 
 SAMPLES = 12_800
 BATCH = 128

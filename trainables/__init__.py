@@ -12,30 +12,26 @@ from tuner.errors import unknown_name
 
 if TYPE_CHECKING:
     from trainables.base import RotationTrainable
-    from trainables.data import Data
-    from trainables.digits import DigitsMlp
-    from trainables.fashion import FashionCnn
-    from trainables.layca import Layca
-    from trainables.layer_rates import alpha_rates
-    from trainables.mnist import MnistMlp
-    from trainables.small_tasks import (
+    from trainables.layca.layer_rates import alpha_rates
+    from trainables.layca.optimizer import Layca
+    from trainables.tasks.basic import DigitsMlp, FashionCnn, MnistMlp
+    from trainables.tasks.paper import (
+        C10Cnn1,
         C10Cnn1Small,
+        C10Cnn2,
         C10Cnn2Small,
+        C100Resnet,
         C100ResnetSmall,
+        C100Wrn,
         C100WrnSmall,
+        MnistFeatures,
         MnistFeaturesSmall,
+        TinyCnn,
         TinyCnnSmall,
+        WarmupResnet,
         WarmupResnetSmall,
     )
-    from trainables.tasks import (
-        C10Cnn1,
-        C10Cnn2,
-        C100Resnet,
-        C100Wrn,
-        MnistFeatures,
-        TinyCnn,
-        WarmupResnet,
-    )
+    from trainables.training.data import Data
 
 __all__ = [
     "PAPER_TASKS",
@@ -91,15 +87,15 @@ TRAINABLES = {
 """The included trainables: the name on the command line, and the class."""
 
 _HOMES = {
-    "Data": "trainables.data",
-    "DigitsMlp": "trainables.digits",
-    "FashionCnn": "trainables.fashion",
-    "Layca": "trainables.layca",
-    "MnistMlp": "trainables.mnist",
+    "Data": "trainables.training.data",
+    "DigitsMlp": "trainables.tasks.basic",
+    "FashionCnn": "trainables.tasks.basic",
+    "Layca": "trainables.layca.optimizer",
+    "MnistMlp": "trainables.tasks.basic",
     "RotationTrainable": "trainables.base",
-    **dict.fromkeys(PAPER_TASKS.values(), "trainables.tasks"),
-    **dict.fromkeys(_SMALL_TWINS.values(), "trainables.small_tasks"),
-    "alpha_rates": "trainables.layer_rates",
+    **dict.fromkeys(PAPER_TASKS.values(), "trainables.tasks.paper"),
+    **dict.fromkeys(_SMALL_TWINS.values(), "trainables.tasks.paper"),
+    "alpha_rates": "trainables.layca.layer_rates",
 }
 
 

@@ -12,25 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from trainables.batches import make_batches
-from trainables.data import Data, Split, sample_count, shared_data
-from trainables.optimizers import build_optimizer
-from trainables.precision import choose_precision
-from trainables.randomness import seed_everything
-from trainables.run import Run
-from trainables.settings import Settings, plain_config, read_settings
-from trainables.shared_model import normalised_together
-from trainables.together import TrainsTogether
+from trainables.distributed.data_parallel import normalised_together
+from trainables.distributed.trainable import DistributedTrainable
+from trainables.training.config import Settings, plain_config, read_settings
+from trainables.training.data import Data, Split, make_batches, sample_count, shared_data
+from trainables.training.loop import TrainingState
+from trainables.training.optimizers import build_optimizer
+from trainables.training.precision import choose_precision
+from trainables.training.randomness import seed_everything
 from tuner.errors import InvalidInput
 from tuner.rotation import RotationMonitor
 
 
-class RotationTrainable(TrainsTogether):
+class RotationTrainable(DistributedTrainable):
     """Trains a torch model an epoch at a time and reports how far each layer has turned.
 
     Subclass it with `build_model` and `build_data`; everything else has a default. The config
-    keys that it reads, with their rules and defaults, are in `trainables.settings`. Every report
-    has `progress` and `lr_progress`, both in (0, 1], `train_loss`, `rotation/<layer>`,
+    keys that it reads, with their rules and defaults, are in `trainables.training.config`.
+    Every report has `progress` and `lr_progress`, both in (0, 1], `train_loss`, `rotation/<layer>`,
     `rotation_min`, `rotation_mean` and `epoch_s`, the seconds since the last report. The one at
     an epoch's end has `epoch` too, and what `evaluate` returns, and, at the last epoch of a
     trainable with a test split, `test_` followed by the names of the metrics. Its `train_loss` is
@@ -216,7 +215,7 @@ class RotationTrainable(TrainsTogether):
         self._started()
         self._load_all(checkpoint)
 
-    def _metrics(self, run: Run) -> dict[str, float]:
+    def _metrics(self, run: TrainingState) -> dict[str, float]:
         run.model.eval()
         with torch.no_grad(), self._alone():
             metrics = self.evaluate(run.data.validation)
@@ -225,7 +224,7 @@ class RotationTrainable(TrainsTogether):
                     metrics[f"test_{name.removeprefix('val_')}"] = value
         return metrics
 
-    def _started(self) -> Run:
+    def _started(self) -> TrainingState:
         if self._run is None:
             self._run = self._start_all()
             self._saved_at = time.monotonic()
@@ -244,7 +243,7 @@ class RotationTrainable(TrainsTogether):
         self._check_defaults()
         return read_settings(plain_config(self.task_config))
 
-    def _build(self, settings: Settings) -> Run:
+    def _build(self, settings: Settings) -> TrainingState:
         config = plain_config(self.task_config)
         device = self.device
         data = shared_data(type(self), self.build_data, settings.data_dir, device)
@@ -262,7 +261,7 @@ class RotationTrainable(TrainsTogether):
             model = normalised_together(model, device)
         elif settings.compile:
             model.compile()  # in place: parameters and checkpoints keep their names
-        return Run(
+        return TrainingState(
             settings=settings,
             data=data,
             model=model,

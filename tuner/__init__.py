@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuner.cluster.submit import submit
-    from tuner.engine.find_rate import find_rate
     from tuner.engine.run import resume, run
     from tuner.errors import InvalidInput
     from tuner.job import TuningJob
+    from tuner.rate_finder.find_rate import find_rate
     from tuner.rotation import RotationMonitor, RotationTarget
     from tuner.study.load import load_study
     from tuner.study.pruners import RotationPruner
-    from tuner.study.record import report_rotation
     from tuner.study.result import StudyResult
+    from tuner.study.schema import report_rotation
 
 _HOMES = {
     "InvalidInput": "tuner.errors",
@@ -27,9 +27,9 @@ _HOMES = {
     "RotationTarget": "tuner.rotation",
     "StudyResult": "tuner.study.result",
     "TuningJob": "tuner.job",
-    "find_rate": "tuner.engine.find_rate",
+    "find_rate": "tuner.rate_finder.find_rate",
     "load_study": "tuner.study.load",
-    "report_rotation": "tuner.study.record",
+    "report_rotation": "tuner.study.schema",
     "resume": "tuner.engine.run",
     "run": "tuner.engine.run",
     "submit": "tuner.cluster.submit",

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import RotationTarget
-from tuner.study.catalog import DEFAULT_FOLDER
-from tuner.study.places import Place
+from tuner.storage.paths import StoragePath
+from tuner.study.folder import DEFAULT_FOLDER
 from tuner.study.pruners import PRUNERS
 from tuner.study.samplers import SAMPLERS
 
@@ -168,7 +168,7 @@ class TuningJob(BaseModel):
             return None
         if not isinstance(given, str | Path) or not str(given):
             raise ValueError("must be a folder or a URL such as s3://bucket/path")
-        place = Place(str(given))
+        place = StoragePath(str(given))
         # A study is resumed from any folder, and keeps its checkpoints where they are.
         return str(place if place.is_url else Path(given).expanduser().absolute())
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from wide_space import wide
 
 from trainables import Data, FashionCnn
-from trainables.networks import Standardise
+from trainables.models.mlp_cnn import Standardise
 from tuner import TuningJob
 
 

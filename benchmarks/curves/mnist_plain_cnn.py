@@ -9,7 +9,7 @@ from torch import nn
 from wide_space import wide
 
 from trainables import MnistMlp
-from trainables.networks import Standardise
+from trainables.models.mlp_cnn import Standardise
 from tuner import TuningJob
 
 

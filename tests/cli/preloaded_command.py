@@ -16,7 +16,6 @@ import pandas  # noqa: F401
 import rich.progress  # noqa: F401
 from optuna.storages import RDBStorage
 
-import trainables.digits  # noqa: F401
 import tuner.cli
 import tuner.engine.run
 import tuner.jobfile

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tuner.replay.bench import DEFAULT, SCHEDULERS
+from tuner.replay.compare import DEFAULT, SCHEDULERS
 
 
 def write(path: Path, trials: int, epochs: int = 4, partial: int = 0) -> Path:

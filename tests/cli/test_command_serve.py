@@ -85,7 +85,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(folder, at_once, arguments
 def test_without_its_packages_it_says_what_to_install(monkeypatch):
     from click.testing import CliRunner
 
-    from tuner.cli.serving import serve
+    from tuner.cli.studies import serve
     from tuner.errors import InvalidInput
 
     for name in ("tuner.serve.server", "uvicorn"):

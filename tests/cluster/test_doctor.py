@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tuner.cluster.doctor import Check, check_cluster, check_here
-from tuner.engine.probe import describe_machine
+from tuner.cluster.doctor import Check, check_cluster, check_here, describe_machine
 
 
 @pytest.fixture(autouse=True)

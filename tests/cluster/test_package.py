@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.cluster import package
-from tuner.cluster.package import files_of, own_packages, stage
+from tuner.cluster import submit as package
+from tuner.cluster.submit import files_of, own_packages, stage
 from tuner.errors import InvalidInput
 
 

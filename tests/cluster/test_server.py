@@ -11,9 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tuner.cluster import server as job_server
-from tuner.cluster.auth_token import find_token
-from tuner.cluster.server import JobServer
+from tuner.cluster import job_client as job_server
+from tuner.cluster.job_client import JobServer, find_token
 from tuner.errors import InvalidInput
 
 VERSION = {"version": "5", "ray_version": "2.60.0", "ray_commit": "", "session_name": ""}

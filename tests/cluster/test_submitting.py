@@ -181,8 +181,8 @@ def test_without_the_token_the_head_refuses(head, header, verb, path):
 
 @pytest.mark.cluster
 def test_a_connection_that_breaks_is_made_again(head, mine, laptop, monkeypatch):
-    from tuner.cluster import follow as following
-    from tuner.cluster.server import JobServer
+    from tuner.cluster import logs as following
+    from tuner.cluster.job_client import JobServer
 
     assert laptop("submit", "mine.py", "--name", "broken").code == 0
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(head.token))

@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tuner.engine.room import may_have
+from tuner.engine.resources import may_have
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kuberay"
 RAYJOB = json.loads((Path(__file__).parent / "kuberay_rayjob_v1.json").read_text())

@@ -15,7 +15,7 @@ from ray import cloudpickle
 from ray.tune import Trainable
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 # Ray's workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -96,7 +96,7 @@ class Unpausable(Curve):
     save_checkpoint = Trainable.save_checkpoint
 
 
-class Interrupting(Observer):
+class Interrupting(RunCallback):
     """Presses Ctrl-C at a report of a trial."""
 
     def __init__(self, number: int, epoch: int) -> None:

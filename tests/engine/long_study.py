@@ -9,7 +9,7 @@ from curve_trials import Curve
 from optuna.distributions import FloatDistribution
 
 import tuner
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 TRIALS, EPOCHS = 18, 8
 
@@ -37,5 +37,5 @@ def long_study(folder: Path, log: Path) -> tuner.TuningJob:
 
 
 if __name__ == "__main__":
-    result = tuner.run(long_study(Path(sys.argv[1]), Path(sys.argv[2])), observer=Observer())
+    result = tuner.run(long_study(Path(sys.argv[1]), Path(sys.argv[2])), observer=RunCallback())
     print("finished" if result.finished else "not finished")

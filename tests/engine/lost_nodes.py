@@ -15,7 +15,7 @@ from curve_trials import Curve, space
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -116,7 +116,7 @@ class Nodes:
         self._cluster.shutdown()
 
 
-class Acting(Observer):
+class Acting(RunCallback):
     """Does one thing when a trial first reports an epoch; keeps what was noted."""
 
     def __init__(self, at: tuple[int, float] | None, act: Callable[[], None]) -> None:

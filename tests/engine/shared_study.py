@@ -16,8 +16,8 @@ from optuna.distributions import FloatDistribution
 from ray import cloudpickle
 
 import tuner
-from tuner.engine.observer import Observer
-from tuner.study import driver
+from tuner.engine.callbacks import RunCallback
+from tuner.storage import lease as driver
 
 TRIALS, EPOCHS = 12, 8
 
@@ -74,5 +74,5 @@ if __name__ == "__main__":
         logging_level=logging.ERROR,
     )
     url, *paths = sys.argv[1:]
-    result = tuner.run(shared_study(url, *map(Path, paths)), observer=Observer())
+    result = tuner.run(shared_study(url, *map(Path, paths)), observer=RunCallback())
     print("finished" if result.finished else "not finished")

@@ -8,7 +8,7 @@ from pathlib import Path
 import tuner
 from search_spaces import SPACES
 from trainables import find
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 
 def stored_study(folder: Path, checkpoints: str) -> tuner.TuningJob:
@@ -28,4 +28,4 @@ def stored_study(folder: Path, checkpoints: str) -> tuner.TuningJob:
 
 
 if __name__ == "__main__":
-    tuner.run(stored_study(Path(sys.argv[1]), sys.argv[2]), observer=Observer())
+    tuner.run(stored_study(Path(sys.argv[1]), sys.argv[2]), observer=RunCallback())

@@ -14,9 +14,9 @@ from ray import cloudpickle
 from trainables import DigitsMlp
 from tuner import InvalidInput, load_study, resume, run
 from tuner.cli import cli
-from tuner.engine.observer import Observer
-from tuner.study.catalog import StudyFolder
-from tuner.study.enqueue import Wanted, enqueue
+from tuner.engine.callbacks import RunCallback
+from tuner.study.enqueue import QueuedTrial, enqueue
+from tuner.study.folder import StudyFolder
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 # Ray's workers cannot import the tests.
@@ -43,9 +43,9 @@ def not_too_fast(trial):
 
 def test_outside_of_the_space_they_run_as_they_are_and_the_sampler_goes_on(make_job):
     job = make_job(sampler="gp", num_trials=4, max_epochs=2)
-    run(job, observer=Observer())
-    enqueue(StudyFolder(job.folder / job.name), [Wanted("further", BEYOND)])
-    result = resume(job.name, folder=job.folder, observer=Observer(), num_trials=8)
+    run(job, observer=RunCallback())
+    enqueue(StudyFolder(job.folder / job.name), [QueuedTrial("further", BEYOND)])
+    result = resume(job.name, folder=job.folder, observer=RunCallback(), num_trials=8)
     assert result.finished
     assert [trial.state for trial in result.trials] == ["complete"] * 8
     assert result.trials[4].params == BEYOND
@@ -56,11 +56,13 @@ def test_outside_of_the_space_they_run_as_they_are_and_the_sampler_goes_on(make_
 
 def test_those_that_cannot_be_run_fail_alone(make_job):
     job = make_job(trainable=NotTooHigh, search_space=not_too_fast, num_trials=1, max_epochs=2)
-    run(job, observer=Observer())
+    run(job, observer=RunCallback())
     wanted = [{**BEYOND, "height": 2.5}, {**BEYOND, "speed": 3.0}, BEYOND]
-    enqueue(StudyFolder(job.folder / job.name), [Wanted("further", params) for params in wanted])
+    enqueue(
+        StudyFolder(job.folder / job.name), [QueuedTrial("further", params) for params in wanted]
+    )
     # They are run although no more trials are asked for.
-    result = resume(job.name, folder=job.folder, observer=Observer())
+    result = resume(job.name, folder=job.folder, observer=RunCallback())
     states = [trial.state for trial in result.trials]
     assert states == ["complete", "failed", "failed", "complete"]
     assert "height must be <= 2, got 2.5" in result.trials[1].reason
@@ -80,14 +82,14 @@ def test_their_config_goes_over_the_spaces_and_holds_when_they_are_interrupted(
     url = f"sqlite:///{tmp_path}/study.db" if kept_in == "database" else None
     job = make_job(trainable=DigitsMlp, search_space=turning, num_trials=1, max_epochs=2)
     job = job.with_changes(metric="val_accuracy", max_concurrent=1, storage=url)
-    first = run(job, observer=Observer()).trials[0]
+    first = run(job, observer=RunCallback()).trials[0]
     held, unknown = ({"layer_rates": {name: 0}} for name in ("hidden1*", "hidden7*"))
-    wanted = [Wanted("rates", first.params, config) for config in (held, unknown, {})]
+    wanted = [QueuedTrial("rates", first.params, config) for config in (held, unknown, {})]
     home = StudyFolder(job.folder / job.name)
     assert enqueue(home, wanted).numbers == (1, 2)  # as it was, it is known
     part = resume(job.name, folder=job.folder, observer=Interrupting(1, 1))
     assert (part.trials[1].state, part.trials[1].epochs) == ("running", 1)
-    result = resume(job.name, folder=job.folder, observer=Observer())
+    result = resume(job.name, folder=job.folder, observer=RunCallback())
     same, failed = result.trials[1:]
     assert (same.state, same.epochs, same.config) == ("complete", 2, held)
     assert same.params == first.params
@@ -117,7 +119,7 @@ def test_advice_is_told_enqueued_run_and_held_against_the_others(make_job):
         max_epochs=2,
         seed=1,
     )
-    run(job, observer=Observer())
+    run(job, observer=RunCallback())
 
     def said(*arguments: str, code: int = 0) -> str:
         done = CliRunner().invoke(cli, [*arguments, "--folder", str(job.folder)])

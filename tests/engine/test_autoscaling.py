@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from tuner.engine.nodes import may_grow
-from tuner.engine.placement import Reservation
-from tuner.engine.room import Room
+from tuner.engine.resources import ClusterCapacity, ResourceRequest, may_grow
 
 pytestmark = pytest.mark.cluster
 
@@ -102,7 +100,7 @@ def test_a_trial_that_fits_on_no_node_yet_waits(growing):
     while not may_grow():  # the autoscaler says so some seconds after its start
         assert time.monotonic() < until
         time.sleep(0.5)
-    room = Room(Reservation({"CPU": 3.0}))
+    room = ClusterCapacity(ResourceRequest({"CPU": 3.0}))
     room.check()
     assert room.slots == 0
 

@@ -11,9 +11,9 @@ from ray import cloudpickle, tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from tuner import run
-from tuner.engine import batching
-from tuner.engine.batching import batched
-from tuner.engine.observer import Observer
+from tuner.engine import buffered_trainable as batching
+from tuner.engine.buffered_trainable import buffer_reports
+from tuner.engine.callbacks import RunCallback
 
 # Ray's workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -57,13 +57,13 @@ class Ending(Curve):
 
 @pytest.mark.usefixtures("_results_outside_home")
 def test_a_slow_trial_hands_over_every_report_by_itself():
-    trial = batched(Curve)(config={**CONFIG, "pause_s": 2 * batching.BATCH_S})
+    trial = buffer_reports(Curve)(config={**CONFIG, "pause_s": 2 * batching.BATCH_S})
     assert [len(trial.train_buffered()) for _ in range(3)] == [1, 1, 1]
 
 
 @pytest.mark.usefixtures("_results_outside_home", "_long_batches")
 def test_a_batch_ends_with_the_trial():
-    trial = batched(Ending)(config={**CONFIG, "ends_at": 7})
+    trial = buffer_reports(Ending)(config={**CONFIG, "ends_at": 7})
     reports = trial.train_buffered()
     assert [report["epoch"] for report in reports] == list(range(1, 8))
     assert [report["score"] for report in reports] == [
@@ -73,13 +73,13 @@ def test_a_batch_ends_with_the_trial():
 
 @pytest.mark.usefixtures("_results_outside_home", "_long_batches")
 def test_a_batch_ends_at_a_report_that_asks_for_a_checkpoint():
-    trial = batched(Curve)(config={**CONFIG, "saves": True})
+    trial = buffer_reports(Curve)(config={**CONFIG, "saves": True})
     assert [report["epoch"] for report in trial.train_buffered()] == [1]
 
 
 @pytest.mark.usefixtures("_results_outside_home", "_long_batches")
 def test_a_report_that_asks_for_a_checkpoint_comes_by_itself():
-    trial = batched(SavingThird)(config=CONFIG)
+    trial = buffer_reports(SavingThird)(config=CONFIG)
     batches = [[report["epoch"] for report in trial.train_buffered()] for _ in range(3)]
     assert batches == [[1, 2], [3], [4, 5]]
     # Ray has the checkpoint written before it asks for more: it must hold no more than epoch 3.
@@ -91,14 +91,14 @@ def test_a_report_that_asks_for_a_checkpoint_comes_by_itself():
 @pytest.mark.usefixtures("_results_outside_home", "_long_batches")
 def test_the_first_report_at_a_place_to_pause_comes_by_itself():
     in_epochs = lambda result: result["epoch"] / 4  # noqa: E731
-    trial = batched(Ending, (0.25, 1.1, 2.5), in_epochs)(config={**CONFIG, "ends_at": 12})
+    trial = buffer_reports(Ending, (0.25, 1.1, 2.5), in_epochs)(config={**CONFIG, "ends_at": 12})
     batches = [[report["epoch"] for report in trial.train_buffered()] for _ in range(6)]
     assert batches == [[1], [2, 3, 4], [5], [6, 7, 8, 9], [10], [11, 12]]
 
 
 @pytest.mark.usefixtures("_results_outside_home", "_long_batches")
 def test_a_report_that_is_held_back_is_lost_with_the_trial_that_made_it():
-    trial = batched(SavingThird)(config=CONFIG)
+    trial = buffer_reports(SavingThird)(config=CONFIG)
     trial.train_buffered()
     trial.reset(CONFIG)
     assert [report["epoch"] for report in trial.train_buffered()] == [1, 2]
@@ -106,7 +106,7 @@ def test_a_report_that_is_held_back_is_lost_with_the_trial_that_made_it():
 
 @pytest.mark.usefixtures("_results_outside_home", "_long_batches")
 def test_what_was_reported_before_a_crash_is_handed_over():
-    trial = batched(Crashing)(config=CONFIG)
+    trial = buffer_reports(Crashing)(config=CONFIG)
     assert [report["epoch"] for report in trial.train_buffered()] == [1, 2, 3]
     with pytest.raises(RuntimeError, match="the disk is full"):
         trial.train_buffered()
@@ -126,7 +126,7 @@ def test_what_follows_the_report_that_prunes_is_not_recorded(make_job, tmp_path,
         num_trials=1,
         pruner=ThresholdPruner(upper=scores[1]),
     )
-    (trial,) = run(job, observer=Observer()).trials
+    (trial,) = run(job, observer=RunCallback()).trials
     # The third report is the first above the threshold, and the trial was past it when it was told.
     assert logged(log)[-1][1] > 3
     assert (trial.state, trial.epochs) == ("pruned", 3)
@@ -150,7 +150,7 @@ def test_functions_are_batched_too(make_job):
         for epoch in range(1, 6):
             tune.report({"score": config["turn"] * epoch})
 
-    result = run(make_job(trainable=five, metric="score"), observer=Observer())
+    result = run(make_job(trainable=five, metric="score"), observer=RunCallback())
     for trial in result.trials:
         assert (trial.state, trial.epochs) == ("complete", 5)
         assert trial.curve.metric == pytest.approx([trial.params["turn"] * n for n in range(1, 6)])

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from ray import cloudpickle, tune
 
 from tuner import TuningJob, load_study, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 # Ray's workers cannot import the tests.
@@ -123,7 +123,7 @@ def study(request, two_cpus, tmp_path_factory):
         sampler=InOrder(),
         folder=folder,
     )
-    run(job, observer=Observer())
+    run(job, observer=RunCallback())
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "fates" / "study.log"))
     plain = optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name="fates")
     endings = CLASS_ENDINGS if request.param == "class" else FUNCTION_ENDINGS
@@ -175,7 +175,7 @@ def test_a_trainable_that_cannot_be_reset_is_set_up_anew(make_job):
             self.score += self.config["turn"]
             return {"score": self.score}
 
-    result = run(make_job(trainable=Plain, metric="score", num_trials=6), observer=Observer())
+    result = run(make_job(trainable=Plain, metric="score", num_trials=6), observer=RunCallback())
     assert [trial.state for trial in result.trials] == ["complete"] * 6
     for trial in result.trials:
         assert trial.value == pytest.approx(9 * trial.params["turn"])
@@ -193,7 +193,7 @@ def test_a_sampler_that_has_tried_everything_ends_the_study(make_job):
             num_trials=9,
             max_concurrent=1,
         ),
-        observer=Observer(),
+        observer=RunCallback(),
     )
     assert sorted(trial.params["turn"] for trial in result.trials) == [0.1, 0.5, 0.9]
     assert [trial.state for trial in result.trials] == ["complete"] * 3

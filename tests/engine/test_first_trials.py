@@ -9,7 +9,7 @@ from curve_trials import Curve, Interrupting
 from ray import cloudpickle
 
 from tuner import resume, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 # Ray's workers cannot import the tests.
@@ -47,7 +47,7 @@ def only_layca(trial):
 
 def test_the_first_trials_run_whole_whatever_their_peers_do(make_job):
     job = make_job(search_space=space, num_trials=12, pruner="rotation", sampler="tpe")
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     assert result.finished
     first = [trial for trial in result.trials if trial.start]
     assert [trial.params["final_distance"] for trial in first][:3] == [0.95, 0.6, 0.3]
@@ -60,7 +60,7 @@ def test_the_first_trials_run_whole_whatever_their_peers_do(make_job):
 
 def test_another_start_leaves_all_to_the_sampler(make_job):
     job = make_job(search_space=space, num_trials=4, sampler="tpe", start="random", max_epochs=2)
-    assert not any(trial.start for trial in run(job, observer=Observer()).trials)
+    assert not any(trial.start for trial in run(job, observer=RunCallback()).trials)
 
 
 def test_an_interrupted_ladder_is_gone_on_with(make_job):
@@ -69,8 +69,8 @@ def test_an_interrupted_ladder_is_gone_on_with(make_job):
     )
     before = run(job, observer=Interrupting(1, 2))
     assert not before.finished
-    result = resume(job.name, folder=job.folder, observer=Observer())
+    result = resume(job.name, folder=job.folder, observer=RunCallback())
     starts = [trial.start.partition(":")[0] for trial in result.trials]
     assert starts == [*["ladder"] * 3, *[""] * 3, "refined"]
-    whole = run(job.with_changes(name="whole"), observer=Observer())
+    whole = run(job.with_changes(name="whole"), observer=RunCallback())
     assert [trial.params for trial in result.trials] == [trial.params for trial in whole.trials]

@@ -13,7 +13,7 @@ import torch
 from search_spaces import sgd
 from trainables import DigitsMlp
 from tuner import TuningJob, load_study, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 COMMAND = Path(sys.executable).with_name("quarterturn")
 
@@ -101,7 +101,7 @@ def test_the_best_trials_weights_give_the_accuracy_it_reported(tmp_path):
         pruner="none",
         folder=tmp_path,
     )
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     model = DigitsMlp.build_model(None, {})
     model.load_state_dict(result.best.weights())
     inputs, target = DigitsMlp.build_data(None, None).validation

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from tuner import InvalidInput, TuningJob, load_study, resume, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 from tuner.study.load import LOG_ID, opened
 
 # MLflow 3.17 on SQLAlchemy 2.1.
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.usefixtures("two_cpus"), pytest.mark.filterwarnings(IG
 LAYERS = ("first", "hidden", "head")
 
 
-class Notes(Observer):
+class Notes(RunCallback):
     """Keeps what it is told to say."""
 
     def __init__(self):
@@ -198,7 +198,7 @@ def test_an_interrupted_study_goes_on_in_the_same_runs(tmp_path, whole, server):
     [torn] = (folder / "logged" / "tensorboard" / f"trial-{first:05}").iterdir()
     with torn.open("ab") as file:
         file.write(b"\x07\0\0\0\0")
-    result = resume("logged", folder=folder, observer=Observer())
+    result = resume("logged", folder=folder, observer=RunCallback())
     assert result.finished
     assert not (folder / "logged" / "mlflow.db").exists()
     assert_same(in_tensorboard(folder / "logged"), in_study(result))
@@ -241,7 +241,7 @@ def test_a_logger_whose_process_dies_does_not_stop_the_study(tmp_path):
         "tensorboard's process ended by itself (-9); quarterturn resume logged brings in what it "
         "lacks"
     ]
-    result = resume("logged", folder=folder, observer=Observer())
+    result = resume("logged", folder=folder, observer=RunCallback())
     assert_same(in_tensorboard(folder / "logged"), in_study(result))
 
 

@@ -8,9 +8,8 @@ from curve_trials import report_at, space
 from optuna.pruners import ThresholdPruner
 from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
-from tuner.engine.bridge import StudyBridge
-from tuner.engine.deaths import ActorLost, death_of
-from tuner.engine.losses import Losses
+from tuner.engine.failures import ActorLost, FailureHandler, death_of
+from tuner.engine.trial_manager import TrialManager
 from tuner.study.pruners import make_pruner
 
 GONE = ActorUnavailableError("Socket closed", None)
@@ -20,84 +19,84 @@ def bridge_of(pruner, *, num_trials=40, **fields):
     study = optuna.create_study(
         direction="maximize", pruner=make_pruner(pruner, None, 8, 0), study_name="losses"
     )
-    return StudyBridge(study, space, metric="score", num_trials=num_trials, max_epochs=8, **fields)
+    return TrialManager(study, space, metric="score", num_trials=num_trials, max_epochs=8, **fields)
 
 
 @pytest.fixture
-def bridge():
+def manager():
     return bridge_of("none")
 
 
-def start(bridge):
+def start(manager):
     """Start a trial; return its number, and a function that reports one of its epochs."""
-    suggestion = bridge.ask()
+    suggestion = manager.ask()
     config = {**suggestion.config, "max_epochs": 8}
-    return suggestion.number, lambda epoch: bridge.report(
+    return suggestion.number, lambda epoch: manager.report(
         suggestion.number, report_at(epoch, config)
     )
 
 
-def test_a_trial_that_lost_its_node_is_the_next_to_run_and_reports_nothing_twice(bridge):
-    number, report = start(bridge)
+def test_a_trial_that_lost_its_node_is_the_next_to_run_and_reports_nothing_twice(manager):
+    number, report = start(manager)
     report(1)
-    bridge.checkpointed(number, "trial-00000/checkpoint_000000")
-    bridge.interrupt(number, "its node died")
-    assert bridge.live == 0
-    again = bridge.ask()
+    manager.checkpointed(number, "trial-00000/checkpoint_000000")
+    manager.interrupt(number, "its node died")
+    assert manager.live == 0
+    again = manager.ask()
     assert (again.number, again.checkpoint) == (number, "trial-00000/checkpoint_000000")
-    before = bridge.study.trials[number].intermediate_values
+    before = manager.study.trials[number].intermediate_values
     report(1)
-    assert bridge.study.trials[number].intermediate_values == before
-    assert bridge.ask().number == number + 1
-    assert bridge.ended == 0
+    assert manager.study.trials[number].intermediate_values == before
+    assert manager.ask().number == number + 1
+    assert manager.ended == 0
 
 
 def test_a_study_is_not_over_while_an_interrupted_trial_is_to_run():
-    bridge = bridge_of("none", num_trials=1)
-    number, _ = start(bridge)
-    assert bridge.exhausted
-    bridge.interrupt(number, "its node died")
-    assert not bridge.exhausted
+    manager = bridge_of("none", num_trials=1)
+    number, _ = start(manager)
+    assert manager.exhausted
+    manager.interrupt(number, "its node died")
+    assert not manager.exhausted
 
 
 def test_a_trial_that_was_pruned_when_its_node_went_stays_pruned():
-    bridge = bridge_of(ThresholdPruner(lower=5.0))
-    number, report = start(bridge)
+    manager = bridge_of(ThresholdPruner(lower=5.0))
+    number, report = start(manager)
     assert report(1)
-    bridge.interrupt(number, "its node died")
-    trial = bridge.study.trials[number]
+    manager.interrupt(number, "its node died")
+    trial = manager.study.trials[number]
     assert trial.state == optuna.trial.TrialState.PRUNED
     assert trial.user_attrs["reason"]
 
 
 def test_a_trial_on_its_way_to_wait_waits_without_its_node():
-    bridge = bridge_of("rotation", may_wait=True)
+    manager = bridge_of("rotation", may_wait=True)
     numbers = []
     for _ in range(20):
-        number, report = start(bridge)
-        if report(1) and bridge.is_pausing(number):
+        number, report = start(manager)
+        if report(1) and manager.is_pausing(number):
             numbers.append(number)
-            bridge.interrupt(number, "its node died")
-            assert not bridge.is_pausing(number)
+            manager.interrupt(number, "its node died")
+            assert not manager.is_pausing(number)
     assert numbers
-    assert {bridge.study.trials[number].state.name for number in numbers} == {"RUNNING"}
+    assert {manager.study.trials[number].state.name for number in numbers} == {"RUNNING"}
 
 
-def test_a_trial_that_loses_node_after_node_fails_in_the_end(bridge):
-    losses = Losses(bridge)
+def test_a_trial_that_loses_node_after_node_fails_in_the_end(manager):
+    losses = FailureHandler(manager)
     for _ in range(10):
-        number, _ = start(bridge)
+        number, _ = start(manager)
         losses.crashed(number, GONE)
-        assert bridge.study.trials[0].state.name == "RUNNING"
+        assert manager.study.trials[0].state.name == "RUNNING"
         assert number == 0
-    start(bridge)
+    start(manager)
     losses.crashed(0, GONE)
-    trial = bridge.study.trials[0]
+    trial = manager.study.trials[0]
     assert trial.state.name == "FAIL"
     assert (
         "11 nodes went while it ran, the last time its node stopped" in trial.user_attrs["reason"]
     )
-    assert start(bridge)[0] == 1
+    assert start(manager)[0] == 1
 
 
 @pytest.mark.parametrize(

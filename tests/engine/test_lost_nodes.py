@@ -12,7 +12,7 @@ from lost_nodes import Acting, Nodes, Somewhere, somewhere, steps
 from optuna.pruners import ThresholdPruner
 
 from tuner import run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_trials_of_a_node_that_dies_go_on_elsewhere(nodes, make_job, tmp_pat
         "pruner": ThresholdPruner(lower=0.25, n_warmup_steps=3),
     }
     calm = make_job(name="calm", search_space=somewhere(tmp_path / "calm", 0.0), **fields)
-    undisturbed = decisions(run(calm, observer=Observer()), reasons=False)
+    undisturbed = decisions(run(calm, observer=RunCallback()), reasons=False)
     assert {state for _, _, state, *_ in undisturbed} == {"complete", "pruned"}
     first = next(number for number, _, state, *_ in undisturbed if state == "complete")
     where, gone = tmp_path / "where", []
@@ -83,7 +83,7 @@ def test_lost_nodes_change_no_verdict(nodes, make_job, tmp_path):
         "max_concurrent": 1,  # so that the order of reports is the same
     }
     calm = make_job(name="calm", search_space=somewhere(tmp_path / "calm", 0.0), **fields)
-    whole = run(calm, observer=Observer())
+    whole = run(calm, observer=RunCallback())
     assert {trial.state for trial in whole.trials} == {"complete", "pruned"}
     where = tmp_path / "where"
     late = next(trial.number for trial in whole.trials if trial.state == "complete")
@@ -150,7 +150,7 @@ def test_a_process_that_dies_alone_fails_its_trial_with_a_reason(nodes, make_job
         num_trials=3,
         max_epochs=3,
     )
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     assert [trial.state for trial in result.trials] == ["complete", "failed", "complete"]
     reason = result.trials[1].reason
     pid = [step.pid for step in steps(tmp_path / "where") if step.trial == 1][-1]

@@ -14,7 +14,7 @@ from curve_trials import Curve, space
 from ray import cloudpickle
 
 from tuner import run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -57,7 +57,7 @@ def test_a_trial_that_ray_kills_for_its_memory_fails_alone(little_memory, make_j
         num_trials=2,  # a third might start before the kernel has the memory back
         max_epochs=2,
     )
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     assert [trial.state for trial in result.trials] == ["complete", "failed"]
     reason = result.trials[1].reason
     assert re.search(r"its node ran out of memory, and Ray killed it with [\d.]+GB in use", reason)

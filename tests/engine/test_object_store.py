@@ -18,8 +18,8 @@ from s3_server import BUCKET, KEY, SECRET, serving
 
 from trainables import find
 from tuner import InvalidInput, TuningJob, load_study, resume, run
-from tuner.engine.observer import Observer
-from tuner.study.places import Place
+from tuner.engine.callbacks import RunCallback
+from tuner.storage.paths import StoragePath
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 
@@ -50,7 +50,11 @@ def bucket(server, request):
 
 
 def test_a_place_in_a_bucket_is_read_and_written_like_a_folder(bucket, tmp_path):
-    for place in (Place(bucket), Place(str(tmp_path / "folder")), Place(f"file://{tmp_path}/url")):
+    for place in (
+        StoragePath(bucket),
+        StoragePath(str(tmp_path / "folder")),
+        StoragePath(f"file://{tmp_path}/url"),
+    ):
         place.check_writable()
         assert place.is_empty()
         inner = place / "trials"
@@ -73,7 +77,7 @@ def test_a_place_in_a_bucket_is_read_and_written_like_a_folder(bucket, tmp_path)
 
 def test_the_endpoint_may_come_from_the_environment(server, monkeypatch, request):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server}")
-    place = Place(f"s3://{BUCKET}/{request.node.name}")
+    place = StoragePath(f"s3://{BUCKET}/{request.node.name}")
     place.check_writable()
     # A process elsewhere uses the same, whatever its environment.
     import pickle
@@ -119,7 +123,7 @@ def test_a_store_that_cannot_be_used_is_refused_before_any_trial(
         folder=tmp_path / "studies",
     )
     with pytest.raises(InvalidInput, match=message) as caught:
-        run(job, observer=Observer())
+        run(job, observer=RunCallback())
     assert "\n" not in str(caught.value)
     assert SECRET not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -149,7 +153,7 @@ def test_a_killed_study_goes_on_from_the_bucket_and_hands_out_its_weights(bucket
 
     before = load_study("stored", folder=folder)
     assert not before.finished
-    result = resume("stored", folder=folder, observer=Observer())
+    result = resume("stored", folder=folder, observer=RunCallback())
     assert result.finished
     assert {trial.state for trial in result.trials} == {"complete", "pruned"}
     for trial in before.trials:
@@ -158,7 +162,7 @@ def test_a_killed_study_goes_on_from_the_bucket_and_hands_out_its_weights(bucket
             trial.curve.train_loss
             == result.trials[trial.number].curve.train_loss[: len(trial.curve)]
         )
-    trials = Place(bucket) / "stored" / "trials"
+    trials = StoragePath(bucket) / "stored" / "trials"
     assert result.checkpoints == str(trials)
     best = result.best
     assert best.checkpoint.startswith(f"s3://{BUCKET}/")

@@ -18,7 +18,7 @@ from curve_trials import Curve
 from optuna.distributions import FloatDistribution
 
 from tuner import TuningJob, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 DASHBOARD = Path(sys.executable).with_name("optuna-dashboard")
@@ -79,7 +79,7 @@ def test_the_dashboard_shows_prunings_curves_reasons_and_rotation(tmp_path, stor
             storage=database if storage == "sqlite" else None,
             folder=tmp_path / "studies",
         ),
-        observer=Observer(),
+        observer=RunCallback(),
     )
     assert {trial.state for trial in result.trials} == {"complete", "pruned"}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.engine.parts import next_part, remove_other_parts
-from tuner.study.places import Place
+from tuner.engine.checkpoints import new_attempt_dir, remove_other_attempts
+from tuner.storage.paths import StoragePath
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ from tuner.study.places import Place
 def test_the_next_part_has_a_folder_of_its_own(tmp_path, folders, checkpoint, part):
     for name in folders:
         (tmp_path / name).mkdir()
-    assert next_part(7, Place(str(tmp_path)), checkpoint) == part
+    assert new_attempt_dir(7, StoragePath(str(tmp_path)), checkpoint) == part
 
 
 def test_only_the_part_with_the_checkpoint_stays(tmp_path):
     parts = ("trial-00007", "trial-00007-1", "trial-00007-2", "trial-00007-3", "trial-00007-4")
     for name in (*parts, "trial-00070", "trial-00008-1"):
         (tmp_path / name / "checkpoint_000000").mkdir(parents=True)
-    remove_other_parts(7, Place(str(tmp_path)), "trial-00007-2/checkpoint_000000")
+    remove_other_attempts(7, StoragePath(str(tmp_path)), "trial-00007-2/checkpoint_000000")
     left = sorted(folder.name for folder in tmp_path.iterdir())
     assert left == ["trial-00007-2", "trial-00008-1", "trial-00070"]

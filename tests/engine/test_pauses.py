@@ -12,7 +12,7 @@ from optuna.samplers import GridSampler
 from ray import cloudpickle, tune
 
 from tuner import RotationPruner, load_study, resume, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 # Ray's workers cannot import the tests.
@@ -59,7 +59,7 @@ class Unlucky(Curve):
         return super().report()
 
 
-class Watching(Observer):
+class Watching(RunCallback):
     """Keeps what it is told, and how many trials ran at most."""
 
     def __init__(self):
@@ -150,7 +150,7 @@ def test_reports_faster_than_a_batch_lose_nothing(waiting_job, trainable):
 
 def test_each_part_of_a_trial_has_a_folder_of_its_own(waiting_job):
     job, _ = waiting_job(max_concurrent=1)
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     for trial in result.trials:
         if trial.checkpoint is None:  # it never had to wait
             assert trial.state == "complete"
@@ -187,7 +187,7 @@ def test_a_failed_trial_among_those_that_wait_is_not_the_end(waiting_job, traina
     job, _ = waiting_job(
         trainable=trainable, num_trials=20, pruner=RotationPruner(keep=1.0, early_keep=1.0)
     )
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     states = Counter(trial.state for trial in result.trials)
     assert states["failed"] == 1
     assert states["complete"] >= 1
@@ -198,7 +198,7 @@ def test_a_failed_trial_among_those_that_wait_is_not_the_end(waiting_job, traina
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_few_trials_complete_at_least_one(waiting_job, trials):
     job, _ = waiting_job(num_trials=trials)
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     assert result.best.epochs == EPOCHS
     assert result.finished
 
@@ -214,7 +214,7 @@ def test_a_grid_ends_with_trials_that_wait(waiting_job, tmp_path):
         num_trials=9,
         max_concurrent=1,
     )
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     assert {trial.params["turn"] for trial in result.trials} == {0.1, 0.5, 0.9}
     assert result.finished
     assert result.best.state == "complete"
@@ -222,8 +222,8 @@ def test_a_grid_ends_with_trials_that_wait(waiting_job, tmp_path):
 
 def test_more_trials_can_follow_when_nobody_waits_any_more(waiting_job):
     job, _ = waiting_job(num_trials=18, max_concurrent=1)
-    first = run(job, observer=Observer())
-    longer = resume(job.name, folder=job.folder, observer=Observer(), num_trials=30)
+    first = run(job, observer=RunCallback())
+    longer = resume(job.name, folder=job.folder, observer=RunCallback(), num_trials=30)
     assert longer.trials[:18] == first.trials
     assert longer.finished
     assert len(longer.trials) == 30
@@ -232,7 +232,7 @@ def test_more_trials_can_follow_when_nobody_waits_any_more(waiting_job):
 
 def test_audited_trials_are_trained_to_their_end(waiting_job):
     job, _ = waiting_job(pruner=RotationPruner(audit=0.5))
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     audited = [trial for trial in result.trials if trial.audit]
     assert audited
     assert all((t.state, t.epochs, t.reason) == ("complete", EPOCHS, "") for t in audited)
@@ -245,7 +245,7 @@ def test_ctrl_c_leaves_those_who_wait_to_be_resumed(waiting_job, tmp_path, numbe
     fields = {"constants": {"pause_s": 0.02, "saves": True}, "max_concurrent": 1, "num_trials": 20}
     keeps_all = RotationPruner(keep=1.0, early_keep=1.0)
     job, log = waiting_job(pruner=keeps_all if epoch > 1 else "rotation", **fields)
-    whole = run(job.with_changes(name="whole"), observer=Observer())
+    whole = run(job.with_changes(name="whole"), observer=RunCallback())
     log.unlink()
     part = run(job, observer=Interrupting(number, epoch))
     assert sum(trial.state == "running" for trial in part.trials) > 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.engine.placement import GB, Node, Reservation, fitting, misfit, slots
+from tuner.engine.resources import GB, Node, ResourceRequest, fitting, misfit, slots
 
 
 def node(name="n", cpus=0.0, gpus=0.0, memory_gb=0.0, labels=None, **custom):
@@ -14,7 +14,7 @@ def node(name="n", cpus=0.0, gpus=0.0, memory_gb=0.0, labels=None, **custom):
 
 def asking(cpus=0.0, gpus=0.0, memory_gb=0.0, labels=None, **custom):
     resources = {"CPU": cpus, "GPU": gpus, "memory": memory_gb * GB, **custom}
-    return Reservation({key: asked for key, asked in resources.items() if asked}, labels or {})
+    return ResourceRequest({key: asked for key, asked in resources.items() if asked}, labels or {})
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from curve_trials import report_at, space
 from rich.console import Console
 
 from tuner.engine import progress
-from tuner.engine.bridge import StudyBridge
-from tuner.study.driver import PAUSED
+from tuner.engine.trial_manager import TrialManager
+from tuner.storage.lease import PAUSED
 from tuner.study.load import read_result
 from tuner.study.pruners import make_pruner
 
@@ -34,7 +34,7 @@ class Run:
             direction="maximize", pruner=make_pruner("rotation", None, EPOCHS, 0)
         )
         self.progress = progress.Progress(job, Console(file=io.StringIO(), width=120))
-        self.bridge = StudyBridge(
+        self.manager = TrialManager(
             study,
             space,
             metric="score",
@@ -48,12 +48,12 @@ class Run:
     @property
     def marked(self) -> set[int]:
         """The trials of which the study says that they are paused."""
-        live = [trial for trial in self.bridge.study.trials if not trial.state.is_finished()]
+        live = [trial for trial in self.manager.study.trials if not trial.state.is_finished()]
         return {trial.number for trial in live if trial.system_attrs.get(PAUSED)}
 
     def run_one(self) -> bool:
         """Run a trial until it ends or waits; return whether there was one."""
-        suggestion = self.bridge.ask()
+        suggestion = self.manager.ask()
         if suggestion is None:
             return False
         number = suggestion.number
@@ -65,12 +65,12 @@ class Run:
                 del result["epoch"], result["score"]
             self.now += EPOCH_S / 4
             self.epochs[number] = epoch
-            stops = self.bridge.report(number, result)
+            stops = self.manager.report(number, result)
             console = Console(file=io.StringIO(), width=120)
             console.print(self.progress._view())
             self.shown.append(console.file.getvalue())
             if stops:
-                self.bridge.finish(number, result)
+                self.manager.finish(number, result)
                 return True
         raise AssertionError("a whole trial stops at its end")
 
@@ -88,7 +88,7 @@ def seconds(shown: str, what: str) -> float | None:
 def test_the_end_is_foretold_by_what_will_run_and_not_by_who_waits(run):
     while run.run_one():
         pass
-    trials = run.bridge.study.trials
+    trials = run.manager.study.trials
     assert len(trials) == TRIALS
     assert sum(trial.state.name == "PRUNED" for trial in trials) > TRIALS / 2
     assert "ETA -" in run.shown[0]
@@ -106,4 +106,4 @@ def test_the_study_says_which_trials_wait_as_long_as_they_do(run):
         ever |= run.marked
     on = {number for number in ever if run.epochs[number] == EPOCHS}
     assert on, "some that waited went on to their end"
-    assert not any(run.bridge.study.trials[number].system_attrs[PAUSED] for number in on)
+    assert not any(run.manager.study.trials[number].system_attrs[PAUSED] for number in on)

@@ -11,8 +11,8 @@ from curve_trials import Curve, space
 from ray import cloudpickle
 
 from tuner import InvalidInput, load_study, resume, run
-from tuner.engine.observer import Observer
-from tuner.study.catalog import StudyFolder, open_for_writing
+from tuner.engine.callbacks import RunCallback
+from tuner.study.folder import StudyFolder, open_for_writing
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 # Ray's workers cannot import the tests.
@@ -52,7 +52,7 @@ def raises(trial):
 def refused(job) -> str:
     """Run a job that is refused, and return the one line that says why."""
     with pytest.raises(InvalidInput) as caught:
-        run(job, observer=Observer())
+        run(job, observer=RunCallback())
     line = str(caught.value)
     assert "\n" not in line
     return line
@@ -128,7 +128,7 @@ def test_what_had_ended_by_then_stays(make_job):
     assert [trial.state for trial in result.trials[:2]] == ["complete"] * 2
     assert all(trial.state == "running" for trial in result.trials[2:])
     constants["bad_from"] = 9
-    finished = run(job, observer=Observer())
+    finished = run(job, observer=RunCallback())
     assert [trial.state for trial in finished.trials] == ["complete"] * 4
     assert finished.trials[:2] == result.trials[:2]
 
@@ -147,7 +147,7 @@ def finished(two_cpus, tmp_path_factory):
         sampler="random",
         folder=tmp_path_factory.mktemp("finished"),
     )
-    return job, run(job, observer=Observer())
+    return job, run(job, observer=RunCallback())
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def finished(two_cpus, tmp_path_factory):
 def test_another_job_under_the_same_name_is_refused(finished, changes, message):
     job, result = finished
     with pytest.raises(InvalidInput, match=message):
-        run(job.with_changes(**changes), observer=Observer())
+        run(job.with_changes(**changes), observer=RunCallback())
     assert load_study(job.name, folder=job.folder) == result
 
 
@@ -175,23 +175,23 @@ def test_a_study_that_was_interrupted_before_its_first_trial_takes_any_job(make_
         empty = optuna.create_study(study_name=job.name, storage=storage, direction="maximize")
         empty.set_user_attr("metric", "accuracy")
         empty.set_user_attr("max_epochs", 99)
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     assert (result.metric, result.max_epochs, len(result.trials)) == ("score", 9, 3)
 
 
 def test_the_same_job_does_nothing_more(finished):
     job, result = finished
-    assert run(job, observer=Observer()) == result
+    assert run(job, observer=RunCallback()) == result
 
 
 def test_more_trials_continue_the_same_study(finished):
     job, result = finished
-    longer = resume(job.name, folder=job.folder, observer=Observer(), num_trials=4)
+    longer = resume(job.name, folder=job.folder, observer=RunCallback(), num_trials=4)
     assert longer.trials[:2] == result.trials
     assert [trial.state for trial in longer.trials] == ["complete"] * 4
     assert len({trial.params["turn"] for trial in longer.trials}) == 4
     # The same four as if they had been asked for at once.
-    whole = run(job.with_changes(name="whole", num_trials=4), observer=Observer())
+    whole = run(job.with_changes(name="whole", num_trials=4), observer=RunCallback())
     assert [trial.params for trial in whole.trials] == [trial.params for trial in longer.trials]
 
 
@@ -208,7 +208,7 @@ def test_a_trial_that_crashes_is_not_the_end(make_job):
                 raise OSError("no space left")
             return super().report()
 
-    result = run(make_job(trainable=Unlucky), observer=Observer())
+    result = run(make_job(trainable=Unlucky), observer=RunCallback())
     assert [trial.state for trial in result.trials] == ["complete", "failed", "complete"]
     assert result.trials[1].reason == "OSError: no space left"
     assert math.isnan(result.trials[1].value)

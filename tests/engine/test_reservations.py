@@ -13,7 +13,7 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from tuner import InvalidInput, load_study, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 # Ray's workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -47,7 +47,7 @@ class Placed(Curve):
         }
 
 
-class Together(Observer):
+class Together(RunCallback):
     """Counts how many trials ran at a time at most, and keeps what it is told besides."""
 
     def __init__(self):
@@ -85,7 +85,7 @@ class Together(Observer):
 )
 def test_what_no_node_can_take_is_refused_at_once(cluster, make_job, tmp_path, fields, message):
     with pytest.raises(InvalidInput) as caught:
-        run(make_job(**fields), observer=Observer())
+        run(make_job(**fields), observer=RunCallback())
     assert re.search(message, str(caught.value)), caught.value
     assert list(tmp_path.iterdir()) == []
 

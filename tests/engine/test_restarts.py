@@ -16,12 +16,11 @@ from tests.postgresql import Server, started_server
 from tests.waiting import until
 from tuner import InvalidInput, load_study, run
 from tuner.cli import main
-from tuner.engine.observer import Observer
-from tuner.report.watch import watch
-from tuner.serve.reader import Reader
-from tuner.serve.shelf import DatabaseShelf, Trouble
-from tuner.study import driver as drivers
-from tuner.study import outage
+from tuner.engine.callbacks import RunCallback
+from tuner.report.terminal import watch
+from tuner.serve.studies import DatabaseShelf, HTTPError, Reader
+from tuner.storage import database as outage
+from tuner.storage import lease as drivers
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 EPOCHS = 25
@@ -38,7 +37,7 @@ def _quick(monkeypatch):
     monkeypatch.setattr(drivers, "BEAT_S", 0.5)
 
 
-class Counting(Observer):
+class Counting(RunCallback):
     """Counts what it is told, and keeps the lines."""
 
     def __init__(self) -> None:
@@ -76,7 +75,7 @@ def test_a_study_whose_database_is_restarted_goes_on_and_has_every_report_once(
         server.stop()
         before = counting.reports
         until(lambda: counting.lines, "the line that it is lost")
-        with pytest.raises(Trouble) as trouble:
+        with pytest.raises(HTTPError) as trouble:
             reader.look()
         with pytest.raises(InvalidInput) as refused:
             load_study(f"{url}#study")

@@ -17,7 +17,7 @@ from curve_trials import Interrupting, logged
 from long_study import EPOCHS, TRIALS, long_study
 
 from tuner import InvalidInput, load_study, resume, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 
@@ -34,7 +34,7 @@ def decisions(result):
 def whole(two_cpus, tmp_path_factory):
     """The decisions of the study when nothing interrupts it."""
     folder = tmp_path_factory.mktemp("whole")
-    result = run(long_study(folder, folder / "log"), observer=Observer())
+    result = run(long_study(folder, folder / "log"), observer=RunCallback())
     assert {trial.state for trial in result.trials} == {"complete", "pruned"}
     return decisions(result)
 
@@ -94,13 +94,13 @@ def test_a_killed_study_goes_on_as_if_it_had_not_been(start, tmp_path, whole, li
     elsewhere = start()
     elsewhere.wait_until(lambda: len(logged(log)) >= lines)
     with pytest.raises(InvalidInput, match="'long' is being run by another"):
-        run(long_study(folder, log), observer=Observer())
+        run(long_study(folder, log), observer=RunCallback())
     elsewhere.kill()
 
     before, trained = load_study("long", folder=folder), logged(log)
     ended = {trial.number for trial in before.trials if trial.state != "running"}
     interrupted = {trial for trial, _ in trained} - ended
-    result = resume("long", folder=folder, observer=Observer())
+    result = resume("long", folder=folder, observer=RunCallback())
 
     assert decisions(result) == whole
     for number in ended:
@@ -127,7 +127,7 @@ def test_ctrl_c_ends_a_study_cleanly(start, tmp_path, whole):
     before = load_study("long", folder=folder)
     assert not before.finished
     trained = logged(log)
-    result = resume("long", folder=folder, observer=Observer())
+    result = resume("long", folder=folder, observer=RunCallback())
     assert decisions(result) == whole
     since = logged(log)[len(trained) :]
     ended = {trial.number for trial in before.trials if trial.state != "running"}
@@ -145,7 +145,7 @@ def test_a_trial_goes_on_from_its_checkpoint_or_starts_over(tmp_path, whole, kep
     if not kept:
         for checkpoint in (folder / "long" / "trials").glob("*/checkpoint_*"):
             shutil.rmtree(checkpoint)
-    assert decisions(resume("long", folder=folder, observer=Observer())) == whole
+    assert decisions(resume("long", folder=folder, observer=RunCallback())) == whole
     since = logged(log)[len(trained) :]
     assert since[0][0] == first
     assert since[0][1] in (range(4, 6) if kept else [1])
@@ -160,13 +160,13 @@ def test_what_a_killed_writer_leaves_does_not_stop_the_next(tmp_path, damage):
         journal.parent.mkdir(parents=True)
         journal.touch()
     else:
-        run(job, observer=Observer())
+        run(job, observer=RunCallback())
     if damage == "torn line":
         with journal.open("a") as file:
             file.write('{"op_code": 5, "worker_')
     if damage == "lock left behind":
         Path(f"{journal}.lock").symlink_to("nowhere")
-    result = run(job.with_changes(num_trials=3), observer=Observer())
+    result = run(job.with_changes(num_trials=3), observer=RunCallback())
     assert [trial.state for trial in result.trials] == ["complete"] * 3
 
 
@@ -212,7 +212,7 @@ def test_any_number_of_kills_at_any_moment_changes_nothing(start, tmp_path, whol
             assert ended.get(number, facts) == facts, "a trial that had ended has changed"
             if facts[1] != "running":
                 ended[number] = facts
-    run(long_study(folder, log), observer=Observer())
+    run(long_study(folder, log), observer=RunCallback())
     assert decisions(load_study("long", folder=folder)) == whole
     epochs = logged(log)
     assert len({trial for trial, _ in epochs}) == TRIALS

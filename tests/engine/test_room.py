@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from tuner import InvalidInput
-from tuner.engine.placement import Reservation
-from tuner.engine.room import NodeType, Room, may_have
+from tuner.engine.resources import ClusterCapacity, NodeType, ResourceRequest, may_have
 
 pytestmark = pytest.mark.usefixtures("four_cpus")
 
@@ -15,7 +14,7 @@ HEAD = NodeType({"CPU": 4}, 1)
 
 
 def room(cpus, gpus, types=()):
-    return Room(Reservation({"CPU": cpus, "GPU": gpus}), types)
+    return ClusterCapacity(ResourceRequest({"CPU": cpus, "GPU": gpus}), types)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +35,7 @@ def room(cpus, gpus, types=()):
     ids=str,
 )
 def test_an_autoscaler_is_shown_that_there_is_more_to_do(cpus, types, wanted):
-    room = Room(Reservation({"CPU": cpus}), types)
+    room = ClusterCapacity(ResourceRequest({"CPU": cpus}), types)
     assert room.slots == 4 // cpus
     assert room.wanted() == wanted
 

@@ -9,12 +9,12 @@ from optuna.pruners import PercentilePruner, ThresholdPruner
 from optuna.trial import TrialState
 
 from tuner import RotationPruner, RotationTarget, TuningJob, load_study, report_rotation, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 from tuner.replay.recording import RecordedTrial
-from tuner.replay.rotation import RotationPolicy
+from tuner.replay.schedulers import RotationPolicy
 from tuner.replay.simulator import simulate
-from tuner.rotation import Criteria, RotationCurve
-from tuner.rotation.verdict import is_audited
+from tuner.rotation import PruningConfig, RotationCurve
+from tuner.rotation.decision import is_audited
 from tuner.study.pruners import explain, make_pruner
 from tuner.study.samplers import sampler_for_trial
 
@@ -81,7 +81,7 @@ def test_the_verdicts_are_those_of_plain_optuna(make_job, pruner, sampler, prune
         max_concurrent=1,
         seed=7,
     )
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     plain = in_plain_optuna(job)
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
     assert [(t.params, t.state, t.epochs, t.value, t.reason) for t in result.trials] == [
@@ -122,8 +122,8 @@ def test_trials_that_wait_go_as_far_as_in_the_replay(make_job, settings, trials)
         max_concurrent=1,
         seed=7,
     )
-    result = run(job, observer=Observer())
-    criteria = Criteria(metric_name="score", **settings)
+    result = run(job, observer=RunCallback())
+    criteria = PruningConfig(metric_name="score", **settings)
     whole = [
         RecordedTrial(t.number, whole_curve(t.params, job.max_epochs), float("nan"), t.params)
         for t in result.trials
@@ -137,7 +137,7 @@ def test_trials_that_wait_go_as_far_as_in_the_replay(make_job, settings, trials)
 
 def test_whom_a_named_pruner_audits_is_drawn_by_the_jobs_seed(make_job):
     def drawn(seed: int) -> set[int]:
-        criteria = Criteria(seed=seed)
+        criteria = PruningConfig(seed=seed)
         return {number for number in range(24) if is_audited(number, criteria)}
 
     assert drawn(14)
@@ -145,7 +145,7 @@ def test_whom_a_named_pruner_audits_is_drawn_by_the_jobs_seed(make_job):
     job = make_job(
         trainable=Unpausable, pruner="rotation", num_trials=24, max_concurrent=1, seed=14
     )
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     audited = {trial.number for trial in result.trials if trial.audit}
     assert audited
     assert audited <= drawn(14)

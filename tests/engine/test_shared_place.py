@@ -18,14 +18,12 @@ from ray.cluster_utils import Cluster
 
 from tests.waiting import until
 from tuner import InvalidInput, run
-from tuner.engine.bridge import StudyBridge
-from tuner.engine.late_nodes import LateNodes, NotSeen
-from tuner.engine.nodes import nodes_up
-from tuner.engine.observer import Observer
-from tuner.engine.placement import Reservation
-from tuner.engine.room import Room
-from tuner.engine.shared_place import check_shared
-from tuner.study.places import Place
+from tuner.engine.callbacks import RunCallback
+from tuner.engine.checkpoints import check_shared
+from tuner.engine.failures import LateNodes, StorageUnreachable
+from tuner.engine.resources import ClusterCapacity, ResourceRequest, nodes_up
+from tuner.engine.trial_manager import TrialManager
+from tuner.storage.paths import StoragePath
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 UNSHARED = ["unshare", "--mount", "--map-root-user"]
@@ -76,7 +74,7 @@ def test_a_folder_that_a_node_does_not_see_is_refused_before_any_trial(
 ):
     for fields in ({"checkpoints": str(own)}, {"folder": own / "studies"}):
         with pytest.raises(InvalidInput) as caught:
-            run(make_job(**fields), observer=Observer())
+            run(make_job(**fields), observer=RunCallback())
         line = str(caught.value)
         assert line.startswith("checkpoints must be in a folder that every node sees, got '")
         assert line.endswith("; mount one or use --checkpoints s3://...")
@@ -86,17 +84,17 @@ def test_a_folder_that_a_node_does_not_see_is_refused_before_any_trial(
 
 
 def test_a_folder_that_all_see_is_used_and_nothing_is_left_in_it(two_nodes, make_job, tmp_path):
-    place = Place(str(tmp_path / "shared"))
+    place = StoragePath(str(tmp_path / "shared"))
     place.make()
     check_shared(place, nodes_up())
     assert place.is_empty()
-    result = run(make_job(checkpoints=place.address, num_trials=4), observer=Observer())
+    result = run(make_job(checkpoints=place.address, num_trials=4), observer=RunCallback())
     assert [trial.state for trial in result.trials] == ["complete"] * 4
     assert result.checkpoints == str(place / "study" / "trials")
 
 
 def test_only_nodes_that_may_run_trials_are_asked(two_nodes, own):
-    place = Place(str(own))
+    place = StoragePath(str(own))
     here = ray.get_runtime_context().get_node_id()
     check_shared(place, [node for node in nodes_up() if node.id == here])
     with pytest.raises(InvalidInput, match="that every node sees"):
@@ -106,7 +104,7 @@ def test_only_nodes_that_may_run_trials_are_asked(two_nodes, own):
 
 def test_a_node_that_does_not_answer_is_named(two_nodes, tmp_path):
     with pytest.raises(InvalidInput, match=r"which .* cannot use \(no answer within 0 s\); mount"):
-        check_shared(Place(str(tmp_path)), nodes_up(), within_s=0.0)
+        check_shared(StoragePath(str(tmp_path)), nodes_up(), within_s=0.0)
 
 
 class Held(Curve):
@@ -117,7 +115,7 @@ class Held(Curve):
         return super().step()
 
 
-class LettingGo(Observer):
+class LettingGo(RunCallback):
     """Lets all go on as soon as something is noted, and calls back at the first start."""
 
     def __init__(self, go: Path, at_start: Callable[[], None]) -> None:
@@ -161,8 +159,10 @@ def test_a_node_that_joins_later_and_does_not_see_the_folder_gets_no_trials(
 
 def test_a_study_ends_when_no_node_is_left_that_sees_the_folder(two_nodes, tmp_path):
     first, second, *_ = nodes_up()
-    room = Room(Reservation({"CPU": 1.0}, {"ray.io/node-id": f"in({first.id},{second.id})"}))
-    bridge = StudyBridge(optuna.create_study(), space, metric="score", num_trials=1, max_epochs=1)
-    late = LateNodes(bridge, room, Place(str(tmp_path)))
-    late.take_back(0, NotSeen(first.id, first.name, "no such file"))
-    assert str(bridge.fatal).startswith("checkpoints must be in a folder that every node sees")
+    room = ClusterCapacity(
+        ResourceRequest({"CPU": 1.0}, {"ray.io/node-id": f"in({first.id},{second.id})"})
+    )
+    manager = TrialManager(optuna.create_study(), space, metric="score", num_trials=1, max_epochs=1)
+    late = LateNodes(manager, room, StoragePath(str(tmp_path)))
+    late.take_back(0, StorageUnreachable(first.id, first.name, "no such file"))
+    assert str(manager.fatal).startswith("checkpoints must be in a folder that every node sees")

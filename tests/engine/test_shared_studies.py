@@ -16,8 +16,8 @@ from shared_study import EPOCHS, TRIALS, shared_study
 
 from tests.postgresql import new_database, running_server
 from tuner import load_study, run
-from tuner.engine.observer import Observer
-from tuner.study import driver as drivers
+from tuner.engine.callbacks import RunCallback
+from tuner.storage import lease as drivers
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 SCRIPT = Path(__file__).with_name("shared_study.py")
@@ -80,7 +80,7 @@ def other():
         each.process.stdout.close()
 
 
-class Listening(Observer):
+class Listening(RunCallback):
     """Keeps what it is told, lets all go on once it has a trial, and calls back at each report."""
 
     def __init__(self, go: Path):

@@ -8,12 +8,12 @@ import pytest
 from curve_trials import space
 
 from tuner import run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 pytestmark = pytest.mark.usefixtures("four_cpus")
 
 
-class Counting(Observer):
+class Counting(RunCallback):
     """Keeps how many trials had been suggested and had not ended, at every suggestion."""
 
     def __init__(self):

@@ -12,10 +12,10 @@ from curve_trials import report_at, space
 from optuna.pruners import BasePruner
 
 from tuner import RotationPruner
-from tuner.engine.bridge import StudyBridge
+from tuner.engine.trial_manager import TrialManager
 from tuner.study.load import read_result
-from tuner.study.record import curve_of
 from tuner.study.result import StudyResult
+from tuner.study.schema import curve_of
 
 EPOCHS = 3
 
@@ -35,14 +35,14 @@ class Watching(BasePruner):
 def run(*tests: dict[str, Any]) -> tuple[StudyResult, Watching]:
     """Run one trial that reports these besides its metric, epoch by epoch."""
     study = optuna.create_study(direction="maximize", pruner=(pruner := Watching()))
-    bridge = StudyBridge(study, space, metric="score", num_trials=1, max_epochs=EPOCHS)
-    suggestion = bridge.ask()
+    manager = TrialManager(study, space, metric="score", num_trials=1, max_epochs=EPOCHS)
+    suggestion = manager.ask()
     config = {**suggestion.config, "max_epochs": EPOCHS}
     for epoch, test in enumerate(tests, start=1):
         report = {**report_at(epoch, config), **test}
-        bridge.report(suggestion.number, report)
-    bridge.finish(suggestion.number, report)
-    assert bridge.fatal is None
+        manager.report(suggestion.number, report)
+    manager.finish(suggestion.number, report)
+    assert manager.fatal is None
     return read_result(study, None), pruner
 
 

@@ -14,7 +14,7 @@ from ray import cloudpickle, tune
 from torch.utils.data import DataLoader, Dataset
 
 from tuner import run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 # Ray's workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -76,7 +76,7 @@ def test_a_trial_computes_on_as_many_threads_as_it_reserves(make_job, trainable,
         max_epochs=2,
         max_concurrent=1,
     )
-    result = run(job, observer=Observer())
+    result = run(job, observer=RunCallback())
     assert [trial.state for trial in result.trials] == ["complete"] * 3
     for trial in result.trials:
         assert trial.test == {"test_threads": threads, "test_omp": threads, "test_loading": 1}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from made_up_runs import runs, trial
 
-from tuner.paper.catalog import FINDINGS, find_findings
 from tuner.paper.finding import overall, told
 from tuner.paper.grids import TASKS
+from tuner.paper.reproduce import FINDINGS, find_findings
 
 SEEDS = (0, 1)
 TURNS = (0.1, 0.3, 0.5, 0.7, 0.9)

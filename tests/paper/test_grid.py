@@ -8,10 +8,10 @@ import optuna
 import pytest
 
 from trainables import PAPER_TASKS, C10Cnn1, C10Cnn1Small
-from trainables.settings import read_settings
-from tuner.paper.catalog import FINDINGS
-from tuner.paper.grid import Grid
-from tuner.study.space import as_function, suggest
+from trainables.training.config import read_settings
+from tuner.paper.grids import Grid
+from tuner.paper.reproduce import FINDINGS
+from tuner.study.search_space import as_function, suggest
 
 GRID = Grid("c10-cnn1", "some", {"lr": (0.1, 0.01)}, {"optimizer": "sgd"})
 

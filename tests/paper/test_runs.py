@@ -10,7 +10,7 @@ import pytest
 from made_up_runs import LAYERS, runs, trial
 
 from tests.study.example_studies import study_result, trial_result
-from tuner.paper.grid import Grid
+from tuner.paper.grids import Grid
 from tuner.paper.runs import by_value, chosen, percent, power_of_three, rank_correlation, table_of
 from tuner.rotation import RotationCurve
 

@@ -9,12 +9,10 @@ from made_up_runs import runs
 from ray import cloudpickle
 
 from tuner.errors import InvalidInput
-from tuner.paper.catalog import FINDINGS
-from tuner.paper.document import write_document
 from tuner.paper.finding import Finding, Judgement
-from tuner.paper.grid import Grid
+from tuner.paper.grids import Grid
 from tuner.paper.plan import make_plan
-from tuner.paper.run import Shown, show
+from tuner.paper.reproduce import FINDINGS, Shown, show, write_document
 
 # Ray's workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

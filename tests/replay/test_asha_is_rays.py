@@ -10,9 +10,7 @@ import pytest
 from made_up_trials import random_trials, recorded
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from tuner.replay.halving import Asha, by_metric, milestones
-from tuner.replay.peers import PEERS
-from tuner.replay.policy import Action, NeverStop
+from tuner.replay.schedulers import PEERS, Action, Asha, NeverStop, by_metric, milestones
 from tuner.replay.simulator import prefixes, simulate
 
 # What Ray's numpy says of rungs that hold nothing but NaN, or infinities.

@@ -10,11 +10,11 @@ import pytest
 from made_up_recordings import THREE, recording, turning_trials
 from made_up_trials import recorded
 
-import tuner.replay.bench
+import tuner.replay.compare
 from tuner.errors import InvalidInput
-from tuner.replay.bench import DEFAULT, FAMILIES, SCHEDULERS, draw, find_schedulers, replay
-from tuner.replay.peers import PEERS
-from tuner.replay.summary import to_json
+from tuner.replay.compare import DEFAULT, FAMILIES, SCHEDULERS, draw, find_schedulers, replay
+from tuner.replay.render import to_json
+from tuner.replay.schedulers import PEERS
 
 NAN = math.nan
 
@@ -113,14 +113,14 @@ class TestFigures:
 class TestDraws:
     def test_every_scheduler_gets_the_same_trials_in_the_same_order(self, monkeypatch):
         seen: dict[str, list[list[int]]] = {}
-        simulate = tuner.replay.bench.simulate
+        simulate = tuner.replay.compare.simulate
 
         def note(trials, policy, workers, mode):
             name = type(policy).__name__
             seen.setdefault(name, []).append([trial.number for trial in trials])
             return simulate(trials, policy, workers, mode)
 
-        monkeypatch.setattr(tuner.replay.bench, "simulate", note)
+        monkeypatch.setattr(tuner.replay.compare, "simulate", note)
         trials = turning_trials(1, 12, 3)
         replay(recording(trials), ["rotation", "one-epoch-1"], trials=8, repeats=5)
         assert seen["RotationPolicy"] == seen["OneEpoch"] == seen["NeverStop"]

@@ -13,9 +13,8 @@ from made_up_trials import recorded
 from rich.console import Console
 
 from tuner.errors import InvalidInput
-from tuner.replay.bench import DEFAULT, replay
-from tuner.replay.plot import plotted, write_picture
-from tuner.replay.summary import print_comparison, to_json
+from tuner.replay.compare import DEFAULT, replay
+from tuner.replay.render import plotted, print_comparison, to_json, write_picture
 
 NAN = math.nan
 
@@ -124,7 +123,7 @@ def test_a_picture_that_cannot_be_written_is_refused(comparison, tmp_path, name,
 
 def test_comparing_loads_neither_ray_nor_torch_nor_a_plotting_library():
     script = (
-        "import tuner.replay.summary, sys; "
+        "import tuner.replay.render, sys; "
         "print(*sorted({'ray', 'torch', 'pandas', 'matplotlib'} & sys.modules.keys()))"
     )
     ended = subprocess.run(

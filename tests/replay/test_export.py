@@ -17,8 +17,7 @@ from nearly import assert_same, close
 
 from tests.study.example_studies import NAN, study_result, trial_result
 from tuner.errors import InvalidInput
-from tuner.replay.export import export, write_recording
-from tuner.replay.recording import read_recording
+from tuner.replay.recording import export, read_recording, write_recording
 from tuner.rotation import RotationCurve
 from tuner.study.result import TrialResult
 

@@ -8,7 +8,7 @@ from types import FunctionType, ModuleType
 
 from made_up_trials import random_trials, recorded
 
-from tuner.replay.policy import Action, NeverStop
+from tuner.replay.schedulers import Action, NeverStop
 from tuner.replay.simulator import prefixes, simulate
 from tuner.rotation import RotationCurve
 

@@ -13,10 +13,7 @@ import pytest
 from made_up_trials import LEVELS, random_trials, recorded
 
 from tuner import RotationTarget
-from tuner.replay.halving import PromotingAsha
-from tuner.replay.one_epoch import OneEpoch
-from tuner.replay.peers import PEERS
-from tuner.replay.policy import NEW, Action
+from tuner.replay.schedulers import NEW, PEERS, Action, OneEpoch, PromotingAsha
 from tuner.replay.simulator import prefixes, simulate
 from tuner.study.pruners import make_pruner
 
@@ -216,7 +213,7 @@ def test_stopping_at_random_is_at_the_rungs_and_by_the_seed():
 
 def test_replaying_needs_neither_ray_nor_torch_nor_pandas():
     script = (
-        "import tuner.replay.simulator, tuner.replay.peers, sys; "
+        "import tuner.replay.simulator, tuner.replay.schedulers, sys; "
         "print(*sorted({'ray', 'torch', 'pandas'} & sys.modules.keys()))"
     )
     ended = subprocess.run(

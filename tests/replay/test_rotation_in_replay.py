@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 from made_up_recordings import THREE, recording, turning_trials
 
-import tuner.replay.rotation
+import tuner.replay.schedulers
 from tuner import RotationTarget
-from tuner.replay.bench import SCHEDULERS, draw, replay
+from tuner.replay.compare import SCHEDULERS, draw, replay
 from tuner.replay.recording import RecordedTrial
-from tuner.replay.summary import to_json
-from tuner.rotation import Criteria, Field, decide
+from tuner.replay.render import to_json
+from tuner.rotation import HalvingState, PruningConfig, decide
 from tuner.study.pruners import make_pruner
 
 NAN = math.nan
@@ -67,7 +67,7 @@ class TestRotation:
         trials = turning_trials(6, 40, 9, reports_per_epoch=reports_per_epoch)
         comparison = replay(recording(trials), ["rotation-stop"], trials=40, repeats=3)
         for repeat, outcome in enumerate(comparison.outcomes["rotation-stop"]):
-            field, epochs = Field(Criteria(seed=repeat), 9), 0.0
+            field, epochs = HalvingState(PruningConfig(seed=repeat), 9), 0.0
             for trial in draw(trials, 40, 0, repeat):
                 for report in range(1, len(trial.curve) + 1):
                     curve = until(trial, report)
@@ -84,11 +84,11 @@ class TestRotation:
 
         def note(number, curve, field, **how):
             verdict = decide(number, curve, field, **how)
-            if not how.get("closing"):
+            if not how.get("final"):
                 said[number] = (curve.epochs[-1], verdict)
             return verdict
 
-        monkeypatch.setattr(tuner.replay.rotation, "decide", note)
+        monkeypatch.setattr(tuner.replay.schedulers, "decide", note)
         trials = turning_trials(7, 40, 9, reports_per_epoch=4)
         comparison = replay(recording(trials), ["rotation"], repeats=1, workers=workers)
         (outcome,) = comparison.outcomes["rotation"]

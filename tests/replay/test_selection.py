@@ -8,8 +8,8 @@ import pytest
 from made_up_trials import recorded
 
 from tuner.errors import InvalidInput
-from tuner.replay.policy import NEW, Action, NeverStop
 from tuner.replay.recording import RecordedTrial
+from tuner.replay.schedulers import NEW, Action, NeverStop
 from tuner.replay.simulator import prefixes, simulate
 from tuner.rotation import RotationCurve
 

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_trials import LEVELS, random_trials, recorded
 
-from tuner.replay.peers import PEERS
-from tuner.replay.policy import NEW, Action, NeverStop, Policy
 from tuner.replay.recording import RecordedTrial
+from tuner.replay.schedulers import NEW, PEERS, Action, NeverStop, Policy
 from tuner.replay.simulator import prefixes, simulate
 from tuner.rotation import RotationCurve
 

@@ -78,7 +78,7 @@ class TestTurnFurther:
 
     def test_where_rotation_is_not_informative_it_is_silent(self, monkeypatch):
         from tuner.report import evidence
-        from tuner.report.advice import case
+        from tuner.report.advice import study_view as case
 
         def not_informative(result: StudyResult) -> evidence.RotationWorth:
             return evidence.RotationWorth("not informative", 0.0, 0.1, 0.4)

@@ -12,9 +12,9 @@ from tests.study.example_studies import study_result, trial_result
 from tuner import report
 from tuner.errors import InvalidInput
 from tuner.report.charts import KINDS, all_drawn
-from tuner.report.charts.importance import importances
-from tuner.report.charts.pictures import write_plot
-from tuner.report.charts.spread import spread
+from tuner.report.charts.base import spread
+from tuner.report.charts.export import write_plot
+from tuner.report.charts.search import importances
 from tuner.rotation import RotationCurve
 
 

@@ -12,11 +12,10 @@ from rich.console import Console
 from tests.study.example_studies import study_result, trial_result
 from tuner.report import print_report, to_html
 from tuner.report.advice import Advice
-from tuner.report.advice.show import advice_json, print_advice
-from tuner.report.document import rows, to_json
-from tuner.report.html.records import records
-from tuner.report.html.story import winner
-from tuner.report.told import params
+from tuner.report.advice.render import advice_json, print_advice
+from tuner.report.formatting import params
+from tuner.report.html.page import records, winner
+from tuner.report.summary import rows, to_json
 
 RATES = {"layer_rates": {"last": 2.5}}
 RESULT = study_result(

@@ -8,12 +8,11 @@ import numpy as np
 import optuna
 import pytest
 
-from tuner.report.document import to_json
-from tuner.report.evidence import evidence
-from tuner.report.noise import examples_of
+from tuner.report.evidence import evidence, examples_of
+from tuner.report.summary import to_json
 from tuner.study.load import read_result
-from tuner.study.record import ADVICE, AUDIT, START
 from tuner.study.result import StudyResult
+from tuner.study.schema import ADVICE, AUDIT, START
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from tests.study.example_studies import make_study, report
 from tuner.errors import InvalidInput
-from tuner.report.following import Following
-from tuner.report.told import curve
-from tuner.report.watch import view, watch
-from tuner.study.catalog import StudyFolder, open_for_writing
-from tuner.study.driver import PAUSED
+from tuner.report.formatting import curve
+from tuner.report.study_follower import StudyFollower
+from tuner.report.terminal import view, watch
+from tuner.storage.lease import PAUSED
+from tuner.study.folder import StudyFolder, open_for_writing
 from tuner.study.load import opened
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -34,9 +34,9 @@ def home(request, tmp_path) -> StudyFolder:
 
 
 @pytest.fixture
-def following(home) -> Iterator[Following]:
+def following(home) -> Iterator[StudyFollower]:
     with opened("example", home.path.parent) as (study, path):
-        yield Following(study, path)
+        yield StudyFollower(study, path)
 
 
 def shown(seen, width: int = 80, height: int = 40) -> str:
@@ -141,7 +141,7 @@ class TestForetelling:
         now = datetime.now()
         make_whole_trials(tmp_path, [now - 8 * MINUTE, now - 4 * MINUTE], paused=8)
         with opened("made", tmp_path) as (study, path):
-            seen = Following(study, path, now=now.timestamp).look()
+            seen = StudyFollower(study, path, now=now.timestamp).look()
         assert (seen.counts["paused"], seen.counts["running"], seen.left) == (8, 0, 8)
         # 16 epochs in 8 minutes, 8 of them of those that wait: 3 more for the one that goes on.
         assert seen.left_s == pytest.approx(3 * 8 * 60 / 16, rel=0.01)
@@ -153,7 +153,7 @@ class TestForetelling:
         begun = [now - 8 * MINUTE - timedelta(hours=9), now - 4 * MINUTE]
         make_whole_trials(tmp_path, begun, paused=0)
         with opened("made", tmp_path) as (study, path):
-            seen = Following(study, path, now=now.timestamp).look()
+            seen = StudyFollower(study, path, now=now.timestamp).look()
         # 8 whole trials at 8 epochs in 8 minutes, and the 8 minutes of a pause that may be seen.
         assert seen.left_s == pytest.approx(8 * 4 * 16 * 60 / 8, rel=0.01)
 
@@ -167,7 +167,7 @@ def test_how_long_nothing_was_written_is_counted_from_the_last_news(tmp_path):
     began = home.journal.stat().st_mtime
     now = began + 200
     with opened("example", tmp_path) as (study, path):
-        following = Following(study, path, now=lambda: now)
+        following = StudyFollower(study, path, now=lambda: now)
         assert following.look().quiet_s == pytest.approx(200)
         assert "nothing new for 3:20" in shown(following.look())
         with home.locked(), open_for_writing(home, None) as storage:
@@ -196,7 +196,7 @@ class TestView:
                 trial.set_user_attr("reason", "a long reason, " * 20)
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         with opened("many", tmp_path) as (study, path):
-            text = shown(Following(study, path).look(), width, height)
+            text = shown(StudyFollower(study, path).look(), width, height)
         lines = text.splitlines()
         assert max(map(len, lines)) <= width
         assert len(lines) <= max(height, 10)
@@ -212,7 +212,7 @@ class TestView:
             trial.set_user_attr("reason", evil)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         with opened(home.name, tmp_path) as (study, path):
-            text = shown(Following(study, path).look(), 160)
+            text = shown(StudyFollower(study, path).look(), 160)
         assert "[red]x[bold]" in text
         assert "[2J[bold]reason[/bold] second line" in text
         assert "[31mm[b]" in text

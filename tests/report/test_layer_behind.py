@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution
 
 from tests.report.made_up_advice import LAYERS, LR, starting, steady, study, trial
 from tuner.report.advice import advice
-from tuner.rotation.levelling import at_times
+from tuner.rotation.rate import at_times
 from tuner.study.result import TrialResult
 
 ALPHAS = CategoricalDistribution([-0.6, -0.3, 0.0, 0.3, 0.6])

@@ -11,9 +11,17 @@ import pytest
 from tests.report.night import EVIL, night
 from tests.study.example_studies import study_result, trial_result
 from tuner.report import to_html
-from tuner.report.html.embed import as_json, number, plain
-from tuner.report.html.records import MOST_NUMBERS, records, thinning
-from tuner.report.html.story import going_on, pruning, rule_of, winner, worth
+from tuner.report.html.page import (
+    MOST_NUMBERS,
+    going_on,
+    pruning,
+    records,
+    rule_of,
+    thinning,
+    winner,
+    worth,
+)
+from tuner.report.html.templating import as_json, number, plain
 from tuner.rotation import RotationCurve
 
 
@@ -58,7 +66,7 @@ def test_curves_of_a_huge_study_are_thinned_but_keep_their_end():
 
 
 def test_where_thinning_is_not_enough_the_best_keep_their_curves(monkeypatch):
-    monkeypatch.setattr("tuner.report.html.records.MOST_NUMBERS", 100)
+    monkeypatch.setattr("tuner.report.html.page.MOST_NUMBERS", 100)
     result = study_result(*(trial_result(i, "complete", i / 10) for i in range(10)))
     written = records(result)
     assert (written["reports"], written["kept"]) == (4, 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.report.advice.ranks import (
+from tuner.report.advice.rank_tests import (
     are_lower,
     chance_of,
     correlation,

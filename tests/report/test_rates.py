@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from tests.rotation.made_up_probes import FALLING, RISING, made_up, made_up_lrs
-from tuner.report.rates import print_rates, rates_json
-from tuner.rotation.finding import FoundRates
+from tuner.rate_finder.estimate import FoundRates
+from tuner.rate_finder.report import print_rates, rates_json
 
 
 def printed(found: FoundRates) -> str:

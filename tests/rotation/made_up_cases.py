@@ -8,16 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tuner.rotation import Criteria, Field, RotationCurve, Verdict, decide
-from tuner.rotation.weights import Weights
+from tuner.rotation import HalvingState, PruningConfig, RotationCurve, Verdict, decide
+from tuner.rotation.halving import Weights
 
 NAN, INF = math.nan, math.inf
 LAYERS = ("stem", "slow", "fast", "head")
 OWN = 0  # the number of the trial to be judged
 
 
-def criteria_of(**given_: object) -> Criteria:
-    return Criteria(**{"warmup_epochs": 1, "early_keep": 0.5, "keep": 0.25, "audit": 0} | given_)
+def criteria_of(**given_: object) -> PruningConfig:
+    return PruningConfig(
+        **{"warmup_epochs": 1, "early_keep": 0.5, "keep": 0.25, "audit": 0} | given_
+    )
 
 
 def curve_of(
@@ -50,10 +52,12 @@ def by_metric(metric: float, epochs: int = 1) -> RotationCurve:
     return curve
 
 
-def field_of(curve: RotationCurve, peers: Sequence[RotationCurve] = (), **given_: object) -> Field:
+def field_of(
+    curve: RotationCurve, peers: Sequence[RotationCurve] = (), **given_: object
+) -> HalvingState:
     """Return a field of the trial to be judged and its peers, numbered from 1."""
     curves = {OWN: curve, **dict(enumerate(peers, 1))}
-    return Field(criteria_of(**given_), curve.max_epochs).with_curves(curves)
+    return HalvingState(criteria_of(**given_), curve.max_epochs).with_curves(curves)
 
 
 def judged(curve: RotationCurve, peers: Sequence[RotationCurve] = (), **given_: object) -> Verdict:
@@ -61,15 +65,15 @@ def judged(curve: RotationCurve, peers: Sequence[RotationCurve] = (), **given_: 
 
 
 def learnt(
-    field: Field, weights: Sequence[float], deviation: float = 0.05, trials: int = 100
-) -> Field:
+    field: HalvingState, weights: Sequence[float], deviation: float = 0.05, trials: int = 100
+) -> HalvingState:
     """Return the field as if its trials had taught these weights."""
     taught = Weights(np.array(weights, dtype=float), np.full(len(weights), deviation), trials)
     rungs = tuple(rung.scored(taught.used) for rung in field.rungs)
     return dataclasses.replace(field, rungs=rungs, weights=taught)
 
 
-def informative(field: Field, rotation: float = 1.0) -> Field:
+def informative(field: HalvingState, rotation: float = 1.0) -> HalvingState:
     """Return the field as if the metric and rotation had been found to rank its trials."""
     return learnt(field, (1.0, 0.0, rotation, 0.0))
 

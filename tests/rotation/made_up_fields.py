@@ -6,13 +6,15 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from tuner.rotation import Criteria, Field, RotationCurve
+from tuner.rotation import HalvingState, PruningConfig, RotationCurve
 
 LAYERS = ("stem", "hidden", "head")
 
 
-def criteria_of(**given_: object) -> Criteria:
-    return Criteria(**{"warmup_epochs": 0.25, "early_keep": 0.5, "keep": 0.25, "audit": 0} | given_)
+def criteria_of(**given_: object) -> PruningConfig:
+    return PruningConfig(
+        **{"warmup_epochs": 0.25, "early_keep": 0.5, "keep": 0.25, "audit": 0} | given_
+    )
 
 
 def curve_of(
@@ -55,11 +57,11 @@ def up_to(curve: RotationCurve, reports: int) -> RotationCurve:
     return dataclasses.replace(curve, **{name: getattr(curve, name)[:reports] for name in columns})
 
 
-def field_of(curves: dict[int, RotationCurve], **given_: object) -> Field:
-    return Field(criteria_of(**given_), 20).with_curves(curves)
+def field_of(curves: dict[int, RotationCurve], **given_: object) -> HalvingState:
+    return HalvingState(criteria_of(**given_), 20).with_curves(curves)
 
 
-def by_metric(*metrics: float, epochs: Sequence[float] = (1.0,), **given_: object) -> Field:
+def by_metric(*metrics: float, epochs: Sequence[float] = (1.0,), **given_: object) -> HalvingState:
     """Return a field of trials with these metrics, numbered from 0, alike in all else."""
     curves = {number: curve_of(epochs, metric=metric) for number, metric in enumerate(metrics)}
     return field_of(curves, **given_)
@@ -70,7 +72,7 @@ def descending(count: int) -> list[float]:
     return [1 - number / count for number in range(count)]
 
 
-def at(field: Field, epoch: float) -> dict[int, tuple[float, ...]]:
-    """Return the merits of every trial at a rung, by number."""
+def at(field: HalvingState, epoch: float) -> dict[int, tuple[float, ...]]:
+    """Return the features of every trial at a rung, by number."""
     (rung,) = (rung for rung in field.rungs if rung.epoch == epoch)
-    return dict(zip(rung.numbers.tolist(), map(tuple, rung.merits.tolist()), strict=True))
+    return dict(zip(rung.numbers.tolist(), map(tuple, rung.features.tolist()), strict=True))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tuner.rotation.probed import Probe, Probed
-from tuner.rotation.rate import RateRelation, distance_of, way_of
+from tuner.rate_finder.estimate import Probe, ProbeRuns
+from tuner.rotation.rate import RateRelation, distance_of, path_length_of
 
 LAYERS = ("first", "one", "two", "three", "head")
 FACTORS = (1 + np.cos(np.pi * np.arange(400) / 400)) / 2
@@ -17,18 +17,18 @@ SLOW = (2.3, 2.29, 2.27, 2.25)
 STUCK = (2.35, 2.25, 2.35, 2.25)
 
 
-def made_up(losses=(FALLING,) * 4, ways=(1.0,) * 5, shares=(1.0,) * 5, rates=RATES) -> Probed:
+def made_up(losses=(FALLING,) * 4, ways=(1.0,) * 5, shares=(1.0,) * 5, rates=RATES) -> ProbeRuns:
     """Probes in which each layer goes so many times the way that the relation expects."""
     relation, spread = RateRelation(0.9), np.array(2.0)
     probes = []
     for rate, of_rate in zip(rates, losses, strict=True):
         expected = [relation.distances([rate], np.ones(done))[0].mid for done in STEPS]
         distances = tuple(
-            tuple(float(distance_of(way_of(each, spread) * way, spread)) for way in ways)
+            tuple(float(distance_of(path_length_of(each, spread) * way, spread)) for way in ways)
             for each in expected
         )
         probes.append(Probe(rate, STEPS, of_rate, distances))
-    return Probed(LAYERS, shares, 0.9, FACTORS, 40, tuple(probes), 1.5)
+    return ProbeRuns(LAYERS, shares, 0.9, FACTORS, 40, tuple(probes), 1.5)
 
 
 def made_up_lrs(
@@ -39,7 +39,7 @@ def made_up_lrs(
     lengths=None,
     factors=FACTORS,
     steps=(1, 2, 4, 8),
-) -> Probed:
+) -> ProbeRuns:
     """Probes at learning rates, in which layers go on in one direction for so long a memory."""
     lengths = np.ones(len(factors)) if lengths is None else lengths
     probes = []
@@ -50,7 +50,7 @@ def made_up_lrs(
             for each in went
         )
         probes.append(Probe(rate, steps, of_rate, distances))
-    return Probed(LAYERS, (1.0,) * 5, 0.9, factors, 40, tuple(probes), 1.5, lengths=lengths)
+    return ProbeRuns(LAYERS, (1.0,) * 5, 0.9, factors, 40, tuple(probes), 1.5, lengths=lengths)
 
 
 def way_at(rate: float, clock: float, memory: float) -> float:

@@ -17,8 +17,8 @@ from tests.rotation.made_up_cases import (
     judged,
     rule_of,
 )
-from tuner.rotation import Field, decide
-from tuner.rotation.verdict import is_audited
+from tuner.rotation import HalvingState, decide
+from tuner.rotation.decision import is_audited
 
 
 def test_an_audited_trial_keeps_its_reason_and_goes_on():
@@ -59,7 +59,7 @@ def test_one_that_has_waited_is_audited_as_it_was_drawn():
     own, peers = by_metric(0.1), [by_metric(0.9)] * 9
     field = field_of(own, peers, audit=0.999999)
     assert decide(OWN, own, field, may_wait=True).wait
-    closed = decide(OWN, own, field, closing=True)
+    closed = decide(OWN, own, field, final=True)
     assert (closed.prune, closed.audit) == (False, True)
 
 
@@ -84,7 +84,7 @@ def test_each_trial_is_audited_or_pruned_as_it_was_drawn():
     criteria = criteria_of(audit=0.3, seed=4)
     peers = {number: by_metric(0.9) for number in range(100, 200)}
     for number in range(30):
-        field = Field(criteria, 20).with_curves(peers | {number: by_metric(0.1)})
+        field = HalvingState(criteria, 20).with_curves(peers | {number: by_metric(0.1)})
         verdict = decide(number, by_metric(0.1), field)
         assert (verdict.audit, verdict.prune) == (
             is_audited(number, criteria),

@@ -6,7 +6,7 @@ import pytest
 
 from tests.rotation.made_up_fields import criteria_of
 from tuner.errors import InvalidInput
-from tuner.rotation import Criteria, Field
+from tuner.rotation import HalvingState, PruningConfig
 
 NAN = math.nan
 
@@ -34,7 +34,7 @@ NAN = math.nan
 def test_rungs_double_from_the_first_epoch_to_a_third_of_the_run(max_epochs, warmup_epochs, rungs):
     criteria = criteria_of(warmup_epochs=warmup_epochs)
     assert criteria.rungs(max_epochs) == rungs
-    assert [rung.epoch for rung in Field(criteria, max_epochs).rungs] == [*rungs, max_epochs]
+    assert [rung.epoch for rung in HalvingState(criteria, max_epochs).rungs] == [*rungs, max_epochs]
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_criteria_out_of_range_are_refused_with_the_rule_and_a_remedy(given_, me
 
 
 def test_by_default_a_quarter_goes_on_from_the_first_epoch():
-    shares = {rung: Criteria().share(rung) for rung in Criteria().rungs(20)}
+    shares = {rung: PruningConfig().share(rung) for rung in PruningConfig().rungs(20)}
     assert shares == pytest.approx({0.25: 0.35, 1: 0.25, 2: 0.125, 4: 0.0625})

@@ -19,19 +19,19 @@ from tests.rotation.made_up_fields import (
     field_of,
     up_to,
 )
-from tuner.rotation import Field, RotationCurve, RotationTarget, decide
+from tuner.rotation import HalvingState, RotationCurve, RotationTarget, decide
 
 NAN, INF = math.nan, math.inf
 # A busy machine is no reason to fail.
 UNHURRIED = settings(deadline=None)
 
 
-def assert_same(field: Field, other: Field) -> None:
+def assert_same(field: HalvingState, other: HalvingState) -> None:
     assert field.criteria == other.criteria
     assert len(field.rungs) == len(other.rungs)
     for mine, theirs in zip(field.rungs, other.rungs, strict=True):
         assert mine.epoch == theirs.epoch
-        for column in ("numbers", "merits", "scores"):
+        for column in ("numbers", "features", "scores"):
             np.testing.assert_array_equal(getattr(mine, column), getattr(theirs, column))
     np.testing.assert_array_equal(field.weights.mean, other.weights.mean)
     assert field.weights.trials == other.weights.trials
@@ -72,7 +72,7 @@ def test_a_report_counts_at_every_rung_it_is_the_first_at_or_after(epochs, count
     curve = curve_of(epochs, loss=tuple(map(float, epochs)))
     field = field_of({7: curve})
     found = {
-        rung.epoch: -float(rung.merits[0, 1])  # the loss, here the epoch
+        rung.epoch: -float(rung.features[0, 1])  # the loss, here the epoch
         for rung in field.rungs
         if 7 in rung
     }
@@ -95,7 +95,7 @@ def test_trials_that_report_less_often_are_compared_with_those_that_report_more(
 
 
 @pytest.mark.parametrize(
-    ("curve", "merits"),
+    ("curve", "features"),
     [
         (curve_of([1.0], metric=0.7, loss=2.0, turned=0.3), (0.7, -2.0, 0.3, 1.0)),
         (curve_of([1.0], metric=0.7, loss=NAN, turned=NAN), (0.7, NAN, NAN, 1.0)),
@@ -115,9 +115,9 @@ def test_trials_that_report_less_often_are_compared_with_those_that_report_more(
         "worst metric",
     ],
 )
-def test_merits_are_metric_loss_rotation_and_rate_the_more_the_better(curve, merits):
+def test_merits_are_metric_loss_rotation_and_rate_the_more_the_better(curve, features):
     (found,) = at(field_of({0: curve}), 1).values()
-    assert found == pytest.approx(merits, nan_ok=True)
+    assert found == pytest.approx(features, nan_ok=True)
 
 
 def test_within_an_epoch_there_is_no_metric():
@@ -153,7 +153,7 @@ def test_a_report_of_which_nothing_is_known_is_compared_nowhere():
     ],
 )
 def test_it_knows_the_last_rung_a_trial_has_passed_and_whether_it_is_there(epochs, rung, is_at_it):
-    field, curve = Field(criteria_of(), 20), curve_of(epochs)
+    field, curve = HalvingState(criteria_of(), 20), curve_of(epochs)
     passed = field.rung_of(curve)
     assert (None if passed is None else passed.epoch) == rung
     assert field.is_at_rung(curve) is is_at_it
@@ -164,7 +164,7 @@ def test_it_knows_the_last_rung_a_trial_has_passed_and_whether_it_is_there(epoch
 
 def test_a_report_at_no_rung_or_known_already_returns_the_field_itself():
     curve = curve_of([0.1, 0.25, 0.5, 1, 2, 3], turned=NAN)
-    field = Field(criteria_of(), 20)
+    field = HalvingState(criteria_of(), 20)
     assert field.with_report(0, up_to(curve, 0)) is field
     assert field.with_report(0, up_to(curve, 1)) is field
     field = field.with_report(0, up_to(curve, 2))
@@ -215,7 +215,7 @@ def test_the_same_reports_in_any_order_make_the_same_field_and_verdicts(study, s
     fields = []
     for _ in range(2):
         shuffled.shuffle(reports)
-        field = Field(criteria_of(), 20)
+        field = HalvingState(criteria_of(), 20)
         for number, curve in reports:
             field = field.with_report(number, curve)
         fields.append(field)
@@ -235,7 +235,7 @@ def test_a_smaller_metric_is_better_when_minimising_in_the_mirror_image(study):
     }
     largest, smallest = field_of(study, mode="max"), field_of(mirrored, mode="min")
     for mine, theirs in zip(largest.rungs, smallest.rungs, strict=True):
-        np.testing.assert_array_equal(mine.merits, theirs.merits)
+        np.testing.assert_array_equal(mine.features, theirs.features)
     for number, curve in study.items():
         assert repr(decide(number, mirrored[number], smallest)) == repr(
             decide(number, curve, largest)
@@ -251,7 +251,7 @@ def test_weights_are_learnt_from_the_study_as_it_goes():
     field = field_of(study)
     assert field.weights.trials == 2 * 60
     assert field.weights.rotation_is == "informative"
-    assert Field(criteria_of(), 20).weights.rotation_is == "not known yet"
+    assert HalvingState(criteria_of(), 20).weights.rotation_is == "not known yet"
 
 
 def test_layers_are_judged_by_the_target():

@@ -18,8 +18,8 @@ from tests.rotation.made_up_probes import (
     made_up,
 )
 from tuner.errors import InvalidInput
+from tuner.rate_finder.estimate import FoundRates
 from tuner.rotation import RotationTarget
-from tuner.rotation.finding import FoundRates
 from tuner.rotation.rate import RateRelation
 
 

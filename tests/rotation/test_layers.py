@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tuner.errors import InvalidInput
-from tuner.rotation import kernels
+from tuner.rotation import rotating_parameters
 from tuner.rotation.layers import named_parameters
 
 
@@ -26,61 +26,61 @@ NAMES = ["stem.weight", "module.0.weight", "module.1.weight"]
 
 
 def test_kernels_are_the_parameters_with_two_or_more_dimensions_in_model_order():
-    assert list(kernels(Net())) == NAMES
+    assert list(rotating_parameters(Net())) == NAMES
 
 
 def test_kernels_are_the_parameters_themselves():
     net = Net()
-    assert kernels(net)["stem.weight"] is net.stem.weight
+    assert rotating_parameters(net)["stem.weight"] is net.stem.weight
 
 
 def test_frozen_layers_do_not_count():
     net = Net()
     net.stem.requires_grad_(False)
-    assert list(kernels(net)) == NAMES[1:]
+    assert list(rotating_parameters(net)) == NAMES[1:]
 
 
 def test_tied_weights_count_once_under_the_first_name():
     net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 5, bias=False))
     net[2].weight = net[0].weight
-    assert list(kernels(net)) == ["0.weight", "1.weight"]
+    assert list(rotating_parameters(net)) == ["0.weight", "1.weight"]
 
 
 def test_a_module_used_twice_counts_once():
     shared = nn.Linear(3, 3)
-    assert list(kernels(nn.Sequential(shared, nn.ReLU(), shared))) == ["0.weight"]
+    assert list(rotating_parameters(nn.Sequential(shared, nn.ReLU(), shared))) == ["0.weight"]
 
 
 def test_a_module_that_holds_its_parent_is_walked_once():
     net = Net()
     net.stem.add_module("parent", net)
-    assert list(kernels(net)) == NAMES
+    assert list(rotating_parameters(net)) == NAMES
 
 
 def test_compiling_leaves_the_names():
-    assert list(kernels(torch.compile(Net(), backend="eager"))) == NAMES
+    assert list(rotating_parameters(torch.compile(Net(), backend="eager"))) == NAMES
 
 
 def test_compiling_a_part_leaves_the_names():
     net = Net()
     net.module = torch.compile(net.module, backend="eager")
-    assert list(kernels(net)) == NAMES
+    assert list(rotating_parameters(net)) == NAMES
 
 
 def test_data_parallel_leaves_the_names():
-    assert list(kernels(nn.DataParallel(Net()))) == NAMES
+    assert list(rotating_parameters(nn.DataParallel(Net()))) == NAMES
 
 
 @pytest.mark.usefixtures("process_group")
 def test_distributed_data_parallel_leaves_the_names():
     wrapped = nn.parallel.DistributedDataParallel(Net())
-    assert list(kernels(wrapped)) == NAMES
+    assert list(rotating_parameters(wrapped)) == NAMES
 
 
 @pytest.mark.usefixtures("process_group")
 def test_compiling_the_distributed_model_leaves_the_names():
     wrapped = torch.compile(nn.parallel.DistributedDataParallel(Net()), backend="eager")
-    assert list(kernels(wrapped)) == NAMES
+    assert list(rotating_parameters(wrapped)) == NAMES
 
 
 @pytest.mark.parametrize(
@@ -93,17 +93,17 @@ def test_compiling_the_distributed_model_leaves_the_names():
     ],
 )
 def test_exclude_leaves_out_what_its_patterns_match(exclude, left):
-    assert list(kernels(Net(), exclude)) == left
+    assert list(rotating_parameters(Net(), exclude)) == left
 
 
 def test_a_pattern_that_matches_nothing_is_refused_with_the_known_names():
     with pytest.raises(InvalidInput, match=r"'head\.\*' matches no layer; known: stem\.weight"):
-        kernels(Net(), ("stem*", "head.*"))
+        rotating_parameters(Net(), ("stem*", "head.*"))
 
 
 def test_a_pattern_outside_a_list_is_refused():
     with pytest.raises(InvalidInput, match=r"use \['stem\*'\]"):
-        kernels(Net(), "stem*")
+        rotating_parameters(Net(), "stem*")
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_a_pattern_outside_a_list_is_refused():
 )
 def test_a_model_without_layers_is_refused(model, exclude):
     with pytest.raises(InvalidInput, match="two or more dimensions"):
-        kernels(model, exclude)
+        rotating_parameters(model, exclude)
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
 def test_a_layer_without_a_shape_yet_is_refused():
     with pytest.raises(InvalidInput, match=r"'0\.weight' has none yet"):
-        kernels(nn.Sequential(nn.LazyLinear(3)))
+        rotating_parameters(nn.Sequential(nn.LazyLinear(3)))
 
 
 def test_all_parameters_are_named_frozen_and_one_dimensional_ones_too():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tuner.errors import InvalidInput
-from tuner.rotation.levelling import MOST, POWER, at_times, levelling_rates, power_between
-from tuner.rotation.rate import RateRelation
+from tuner.rotation.rate import MOST, POWER, RateRelation, at_times, levelling_rates, power_between
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

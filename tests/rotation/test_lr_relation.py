@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.rotation.made_up_probes import FACTORS, RATES, RISING, STUCK, made_up_lrs, way_at
-from tuner.rotation.finding import FoundRates
+from tuner.rate_finder.estimate import FoundRates
 from tuner.rotation.rate import middle_distance
 
 RAMP = 1 - 0.9 ** np.arange(1, 401)

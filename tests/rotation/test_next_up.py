@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rotation.made_up_fields import by_metric, criteria_of, curve_of, descending, field_of
-from tuner.rotation import Field
+from tuner.rotation import HalvingState
 
 NAN, INF = math.nan, math.inf
 
@@ -41,7 +41,7 @@ def test_how_many_may_go_on_follows_from_how_many_have_started(
 ):
     field = by_metric(*[0.5] * started)
     (rung,) = (rung for rung in field.rungs if rung.epoch == epoch)
-    assert field.allowed(rung, more_to_come) == allowed
+    assert field.promotion_quota(rung, more_to_come) == allowed
 
 
 @pytest.mark.parametrize(("keep", "started", "allowed"), [(0.07, 100, 7), (0.29, 100, 29)])
@@ -51,7 +51,7 @@ def test_shares_that_come_to_whole_trials_are_not_rounded_away(
 ):
     assert keep * started != allowed
     field = by_metric(*[0.5] * started, keep=keep)
-    assert field.allowed(field.rungs[1], more_to_come) == allowed
+    assert field.promotion_quota(field.rungs[1], more_to_come) == allowed
 
 
 def test_all_that_were_compared_at_any_rung_have_started():
@@ -59,7 +59,7 @@ def test_all_that_were_compared_at_any_rung_have_started():
     late = {number: curve_of([0.25, 1.0]) for number in range(5)}
     field = field_of({**early, **late})
     assert field.started == 20
-    assert field.allowed(field.rungs[1], True) == 5
+    assert field.promotion_quota(field.rungs[1], True) == 5
 
 
 EVERYONE = set(range(20))  # keep is a quarter, so the best five go on
@@ -96,20 +96,20 @@ EVERYONE = set(range(20))  # keep is a quarter, so the best five go on
 )
 def test_the_best_that_waits_goes_on_if_it_is_good_enough(waiting, more_to_come, chosen):
     field = by_metric(*descending(20))
-    assert field.next_up(waiting, more_to_come) == chosen
+    assert field.next_promotable(waiting, more_to_come) == chosen
 
 
 @pytest.mark.parametrize(("compared", "chosen"), [(1, None), (15, None), (16, 0)])
 def test_while_new_ones_are_to_come_nobody_goes_on_before_16_were_compared(compared, chosen):
     field = by_metric(*descending(compared))
-    assert field.next_up(range(compared), more_to_come=True) == chosen
-    assert field.next_up(range(compared), more_to_come=False) == 0
+    assert field.next_promotable(range(compared), more_to_come=True) == chosen
+    assert field.next_promotable(range(compared), more_to_come=False) == 0
 
 
 def test_at_least_one_goes_on_in_the_end():
     field = by_metric(0.1, 0.2, keep=0.01)
-    assert field.next_up({0, 1}, more_to_come=False) == 1
-    assert field.next_up({0}, more_to_come=False) is None
+    assert field.next_promotable({0, 1}, more_to_come=False) == 1
+    assert field.next_promotable({0}, more_to_come=False) is None
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ def test_the_furthest_goes_first_while_new_ones_are_to_come_and_then_the_least_f
         for number, metric in enumerate(descending(40))
     }
     curves[10] = curve_of([1.0], metric=0.97)
-    assert field_of(curves).next_up(waiting, more_to_come) == chosen
+    assert field_of(curves).next_promotable(waiting, more_to_come) == chosen
 
 
 def test_of_equals_the_one_that_started_first_goes_on():
-    assert by_metric(*[0.5] * 20).next_up({7, 3, 12}, more_to_come=True) == 3
+    assert by_metric(*[0.5] * 20).next_promotable({7, 3, 12}, more_to_come=True) == 3
 
 
 def test_diverged_trials_are_last():
@@ -162,7 +162,7 @@ def test_diverged_trials_are_last():
     field = field_of(study)
     rung = field.rungs[1]
     assert [rung.place(number) for number in (8, 9, 10)] == [1, 10, 10]
-    assert field.next_up({9, 10}, more_to_come=False) is None
+    assert field.next_promotable({9, 10}, more_to_come=False) is None
 
 
 def test_the_rotation_of_diverged_trials_sets_no_pace():
@@ -173,7 +173,7 @@ def test_the_rotation_of_diverged_trials_sets_no_pace():
     assert [after.place(number) for number in range(1, 6)] == [
         before.place(number) for number in range(1, 6)
     ]
-    assert np.isnan(after.merits[-1, 2])
+    assert np.isnan(after.features[-1, 2])
 
 
 def test_a_trial_without_a_metric_is_never_next_at_a_whole_epoch():
@@ -181,7 +181,7 @@ def test_a_trial_without_a_metric_is_never_next_at_a_whole_epoch():
     study[4] = curve_of([1.0], metric=NAN)
     field = field_of(study, warmup_epochs=1)
     assert 4 not in field.rungs[0]
-    assert field.next_up({4}, more_to_come=False) is None
+    assert field.next_promotable({4}, more_to_come=False) is None
 
 
 # However rankings drift.
@@ -194,7 +194,7 @@ def test_who_has_gone_on_on_an_earlier_ranking_holds_no_place_against_better_one
         for number, metric in enumerate(descending(20))
     }
     field, waiting, went_on = field_of(curves), set(range(7)), []
-    while (chosen := field.next_up(waiting, more_to_come=True)) is not None:
+    while (chosen := field.next_promotable(waiting, more_to_come=True)) is not None:
         waiting.remove(chosen)
         went_on.append(chosen)
     assert went_on == [0, 1, 2, 3, 4]
@@ -205,18 +205,18 @@ def test_who_has_gone_on_on_an_earlier_ranking_holds_no_place_against_better_one
 def test_whoever_goes_on_is_the_best_that_waits_at_its_rung_and_good_enough(seed, keep, slots):
     """Trials pause at each rung; at random times one starts, reports or goes on."""
     draw = random.Random(seed)
-    field = Field(criteria_of(keep=keep, early_keep=0.7), 20)
+    field = HalvingState(criteria_of(keep=keep, early_keep=0.7), 20)
     epochs = [rung.epoch for rung in field.rungs]
     new, curves, waiting, running = iter(range(40)), {}, set(), set()
     more_to_come, furthest = True, 0
     while True:
-        chosen = field.next_up(waiting, more_to_come) if len(running) < slots else None
+        chosen = field.next_promotable(waiting, more_to_come) if len(running) < slots else None
         if chosen is None and not running and not more_to_come:
             break
         if chosen is not None:
             rung = field.rungs[len(curves[chosen]) - 1]
             beside = [number for number in waiting if len(curves[number]) == len(curves[chosen])]
-            assert rung.place(chosen) <= field.allowed(rung, more_to_come)
+            assert rung.place(chosen) <= field.promotion_quota(rung, more_to_come)
             assert rung.place(chosen) == min(rung.place(number) for number in beside)
             waiting.remove(chosen)
             running.add(chosen)
@@ -245,5 +245,5 @@ def test_whoever_goes_on_is_the_best_that_waits_at_its_rung_and_good_enough(seed
     assert furthest == len(epochs)  # one at least was trained to its end
     for at, rung in enumerate(field.rungs[:-1], 1):
         left = [number for number in waiting if len(curves[number]) == at]
-        allowed = field.allowed(rung, more_to_come=False)
+        allowed = field.promotion_quota(rung, more_to_come=False)
         assert all(rung.place(number) > allowed for number in left)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.reference import way_under_rotation
 from tuner.errors import InvalidInput
-from tuner.rotation.rate import _TRAITS, RateRelation, Reading, _way
+from tuner.rotation.rate import _TRAITS, RateRelation, Reading, _path_length
 
 STEPS = 300
 COSINE = (1 + np.cos(np.pi * np.arange(STEPS) / STEPS)) / 2
@@ -19,7 +19,7 @@ COSINE = (1 + np.cos(np.pi * np.arange(STEPS) / STEPS)) / 2
 @pytest.mark.parametrize("rate", [0.003, 0.05])
 def test_the_way_is_the_sum_over_all_pairs_of_steps(rate, momentum):
     factors = COSINE[::5]
-    found = _way(np.array([rate]), factors, momentum)[0]
+    found = _path_length(np.array([rate]), factors, momentum)[0]
     for at in range(0, len(found), 29):
         signal, memory = _TRAITS.signal[at], _TRAITS.memory[at]
         slow = way_under_rotation(rate * factors, momentum, signal, memory)
@@ -28,7 +28,7 @@ def test_the_way_is_the_sum_over_all_pairs_of_steps(rate, momentum):
 
 def test_a_long_run_is_summed_in_blocks_without_losing_more_than_a_hundredth():
     rate, factors = 3**-4, (1 + np.cos(np.pi * np.arange(2000) / 2000)) / 2
-    in_blocks = _way(np.array([rate]), factors, 0.9)[0]
+    in_blocks = _path_length(np.array([rate]), factors, 0.9)[0]
     for at in (0, 70, 146):
         signal, memory = _TRAITS.signal[at], _TRAITS.memory[at]
         slow = way_under_rotation(rate * factors, 0.9, signal, memory)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuner.rotation.roles import roles
+from tuner.rotation.target import roles
 
 FIRST, HIDDEN, SHORTCUT, HEAD = "first", "hidden", "shortcut", "head"
 

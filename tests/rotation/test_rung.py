@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reference import rank
-from tuner.rotation.rung import FEATURES, Rung, standardised
+from tuner.rotation.halving import FEATURES, Rung, standardised
 
 NAN, INF = math.nan, math.inf
 EQUALLY = np.ones(len(FEATURES))
@@ -34,10 +34,10 @@ def slow_standardised(column: list[float]) -> list[float]:
     return scores
 
 
-def rung_of(merits: list[tuple[float, ...]], weights: np.ndarray = EQUALLY) -> Rung:
+def rung_of(features: list[tuple[float, ...]], weights: np.ndarray = EQUALLY) -> Rung:
     """Return a scored rung, whose trials are numbered from 0."""
     rung = Rung(1.0)
-    for number, its in enumerate(merits):
+    for number, its in enumerate(features):
         rung = rung.with_trial(number, its)
     return rung.scored(weights)
 
@@ -55,9 +55,9 @@ def places(rung: Rung) -> list[int]:
 
 @UNHURRIED
 @given(MERITS)
-def test_standardised_ranks_match_the_reference(merits):
-    scores = standardised(np.array(merits))
-    for column, expected in zip(scores.T, zip(*merits, strict=True), strict=True):
+def test_standardised_ranks_match_the_reference(features):
+    scores = standardised(np.array(features))
+    for column, expected in zip(scores.T, zip(*features, strict=True), strict=True):
         np.testing.assert_allclose(column, slow_standardised(list(expected)), atol=1e-12)
 
 
@@ -124,13 +124,13 @@ def test_place_1_is_best_and_equals_share_the_better_place(metrics, expected):
 
 
 def test_a_trial_is_placed_by_the_weighted_sum_of_its_scores():
-    merits = [(0.1, 0.9, 0.9, 1.5), (0.2, 0.5, 0.1, 1.5), (0.3, 0.1, 0.5, 1.0)]
-    assert places(rung_of(merits, np.array([1.0, 0.0, 0.0, 0.0]))) == [3, 2, 1]
-    assert places(rung_of(merits, np.array([0.0, 1.0, 0.0, 0.0]))) == [1, 2, 3]
-    assert places(rung_of(merits, np.array([0.0, 0.0, 1.0, 0.0]))) == [1, 3, 2]
-    assert places(rung_of(merits, np.array([0.0, 0.0, 0.0, 1.0]))) == [1, 1, 3]
-    assert places(rung_of(merits, np.array([1.0, 0.0, 0.6, 0.0]))) == [2, 3, 1]
-    assert places(rung_of(merits, np.zeros(4))) == [1, 1, 1]
+    features = [(0.1, 0.9, 0.9, 1.5), (0.2, 0.5, 0.1, 1.5), (0.3, 0.1, 0.5, 1.0)]
+    assert places(rung_of(features, np.array([1.0, 0.0, 0.0, 0.0]))) == [3, 2, 1]
+    assert places(rung_of(features, np.array([0.0, 1.0, 0.0, 0.0]))) == [1, 2, 3]
+    assert places(rung_of(features, np.array([0.0, 0.0, 1.0, 0.0]))) == [1, 3, 2]
+    assert places(rung_of(features, np.array([0.0, 0.0, 0.0, 1.0]))) == [1, 1, 3]
+    assert places(rung_of(features, np.array([1.0, 0.0, 0.6, 0.0]))) == [2, 3, 1]
+    assert places(rung_of(features, np.zeros(4))) == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_the_worst_there_is_comes_last_whatever_else_is_known(worst):
 
 @UNHURRIED
 @given(MERITS, st.tuples(*[st.sampled_from([0.0, 0.2, 1.0])] * len(FEATURES)))
-def test_a_place_is_one_more_than_how_many_score_higher(merits, weights):
-    rung = rung_of(merits, np.array(weights))
+def test_a_place_is_one_more_than_how_many_score_higher(features, weights):
+    rung = rung_of(features, np.array(weights))
     scores = rung.scores.tolist()
     assert places(rung) == [1 + sum(other > own for other in scores) for own in scores]
 
@@ -157,11 +157,11 @@ def test_the_order_of_insertion_does_not_matter(seed):
     draw = random.Random(seed)
     trials = {number: (draw.random(), draw.random(), NAN, 1.0) for number in range(20)}
     expected, rung = Rung(2.0), Rung(2.0)
-    for number, merits in trials.items():
-        expected = expected.with_trial(number, merits)
+    for number, features in trials.items():
+        expected = expected.with_trial(number, features)
     for number in draw.sample(sorted(trials), len(trials)):
         rung = rung.with_trial(number, trials[number])
-    for column in ("numbers", "merits"):
+    for column in ("numbers", "features"):
         np.testing.assert_array_equal(getattr(rung, column), getattr(expected, column))
     np.testing.assert_array_equal(rung.scored(EQUALLY).scores, expected.scored(EQUALLY).scores)
 
@@ -175,11 +175,11 @@ def test_a_trial_that_is_there_is_replaced():
 
 def test_an_update_leaves_the_rung_as_it_was():
     rung = by_metric(0.1, 0.2, 0.3)
-    merits = rung.merits.copy()
+    features = rung.features.copy()
     rung.with_trial(0, (0.9, NAN, NAN, NAN))
     rung.with_trial(7, (0.9, NAN, NAN, NAN))
     rung.scored(EQUALLY)
-    np.testing.assert_array_equal(rung.merits, merits)
+    np.testing.assert_array_equal(rung.features, features)
     assert places(rung) == [3, 2, 1]
 
 
@@ -201,15 +201,15 @@ def test_it_holds_a_trial_only_with_the_same_merits():
 
 
 @pytest.mark.parametrize(
-    ("merits", "known"),
+    ("features", "known"),
     [
         ([], (False, False, False, False)),
         ([(0.1, NAN, NAN, NAN), (0.2, NAN, 0.3, NAN)], (True, False, True, False)),
         ([(NAN, -INF, NAN, 1.0)], (False, True, False, True)),
     ],
 )
-def test_it_knows_what_is_known_of_any_trial(merits, known):
-    assert rung_of(merits).known == known
+def test_it_knows_what_is_known_of_any_trial(features, known):
+    assert rung_of(features).known == known
 
 
 def test_an_empty_rung_can_be_scored():

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from tests.rotation.made_up_fields import at, curve_of, field_of
-from tuner.rotation.field import _still_to_fall
-from tuner.rotation.weights import TO_FALL
+from tuner.rotation.halving import TO_FALL, _still_to_fall
 
 NAN = math.nan
 EPOCHS = 20
@@ -132,6 +131,6 @@ def test_equal_schedules_change_nothing(schedule):
 def test_a_schedule_is_the_last_merit_and_none_once_diverged():
     fine = curve_of([1.0], lr_progress=COSINE[:1])
     diverged = curve_of([1.0], lr_progress=COSINE[:1], loss=math.inf)
-    merits = at(field_of({0: fine, 1: diverged}), 1)
-    assert merits[0][TO_FALL] == 1.5
-    assert math.isnan(merits[1][TO_FALL])
+    features = at(field_of({0: fine, 1: diverged}), 1)
+    assert features[0][TO_FALL] == 1.5
+    assert math.isnan(features[1][TO_FALL])

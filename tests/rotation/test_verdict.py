@@ -130,14 +130,14 @@ CRITERIA = st.fixed_dictionaries(
 @UNHURRIED
 @given(CURVES, PEERS, CRITERIA, st.booleans(), st.booleans(), st.booleans())
 def test_a_verdict_is_one_thing_with_a_reason_or_none_without_and_always_the_same(
-    curve, peers, given_, may_wait, closing, ranked
+    curve, peers, given_, may_wait, final, ranked
 ):
     field = field_of(curve, peers, **given_)
     field = informative(field) if ranked else field
-    verdict = decide(OWN, curve, field, may_wait=may_wait, closing=closing)
+    verdict = decide(OWN, curve, field, may_wait=may_wait, final=final)
     assert verdict.prune + verdict.wait + verdict.audit == bool(verdict.reason)
     assert may_wait or not verdict.wait
-    again = decide(OWN, curve, field, may_wait=may_wait, closing=closing)
+    again = decide(OWN, curve, field, may_wait=may_wait, final=final)
     assert repr(again) == repr(verdict)
 
 
@@ -148,7 +148,7 @@ def test_a_verdict_changes_nothing(curve, peers):
     assert field.started <= 1 + len(peers)  # worked out once, and kept
     before = pickle.dumps((curve, field))
     decide(OWN, curve, field, may_wait=True)
-    decide(OWN, curve, field, closing=True)
+    decide(OWN, curve, field, final=True)
     assert pickle.dumps((curve, field)) == before
 
 

@@ -40,9 +40,9 @@ def test_a_trial_that_may_wait_waits_at_a_rung_whatever_its_place(metric):
     ],
     ids=["between rungs", "no metric", "in warmup", "no report"],
 )
-@pytest.mark.parametrize("closing", [False, True])
-def test_where_it_is_not_compared_it_does_not_wait(curve, peers, closing):
-    verdict = decide(OWN, curve, field_of(curve, peers), may_wait=not closing, closing=closing)
+@pytest.mark.parametrize("final", [False, True])
+def test_where_it_is_not_compared_it_does_not_wait(curve, peers, final):
+    verdict = decide(OWN, curve, field_of(curve, peers), may_wait=not final, final=final)
     assert verdict == Verdict(prune=False, reason="", forecast=verdict.forecast)
 
 
@@ -51,7 +51,7 @@ def test_one_that_has_waited_and_is_not_to_go_on_is_pruned_whatever_its_place(me
     own = by_metric(metric)
     field = field_of(own, [by_metric(0.9)] * 9)
     waiting = decide(OWN, own, field, may_wait=True)
-    closed = decide(OWN, own, field, closing=True)
+    closed = decide(OWN, own, field, final=True)
     assert (closed.prune, closed.wait) == (True, False)
     assert closed.reason == waiting.reason + "; saves 19 of 20 epochs"
     assert decide(OWN, own, field).prune is (metric < 0.9)
@@ -74,7 +74,7 @@ def test_one_whose_target_is_out_of_reach_waits_like_any_other():
     field = informative(field_of(HOPELESS, peers_of(*[0.6] * 9)))
     verdict = decide(OWN, HOPELESS, field, may_wait=True)
     assert (verdict.prune, verdict.wait, rule_of(verdict)) == (False, True, "target out of reach")
-    closed = decide(OWN, HOPELESS, field, closing=True)
+    closed = decide(OWN, HOPELESS, field, final=True)
     assert closed.reason == verdict.reason + "; saves 16 of 20 epochs"
 
 
@@ -82,11 +82,11 @@ def test_one_whose_target_is_out_of_reach_waits_like_any_other():
 def test_one_that_is_to_run_whole_is_neither_paused_nor_pruned_for_its_peers(may_wait):
     own = by_metric(0.1)
     field = field_of(own, [by_metric(0.9)] * 9)
-    verdict = decide(OWN, own, field, may_wait=may_wait, whole=True)
+    verdict = decide(OWN, own, field, may_wait=may_wait, exempt=True)
     assert verdict == Verdict(prune=False, reason="", forecast=verdict.forecast)
 
 
 def test_one_that_is_to_run_whole_is_pruned_when_it_diverges():
     own = curve_of(epochs=2, losses=[1.0, NAN])
-    verdict = decide(OWN, own, field_of(own, []), whole=True)
+    verdict = decide(OWN, own, field_of(own, []), exempt=True)
     assert verdict == decide(OWN, own, field_of(own, []))

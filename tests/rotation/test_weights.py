@@ -9,19 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.rotation import weights
-from tuner.rotation.rung import FEATURES, Rung, standardised
-from tuner.rotation.weights import METRIC, PRIOR, ROTATION, TO_FALL, TRAIN_LOSS, learn
+from tuner.rotation import halving as weights
+from tuner.rotation.halving import (
+    FEATURES,
+    METRIC,
+    PRIOR,
+    ROTATION,
+    TO_FALL,
+    TRAIN_LOSS,
+    Rung,
+    learn,
+    standardised,
+)
 
 NAN = math.nan
 # A busy machine is no reason to fail.
 UNHURRIED = settings(deadline=None)
 
 
-def rung_of(epoch: float, merits: dict[int, tuple[float, ...]]) -> Rung:
+def rung_of(epoch: float, features: dict[int, tuple[float, ...]]) -> Rung:
     rung = Rung(epoch)
-    for number in sorted(merits):
-        rung = rung.with_trial(number, merits[number])
+    for number in sorted(features):
+        rung = rung.with_trial(number, features[number])
     return rung
 
 
@@ -81,7 +90,7 @@ MERITS = st.dictionaries(
 @UNHURRIED
 @given(st.lists(MERITS, max_size=4))
 def test_the_weights_match_the_reference(rungs):
-    learnt = learn([rung_of(1.0 + at, merits) for at, merits in enumerate(rungs)])
+    learnt = learn([rung_of(1.0 + at, features) for at, features in enumerate(rungs)])
     mean, deviation, trials = slow_learn(rungs)
     np.testing.assert_allclose(learnt.mean, mean, atol=1e-12)
     np.testing.assert_allclose(learnt.deviation, deviation, atol=1e-12)
@@ -91,7 +100,7 @@ def test_the_weights_match_the_reference(rungs):
 @UNHURRIED
 @given(st.lists(MERITS, max_size=4))
 def test_no_weight_that_is_used_is_negative(rungs):
-    learnt = learn([rung_of(1.0 + at, merits) for at, merits in enumerate(rungs)])
+    learnt = learn([rung_of(1.0 + at, features) for at, features in enumerate(rungs)])
     assert (learnt.used >= 0).all()
     assert np.isfinite(learnt.used).all()
 
@@ -161,7 +170,7 @@ def test_a_rotation_that_goes_against_the_metric_counts_nothing():
 def test_a_rotation_that_is_never_known_keeps_its_prior():
     rungs = study(200, (1.0, 0.0, 0.0, 0.0))
     for rung in rungs:
-        rung.merits[:, ROTATION] = NAN
+        rung.features[:, ROTATION] = NAN
     learnt = learn(rungs)
     assert learnt.mean[ROTATION] == pytest.approx(PRIOR[ROTATION])
     assert learnt.deviation[ROTATION] == pytest.approx(weights._PRIOR_DEVIATION)
@@ -198,8 +207,8 @@ def test_short_of_the_end_the_outcome_is_metric_and_train_loss(metric, loss, pre
 
 def test_a_metric_not_known_yet_leaves_the_train_loss_as_the_outcome():
     first, second = study(1000, (0.0, 0.0, 1.0, 0.0))
-    second.merits[:, TRAIN_LOSS] = second.merits[:, METRIC]
-    second.merits[:, METRIC] = NAN
+    second.features[:, TRAIN_LOSS] = second.features[:, METRIC]
+    second.features[:, METRIC] = NAN
     learnt = learn(short_of_the_end([first, second]))
     assert learnt.rotation_is == "informative"
     assert learnt.mean[ROTATION] > 0.5
@@ -218,7 +227,7 @@ def test_only_ends_teach_what_a_rate_still_to_fall_is_worth(worth):
 
 def test_rates_that_all_fall_alike_keep_their_prior():
     first, second = study(200, (1.0, 0.0, 0.0, 0.0))
-    first.merits[:, TO_FALL] = 1.5
+    first.features[:, TO_FALL] = 1.5
     learnt = learn([first, second])
     assert learnt.mean[TO_FALL] == pytest.approx(PRIOR[TO_FALL])
 
@@ -236,21 +245,21 @@ def test_more_evidence_is_surer():
 
 def test_only_trials_that_reached_both_rungs_are_compared():
     first, second = study(100, (0.0, 0.0, 1.0, 0.0))
-    went_on = Rung(2.0, second.numbers[::2], second.merits[::2])
-    alone = Rung(1.0, first.numbers[::2], first.merits[::2])
+    went_on = Rung(2.0, second.numbers[::2], second.features[::2])
+    alone = Rung(1.0, first.numbers[::2], first.features[::2])
     np.testing.assert_array_equal(learn([first, went_on]).mean, learn([alone, went_on]).mean)
     assert learn([first, went_on]).trials == 50
 
 
 def test_a_rung_that_few_have_reached_is_left_out():
     first, second = study(100, (0.0, 0.0, 1.0, 0.0))
-    few = Rung(1.5, first.numbers[:3], first.merits[:3])
+    few = Rung(1.5, first.numbers[:3], first.features[:3])
     np.testing.assert_array_equal(learn([first, few, second]).mean, learn([first, second]).mean)
 
 
 def test_a_thousand_trials_take_milliseconds():
     first, second = study(1000, (1.0, 0.5, 0.5, 0.5))
-    rungs = [Rung(float(2**at), rung.numbers, rung.merits) for at, rung in enumerate([first] * 4)]
+    rungs = [Rung(float(2**at), rung.numbers, rung.features) for at, rung in enumerate([first] * 4)]
     taken_s = []
     for _ in range(5):
         begun = time.perf_counter()

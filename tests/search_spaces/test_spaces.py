@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from search_spaces import SPACES, find
-from trainables.settings import KEYS, read_settings
+from trainables.training.config import KEYS, read_settings
 from tuner.errors import InvalidInput
 
 # How many keys a space sets without searching them: all but `mixed` name one optimizer.

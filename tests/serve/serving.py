@@ -15,11 +15,11 @@ from typing import Any
 import optuna
 
 from tests.waiting import until
-from tuner.serve.access import access
-from tuner.serve.app import Desk, application
+from tuner.serve.app import StudyRegistry, application
+from tuner.serve.auth import access
 from tuner.serve.server import _bound, _config, _Server
-from tuner.serve.shelf import FolderShelf, Shelf
-from tuner.study.catalog import StudyFolder, open_for_writing
+from tuner.serve.studies import FolderShelf, StudySource
+from tuner.study.folder import StudyFolder, open_for_writing
 
 TOKEN = "a-token-for-the-tests-0123456789"
 SIGNED_IN = {"Authorization": f"Bearer {TOKEN}"}
@@ -42,7 +42,7 @@ class Said:
 class Served:
     """A running server."""
 
-    desk: Desk
+    desk: StudyRegistry
     port: int
 
     @property
@@ -118,7 +118,7 @@ class Heard:
 @contextmanager
 def server(
     folder: Path | None = None,
-    shelf: Shelf | None = None,
+    shelf: StudySource | None = None,
     token: str | None = TOKEN,
     interval_s: float = 0.1,
     linger_s: float = 30.0,
@@ -128,7 +128,7 @@ def server(
     if shelf is None:
         assert folder is not None
         shelf = FolderShelf(folder)
-    desk = Desk(shelf, interval_s=interval_s, linger_s=linger_s)
+    desk = StudyRegistry(shelf, interval_s=interval_s, linger_s=linger_s)
     listening = _bound("127.0.0.1", port)
     port = listening.getsockname()[1]
     running = _Server(

@@ -8,9 +8,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tuner.study.catalog import StudyFolder, open_for_writing
-from tuner.study.record import LAYERS
+from tuner.study.folder import StudyFolder, open_for_writing
 from tuner.study.result import StudyResult, TrialResult
+from tuner.study.schema import LAYERS
 
 _STATES = {
     "complete": TrialState.COMPLETE,

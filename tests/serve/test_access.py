@@ -6,7 +6,7 @@ import pytest
 
 from tests.serve.serving import TOKEN, server
 from tuner.errors import InvalidInput
-from tuner.serve.access import COOKIE_S, TOKEN_VARIABLE, Access, find_token
+from tuner.serve.auth import COOKIE_S, TOKEN_VARIABLE, Access, find_token
 
 PATHS = [
     "/",

@@ -16,8 +16,8 @@ from tests.report.night import HOSTILE
 from tests.serve.serving import server, written
 from tests.study.example_studies import make_study, report
 from tests.waiting import until
-from tuner.serve.shelf import DatabaseShelf
-from tuner.study.catalog import StudyFolder
+from tuner.serve.studies import DatabaseShelf
+from tuner.study.folder import StudyFolder
 
 
 @pytest.fixture(params=["journal", "database"])

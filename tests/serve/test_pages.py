@@ -13,7 +13,7 @@ from tests.serve.serving import TOKEN, server, written
 from tests.serve.stored import store
 from tests.study.example_studies import make_study, report
 from tests.waiting import until
-from tuner.serve.shelf import DatabaseShelf
+from tuner.serve.studies import DatabaseShelf
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from tuner.rotation import RotationCurve
-from tuner.study.catalog import StudyFolder, open_for_writing
-from tuner.study.record import report_rotation
+from tuner.study.folder import StudyFolder, open_for_writing
 from tuner.study.result import StudyResult, TrialResult
+from tuner.study.schema import report_rotation
 
 NAN = math.nan
 # The ranking's columns, up to the parameters; the reason is last.

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.study.pruners import RotationPruner
-from tuner.study.record import report_rotation
+from tuner.study.schema import report_rotation
 
 LAYERS = ("first", "hidden", "last")
 EPOCHS = 9

@@ -10,12 +10,12 @@ import pytest
 
 from tests.study.example_studies import make_study
 from tuner.errors import InvalidInput
-from tuner.study.catalog import StudyFolder, open_for_writing
+from tuner.study.folder import StudyFolder, open_for_writing
 
 HOLDER = """
 import sys
 from pathlib import Path
-from tuner.study.catalog import StudyFolder
+from tuner.study.folder import StudyFolder
 with StudyFolder(Path(sys.argv[1])).locked():
     print("locked", flush=True)
     sys.stdin.read()

@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from tests.study.example_studies import change_everything, content
 from tuner.errors import InvalidInput
-from tuner.study.behind import WriteBehindDatabase
-from tuner.study.database import open_database
+from tuner.storage.database import open_database
+from tuner.storage.write_behind import WriteBehindDatabase
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 
 from tests.study.example_studies import make_study
 from tuner.errors import InvalidInput
-from tuner.study.catalog import StudyFolder, open_for_reading
-from tuner.study.database import close_database
-from tuner.study.enqueue import Wanted, enqueue
+from tuner.storage.database import close_database
+from tuner.study.enqueue import QueuedTrial, enqueue
+from tuner.study.folder import StudyFolder, open_for_reading
 from tuner.study.load import load_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -24,7 +24,7 @@ def home(request, tmp_path) -> StudyFolder:
 
 
 def test_they_wait_with_their_advice_and_all_their_parameters(home):
-    done = enqueue(home, [Wanted("raise lr", ONE), Wanted("widen lr", BEYOND)])
+    done = enqueue(home, [QueuedTrial("raise lr", ONE), QueuedTrial("widen lr", BEYOND)])
     assert done.numbers == (4, 5)
     assert done.trials == 6
     trials = load_study("example", folder=home.path.parent).trials
@@ -36,7 +36,7 @@ def test_they_wait_with_their_advice_and_all_their_parameters(home):
 
 
 def test_optuna_runs_them_as_they_are(home):
-    enqueue(home, [Wanted("raise lr", ONE)])
+    enqueue(home, [QueuedTrial("raise lr", ONE)])
     storage = open_for_reading(home)
     try:
         study = optuna.load_study(study_name="example", storage=storage)
@@ -52,16 +52,19 @@ def test_optuna_runs_them_as_they_are(home):
 def test_what_is_there_already_is_not_put_in_again(home):
     known = load_study("example", folder=home.path.parent).trials[0].params
     assert enqueue(
-        home, [Wanted("again", known), Wanted("one", ONE), Wanted("twice", ONE)]
+        home, [QueuedTrial("again", known), QueuedTrial("one", ONE), QueuedTrial("twice", ONE)]
     ).numbers == (4,)
-    assert enqueue(home, [Wanted("one", ONE)]).numbers == ()
+    assert enqueue(home, [QueuedTrial("one", ONE)]).numbers == ()
 
 
 def test_a_config_makes_another_trial_of_the_same_parameters(home):
     slow, fast = {"layer_rates": {"first": 0.5}}, {"layer_rates": {"first": 2.0}}
-    wanted = [Wanted("none", ONE), *(Wanted("rates", ONE, config) for config in (slow, fast, slow))]
+    wanted = [
+        QueuedTrial("none", ONE),
+        *(QueuedTrial("rates", ONE, config) for config in (slow, fast, slow)),
+    ]
     assert enqueue(home, wanted).numbers == (4, 5, 6)
-    assert enqueue(home, [Wanted("rates", ONE, slow)]).numbers == ()
+    assert enqueue(home, [QueuedTrial("rates", ONE, slow)]).numbers == ()
     trials = load_study("example", folder=home.path.parent).trials
     assert [trial.config for trial in trials[4:]] == [{}, slow, fast]
     assert [trial.params for trial in trials[4:]] == [ONE, ONE, ONE]
@@ -70,7 +73,7 @@ def test_a_config_makes_another_trial_of_the_same_parameters(home):
 
 def test_a_study_that_runs_is_left_alone(home):
     with home.locked(), pytest.raises(InvalidInput, match="'example' is being run by another"):
-        enqueue(home, [Wanted("one", ONE)])
+        enqueue(home, [QueuedTrial("one", ONE)])
     assert len(load_study("example", folder=home.path.parent).trials) == 4
 
 
@@ -79,4 +82,4 @@ def test_a_study_that_never_began_is_refused(tmp_path):
     home.path.mkdir()
     home.journal.touch()
     with pytest.raises(InvalidInput, match="must have been begun"):
-        enqueue(home, [Wanted("one", ONE)])
+        enqueue(home, [QueuedTrial("one", ONE)])

@@ -14,7 +14,7 @@ import pytest
 from optuna.storages import JournalStorage
 
 from tests.study.example_studies import change_everything, content
-from tuner.study.journal import WriteBehindJournal, read_journal
+from tuner.storage.journal import WriteBehindJournal, read_journal
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ import sys
 from pathlib import Path
 import optuna
 from optuna.storages import JournalStorage
-from tuner.study.journal import WriteBehindJournal
+from tuner.storage.journal import WriteBehindJournal
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 journal = WriteBehindJournal(Path(sys.argv[1]))
 study = optuna.create_study(

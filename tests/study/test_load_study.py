@@ -9,7 +9,7 @@ import pytest
 
 from tests.study.example_studies import make_study
 from tuner.errors import InvalidInput
-from tuner.study.catalog import StudyFolder
+from tuner.study.folder import StudyFolder
 from tuner.study.load import load_study
 from tuner.study.result import StudyResult
 

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from tests.study.pruned_studies import EPOCHS, of_state, optimized
 from tuner.errors import InvalidInput
-from tuner.rotation import Criteria, RotationTarget
+from tuner.rotation import PruningConfig, RotationTarget
 from tuner.study.pruners import PRUNERS, RotationPruner, explain, make_pruner
 
 
@@ -39,7 +39,7 @@ class TestNamedPruners:
         target = RotationTarget(distance=0.5)
         pruner = make_pruner("rotation", target, 7, seed=3)
         assert isinstance(pruner, RotationPruner)
-        assert pruner.criteria == Criteria(target=target, seed=3)
+        assert pruner.criteria == PruningConfig(target=target, seed=3)
         assert pruner.max_epochs == 7
 
     def test_a_pruner_given_as_an_object_is_used_as_it_is(self):

@@ -20,15 +20,14 @@ from sqlalchemy.exc import OperationalError
 from tests.cutting_proxy import CUTS, CuttingProxy
 from tests.postgresql import Server, started_server
 from tests.waiting import until
-from tuner.engine.company import Company
+from tuner.engine.trial_queue import Company
 from tuner.errors import NotStored
-from tuner.study import changes, outage
-from tuner.study import driver as drivers
-from tuner.study.behind import WriteBehindDatabase
-from tuner.study.database import close_database, open_database
-from tuner.study.driver import DRIVER, driver_of
-from tuner.study.outage import Away, is_loss
-from tuner.study.presence import Presence
+from tuner.storage import database as outage
+from tuner.storage import lease as drivers
+from tuner.storage import write_behind as changes
+from tuner.storage.database import DatabaseUnavailable, close_database, is_loss, open_database
+from tuner.storage.lease import DRIVER, FailureDetector, driver_of
+from tuner.storage.write_behind import WriteBehindDatabase
 
 MAXIMIZE = [optuna.study.StudyDirection.MAXIMIZE]
 RANGE = FloatDistribution(0, 1)
@@ -95,7 +94,7 @@ def begun(company: Company, limit: int) -> int:
         company.news()
         trial_id = company.claim()
         if trial_id is None:
-            with suppress(Away):
+            with suppress(DatabaseUnavailable):
                 trial_id = company.create(limit)
         ids.extend([] if trial_id is None else [trial_id])
         return bool(ids)
@@ -179,7 +178,7 @@ def test_what_is_reported_while_the_database_is_away_is_in_it_afterwards(
         report(behind, trial)
         until(lambda: lines.extend(company.news().lines) or lines, "the line that it is lost")
         behind.set_trial_state_values(trial, TrialState.COMPLETE, [1.0])
-        with pytest.raises(Away):
+        with pytest.raises(DatabaseUnavailable):
             company.create(9)
         proxy.open()
         until(lambda: lines.extend(company.news().lines) or len(lines) > 1, "that it is back")
@@ -303,8 +302,8 @@ def test_ctrl_c_ends_the_waiting(server, name, proxies, tmp_path):
 
 def test_dead_are_those_who_are_silent_while_the_database_is_there():
     here = [0.0]
-    presence = Presence(clock=lambda: here[0])
-    record = drivers.Record("host:/a", "/a/trials", "session", beat=1000.0)
+    presence = FailureDetector(clock=lambda: here[0])
+    record = drivers.Lease("host:/a", "/a/trials", "session", beat=1000.0)
     presence.look({"a": record}, 1000.0)
     here[0] += 300
     presence.spare()

@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from tuner.errors import InvalidInput
-from tuner.study.places import Place, unusable
+from tuner.storage.paths import StoragePath, unusable
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ from tuner.study.places import Place, unusable
     ],
 )
 def test_a_name_joins_the_path_and_not_the_query(address, joined):
-    inner = Place(address) / "study" / "trials"
+    inner = StoragePath(address) / "study" / "trials"
     assert str(inner) == (joined or f"{address}/study/trials")
-    assert inner.parent == Place(address) / "study"
+    assert inner.parent == StoragePath(address) / "study"
 
 
 SECRET = "hunter2"
@@ -50,7 +50,7 @@ SECRET = "hunter2"
 )
 def test_credentials_in_a_url_are_refused_and_not_shown(address):
     with pytest.raises(InvalidInput, match="must not hold credentials") as caught:
-        Place(address)
+        StoragePath(address)
     assert SECRET not in str(caught.value)
     assert "KEY@" not in str(caught.value)
 
@@ -58,7 +58,7 @@ def test_credentials_in_a_url_are_refused_and_not_shown(address):
 @pytest.mark.parametrize("address", ["s3://", "s3:///", "file://"])
 def test_a_url_must_name_something(address):
     with pytest.raises(InvalidInput, match="must name a bucket or a folder"):
-        Place(address)
+        StoragePath(address)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_url_must_name_something(address):
 )
 def test_a_place_that_cannot_be_written_is_one_line(address, told):
     with pytest.raises(InvalidInput, match=told) as caught:
-        Place(address).check_writable()
+        StoragePath(address).check_writable()
     line = str(caught.value)
     assert line.startswith("checkpoints must be in a folder or bucket that can be read and written")
     assert "\n" not in line
@@ -82,7 +82,7 @@ def test_a_place_that_cannot_be_written_is_one_line(address, told):
 def test_a_folder_without_permission_is_one_line(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InvalidInput, match="choose another folder or bucket"):
-        Place(str(tmp_path / "inner")).check_writable()
+        StoragePath(str(tmp_path / "inner")).check_writable()
 
 
 def test_a_store_that_never_answers_is_given_up(tmp_path, monkeypatch):
@@ -91,14 +91,14 @@ def test_a_store_that_never_answers_is_given_up(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / f".quarterturn-{uuid.UUID(int=1).hex}")
     begun = time.monotonic()
     with pytest.raises(InvalidInput, match=r"no answer within 0.5 s\); check the network"):
-        Place(str(tmp_path)).check_writable(within_s=0.5)
+        StoragePath(str(tmp_path)).check_writable(within_s=0.5)
     assert time.monotonic() - begun < 5
 
 
 def test_a_credential_in_an_error_is_not_shown(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     line = str(
-        unusable(Place("s3://bucket"), OSError(f"AWS Error: {SECRET}\nis wrong " + "x" * 999))
+        unusable(StoragePath("s3://bucket"), OSError(f"AWS Error: {SECRET}\nis wrong " + "x" * 999))
     )
     assert SECRET not in line
     assert "*** is wrong" in line
@@ -106,7 +106,7 @@ def test_a_credential_in_an_error_is_not_shown(monkeypatch):
 
 
 def test_what_is_there_can_be_listed_read_and_removed(tmp_path):
-    place = Place(str(tmp_path / "new"))
+    place = StoragePath(str(tmp_path / "new"))
     place.check_writable()
     assert place.is_empty()
     place.write("file", b"1")

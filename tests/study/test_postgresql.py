@@ -12,8 +12,8 @@ from optuna.storages import RDBStorage
 from tests.postgresql import new_database, running_server
 from tests.study.example_studies import change_everything, content, make_study
 from tuner.errors import InvalidInput
-from tuner.study.behind import WriteBehindDatabase
-from tuner.study.database import open_database
+from tuner.storage.database import open_database
+from tuner.storage.write_behind import WriteBehindDatabase
 from tuner.study.load import load_study
 
 

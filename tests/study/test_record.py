@@ -13,10 +13,10 @@ from optuna.trial import FrozenTrial
 
 from tuner.errors import InvalidInput
 from tuner.rotation import RotationCurve
-from tuner.study.behind import WriteBehindDatabase
-from tuner.study.database import open_database
-from tuner.study.journal import WriteBehindJournal, read_journal
-from tuner.study.record import (
+from tuner.storage.database import open_database
+from tuner.storage.journal import WriteBehindJournal, read_journal
+from tuner.storage.write_behind import WriteBehindDatabase
+from tuner.study.schema import (
     curve_of,
     read_test,
     report_rotation,

@@ -17,8 +17,8 @@ from tests.study.example_studies import (
 )
 from tuner.errors import InvalidInput
 from tuner.study.load import load_study, read_result
-from tuner.study.record import report_rotation, report_test
 from tuner.study.result import Saved, StudyResult
+from tuner.study.schema import report_rotation, report_test
 
 
 def numbers(result: StudyResult) -> list[int]:

@@ -10,9 +10,9 @@ from optuna.trial import TrialState
 
 from tests.study.pruned_studies import EPOCHS, objective, of_state, optimized, pruner_of
 from tuner.errors import InvalidInput
-from tuner.rotation import Criteria
+from tuner.rotation import PruningConfig
 from tuner.study.pruners import RotationPruner
-from tuner.study.record import report_rotation
+from tuner.study.schema import report_rotation
 
 
 class TestRotationPruner:
@@ -103,7 +103,7 @@ class TestRotationPruner:
             RotationPruner(**bounds)
 
     def test_a_bound_left_out_is_the_one_that_criteria_have(self):
-        assert RotationPruner().criteria == Criteria()
+        assert RotationPruner().criteria == PruningConfig()
 
 
 class TestAudit:

@@ -13,8 +13,8 @@ from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from tuner.errors import InvalidInput
-from tuner.study.journal import WriteBehindJournal
-from tuner.study.samplers import SAMPLERS, EndedEarly, sampler_for_trial
+from tuner.storage.journal import WriteBehindJournal
+from tuner.study.samplers import SAMPLERS, PrunedAsComplete, sampler_for_trial
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -133,7 +133,7 @@ def near(values: Sequence[float], x: float) -> float:
 def test_good_trials_lead_tpe_though_they_are_paused(x):
     study, paused = good_are_paused(x)
     running = suggested_x(study, lambda seed: TPESampler(seed=seed))
-    seen = suggested_x(study, lambda seed: EndedEarly(TPESampler(seed=seed), paused))
+    seen = suggested_x(study, lambda seed: PrunedAsComplete(TPESampler(seed=seed), paused))
     assert near(running, x) < 0.2
     assert near(seen, x) > 0.8
 
@@ -167,7 +167,7 @@ def test_a_trial_that_diverged_is_nothing_to_learn_from():
         trial = study.ask()
         trial.report(last, 1)
         study.tell(trial, state=TrialState.PRUNED)
-    study.sampler = EndedEarly(Looks(), (), reads_whole=True)
+    study.sampler = PrunedAsComplete(Looks(), (), reads_whole=True)
     study.ask()
     assert shown[0][0] == TrialState.PRUNED
     assert shown[1] == (TrialState.COMPLETE, [0.5])
@@ -179,7 +179,7 @@ def test_paused_trials_count_as_pruned_ones_do():
     for number in paused:
         pruned.tell(number, state=TrialState.PRUNED)
     assert suggested_x(
-        study, lambda seed: EndedEarly(TPESampler(seed=seed), paused)
+        study, lambda seed: PrunedAsComplete(TPESampler(seed=seed), paused)
     ) == suggested_x(pruned, lambda seed: TPESampler(seed=seed))
 
 
@@ -197,7 +197,7 @@ def test_only_the_paused_are_shown_otherwise():
             return super().infer_relative_search_space(study, trial)
 
     some = set(sorted(paused)[:4])
-    study.sampler = EndedEarly(Looks(), some)
+    study.sampler = PrunedAsComplete(Looks(), some)
     asked = study.ask()
     asked.suggest_float("x", 0, 1)
     expected = {trial.number: trial.state for trial in study.trials}
@@ -208,7 +208,7 @@ def test_only_the_paused_are_shown_otherwise():
 def test_the_study_itself_stays_as_it_was_and_records_what_is_suggested():
     study, paused = good_are_paused(0.9)
     before = repr(study.trials)
-    study.sampler = EndedEarly(TPESampler(seed=0), paused)
+    study.sampler = PrunedAsComplete(TPESampler(seed=0), paused)
     trial = study.ask()
     x = trial.suggest_float("x", 0, 1)
     assert type(study) is optuna.Study
@@ -223,10 +223,10 @@ def test_the_study_itself_stays_as_it_was_and_records_what_is_suggested():
 
 def test_a_trial_that_goes_on_is_seen_running_again():
     study, paused = good_are_paused(0.9)
-    nobody = suggested_x(study, lambda seed: EndedEarly(TPESampler(seed=seed), ()))
+    nobody = suggested_x(study, lambda seed: PrunedAsComplete(TPESampler(seed=seed), ()))
     assert nobody == suggested_x(study, lambda seed: TPESampler(seed=seed))
     left = set(paused)
-    seen = EndedEarly(TPESampler(seed=0), left)
+    seen = PrunedAsComplete(TPESampler(seed=0), left)
     left.clear()
     study.sampler = seen
     assert study.ask().suggest_float("x", 0, 1) == nobody[0]

@@ -6,9 +6,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from search_spaces import SPACES
-from trainables.probes import LR_RANGES
-from tuner.study.searched import lr_range
-from tuner.study.space import as_function
+from tuner.rate_finder.probes import LR_RANGES
+from tuner.study.search_space import as_function, lr_range
 
 
 def two(trial):

@@ -17,13 +17,11 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import DBAPIError
 
 from tests.postgresql import new_database, running_server
-from tuner.study import driver as drivers
-from tuner.study.behind import WriteBehindDatabase
-from tuner.study.database import close_database, open_database
-from tuner.study.driver import DRIVER, Record, Superseded, driver_of
+from tuner.storage import lease as drivers
+from tuner.storage.database import close_database, open_database, transaction
+from tuner.storage.lease import DRIVER, FailureDetector, Lease, LeaseLost, Nobodys, driver_of
+from tuner.storage.write_behind import WriteBehindDatabase
 from tuner.study.load import load_study
-from tuner.study.presence import Nobodys, Presence
-from tuner.study.transaction import transaction
 
 MAXIMIZE = [optuna.study.StudyDirection.MAXIMIZE]
 
@@ -175,8 +173,8 @@ def test_a_live_driver_says_so_and_is_left_alone(url, tmp_path):
 
 def test_silence_is_death_only_while_somebody_listens():
     now, here = 1000.0, [0.0]
-    presence = Presence(clock=lambda: here[0])
-    record = Record("host:/a", "/a/trials", "session", beat=now - 2 * drivers.DEAD_AFTER_S)
+    presence = FailureDetector(clock=lambda: here[0])
+    record = Lease("host:/a", "/a/trials", "session", beat=now - 2 * drivers.DEAD_AFTER_S)
     dead, lines = presence.look({"a": record}, now)
     assert not dead
     assert "has been silent for 120 s; its trials are taken up in 0 s" in lines[-1]
@@ -209,7 +207,7 @@ def test_what_a_dead_driver_ran_is_taken_up_by_one_and_nothing_of_it_comes_late(
             lambda: a._shared.write(lambda database: database.set_trial_user_attr(1, "late", 1)),
             lambda: a.create_new_trial(0),
         ):
-            with pytest.raises(Superseded, match="others go on with its trials"):
+            with pytest.raises(LeaseLost, match="others go on with its trials"):
                 late()
         winner.set_trial_state_values(0, TrialState.COMPLETE, [2.0])
         wait_for(loser, lambda: states(loser) == [TrialState.COMPLETE] * 2)

@@ -20,7 +20,7 @@ from optuna.distributions import (
 from ray import tune
 
 from tuner.errors import InvalidInput
-from tuner.study.space import as_function, fingerprint, suggest
+from tuner.study.search_space import as_function, fingerprint, suggest
 
 # A busy machine is no reason to fail.
 UNHURRIED = settings(deadline=None, max_examples=60)

@@ -7,9 +7,8 @@ import pytest
 from optuna.study import StudyDirection
 
 from search_spaces import SPACES
-from tuner.study.axis import find_axis
-from tuner.study.record import START
-from tuner.study.start import RotationStart, first_trials
+from tuner.study.initial_trials import InitialTrials, find_axis, first_trials
+from tuner.study.schema import START
 
 MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 
@@ -96,7 +95,7 @@ class Study:
         self.metric = metric
         self.space = space
         self.study = optuna.create_study(direction=direction)
-        self.start = RotationStart(find_axis(space), direction)
+        self.start = InitialTrials(find_axis(space), direction)
 
     def next(self):
         return self.start.next(self.study.get_trials())

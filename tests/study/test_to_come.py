@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.study.to_come import epochs_to_come
+from tuner.study.result import epochs_to_come
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

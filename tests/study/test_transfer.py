@@ -6,10 +6,9 @@ import optuna
 import pytest
 
 from tuner.errors import InvalidInput
-from tuner.study.catalog import StudyFolder
-from tuner.study.journal import read_journal
-from tuner.study.load import load_study
-from tuner.study.transfer import pack, unpack
+from tuner.storage.journal import read_journal
+from tuner.study.folder import StudyFolder
+from tuner.study.load import load_study, pack, unpack
 
 
 def fill(study: optuna.Study) -> None:

@@ -11,8 +11,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.study.pruned_studies import BOUNDS, EPOCHS, LAYERS, add, pruner_of, standing
-from tuner.rotation import Criteria, Field, Verdict, decide
-from tuner.study.record import curve_of, report_rotation, report_test
+from tuner.rotation import HalvingState, PruningConfig, Verdict, decide
+from tuner.study.schema import curve_of, report_rotation, report_test
 
 NAN = math.nan
 
@@ -58,7 +58,7 @@ class TestPeers:
         study, trial = standing(0.5, 0.1, [(0.1, 0.9)] * 3, train_loss=math.inf)
         assert verdict(study, trial) == Verdict(False, "", verdict(study, trial).forecast)
         (rung,) = (rung for rung in pruner_of().field(study).rungs if rung.epoch == 1)
-        assert np.isnan(rung.merits[:3, 2]).all()
+        assert np.isnan(rung.features[:3, 2]).all()
 
     def test_a_trial_that_has_not_reported_goes_on(self):
         study = optuna.create_study()
@@ -82,10 +82,10 @@ class TestPeers:
 
     def test_it_is_decide_that_judges(self):
         study, _ = standing(0.1, 0.1, list(self.PEERS))
-        criteria = Criteria(metric_name="value", **BOUNDS)
+        criteria = PruningConfig(metric_name="value", **BOUNDS)
         curves = {peer.number: curve_of(peer, EPOCHS) for peer in study.trials}
-        field = Field(criteria, EPOCHS).with_curves(curves)
-        for options in ({}, {"may_wait": True}, {"closing": True}):
+        field = HalvingState(criteria, EPOCHS).with_curves(curves)
+        for options in ({}, {"may_wait": True}, {"final": True}):
             for number, curve in curves.items():
                 expected = decide(number, curve, field, **options)
                 assert pruner_of().verdict(study, study.trials[number], **options) == expected

@@ -21,28 +21,28 @@ from tests.study.pruned_studies import (
     pruner_of,
     standing,
 )
-from tuner.rotation import Field
-from tuner.study.journal import WriteBehindJournal
+from tuner.rotation import HalvingState
+from tuner.storage.journal import WriteBehindJournal
 from tuner.study.pruners import RotationPruner
-from tuner.study.record import curve_of, report_rotation
+from tuner.study.schema import curve_of, report_rotation
 
 
-def assert_same(field: Field, other: Field) -> None:
+def assert_same(field: HalvingState, other: HalvingState) -> None:
     assert (field.criteria, field.max_epochs) == (other.criteria, other.max_epochs)
     for mine, theirs in zip(field.rungs, other.rungs, strict=True):
         assert mine.epoch == theirs.epoch
-        for column in ("numbers", "merits", "scores"):
+        for column in ("numbers", "features", "scores"):
             np.testing.assert_array_equal(getattr(mine, column), getattr(theirs, column))
     np.testing.assert_array_equal(field.weights.mean, other.weights.mean)
     assert field.weights.trials == other.weights.trials
 
 
-def at_once(study: optuna.Study, pruner: RotationPruner) -> Field:
+def at_once(study: optuna.Study, pruner: RotationPruner) -> HalvingState:
     """Return the field built from all trials of a study in one go, the failed left out."""
     criteria = pruner.field(study).criteria
     counted = [trial for trial in study.trials if trial.state != TrialState.FAIL]
     curves = {trial.number: curve_of(trial, EPOCHS) for trial in counted}
-    return Field(criteria, EPOCHS).with_curves(curves)
+    return HalvingState(criteria, EPOCHS).with_curves(curves)
 
 
 class TestWhatItKnowsOfAStudy:

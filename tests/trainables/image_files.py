@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from trainables.cifar_files import Kind
+from trainables.datasets.cifar import Kind
 
 
 class Python2Pickler(pickle._Pickler):

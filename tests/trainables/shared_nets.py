@@ -25,7 +25,8 @@ def other_processes() -> list[int]:
     return [
         child.pid
         for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and "trainables.rank" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "trainables.distributed.worker_main" in child.cmdline()
     ]
 
 

@@ -8,7 +8,7 @@ import torch
 from smallest_net import reports
 
 from trainables import C10Cnn2Small
-from trainables.augment import flip_and_shift
+from trainables.datasets.images import flip_and_shift
 
 
 def slow_flip_and_shift(image: np.ndarray, down: int, right: int, mirrored: bool) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from trainables.batches import make_batches
+from trainables.training.data import make_batches
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,8 @@ import torchvision
 from image_files import generated, python2_pickle, write_cifar
 
 from trainables import C10Cnn1
-from trainables.cifar_files import CIFAR10, CIFAR100, read_cifar
-from trainables.folders import DATA_VARIABLE
-from trainables.plain_pickle import PickleError, load_plain
+from trainables.datasets.cifar import CIFAR10, CIFAR100, PickleError, load_plain, read_cifar
+from trainables.datasets.images import DATA_VARIABLE
 from tuner.errors import InvalidInput
 
 KINDS = pytest.mark.parametrize("kind", [CIFAR10, CIFAR100], ids=["10", "100"])

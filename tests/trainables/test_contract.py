@@ -10,8 +10,8 @@ import torch
 from smallest_net import epochs, reports
 
 from trainables import PAPER_TASKS, TRAINABLES, RotationTrainable, find
-from trainables.fashion_files import DEBIAN_FOLDER, read_fashion
-from trainables.randomness import seed_everything
+from trainables.datasets.images import DEBIAN_FOLDER, read_fashion
+from trainables.training.randomness import seed_everything
 
 OTHER_CONFIG = {"optimizer": "adamw", "batch_size": 32, "seed": 3, "schedule": "step"}
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torchvision
 
-from trainables import FashionCnn, fashion_files
-from trainables.fashion_files import read_fashion
-from trainables.folders import DATA_VARIABLE
+from trainables import FashionCnn
+from trainables.datasets import images as fashion_files
+from trainables.datasets.images import DATA_VARIABLE, read_fashion
 from tuner.errors import InvalidInput
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"

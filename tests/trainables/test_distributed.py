@@ -14,7 +14,7 @@ from shared_nets import CONFIG, OfDataset, Shared, alone, other_processes
 from smallest_net import epochs, reports
 from torch import nn
 
-from trainables.share import Share
+from trainables.distributed.data_parallel import DataShard
 from tuner.errors import InvalidInput
 
 
@@ -72,7 +72,7 @@ def test_a_last_batch_too_small_to_share_is_learnt_by_each_and_counts_once(two):
 
 def test_shares_make_up_the_batch_and_their_weights_its_mean():
     batch = torch.arange(11.0)
-    shares = [Share(rank, 4) for rank in range(4)]
+    shares = [DataShard(rank, 4) for rank in range(4)]
     taken = [share.take(batch) for share in shares]
     assert torch.cat(taken).tolist() == batch.tolist()
     weighted = [share.weight(11) * part.mean() for share, part in zip(shares, taken, strict=True)]

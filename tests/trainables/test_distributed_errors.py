@@ -13,8 +13,8 @@ import pytest
 from ray import cloudpickle
 from shared_nets import CONFIG, Unpicklable, alone, other_processes
 
-from trainables.rank import told
-from trainables.share import check_processes
+from trainables.distributed.data_parallel import check_processes
+from trainables.distributed.worker_main import told
 from tuner.errors import InvalidInput
 
 

@@ -12,14 +12,14 @@ import torch
 
 from trainables import DigitsMlp
 from tuner import TuningJob, run
-from tuner.engine.observer import Observer
+from tuner.engine.callbacks import RunCallback
 
 
 def space(trial):
     return {"lr": trial.suggest_float("lr", 0.01, 0.1, log=True), "processes": 2}
 
 
-class Hears(Observer):
+class Hears(RunCallback):
     """Keeps what was reported."""
 
     def __init__(self) -> None:
@@ -47,7 +47,8 @@ def ranks() -> list[psutil.Process]:
     return [
         process
         for process in psutil.Process().children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE and "trainables.rank" in process.cmdline()
+        if process.status() != psutil.STATUS_ZOMBIE
+        and "trainables.distributed.worker_main" in process.cmdline()
     ]
 
 

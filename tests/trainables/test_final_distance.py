@@ -6,8 +6,8 @@ import pytest
 from smallest_net import Smallest
 
 from trainables import DigitsMlp
-from trainables.schedules import lr_factors
-from trainables.settings import read_settings
+from trainables.training.config import read_settings
+from trainables.training.schedules import lr_factors
 from tuner.errors import InvalidInput
 from tuner.rotation.rate import RateRelation
 

@@ -9,7 +9,7 @@ from smallest_net import Smallest, reports
 from turned_net import array
 
 from tests.reference import turn
-from trainables.schedules import lr_factors
+from trainables.training.schedules import lr_factors
 
 CONFIG = {"max_epochs": 2, "batch_size": 20, "schedule": "cosine", "optimizer": "layca"}
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.lengths import step_lengths
-from trainables.optimizers import build_optimizer
+from trainables.training.optimizers import build_optimizer
+from tuner.rate_finder.probes import update_magnitudes
 
 STEPS = np.arange(1, 21)
 
@@ -32,11 +32,11 @@ def built(optimizer: str, **config) -> torch.optim.Optimizer:
     ],
 )
 def test_they_are_those_of_the_optimizers_own_formula(optimizer, config, lengths):
-    assert step_lengths(built(optimizer, **config), 20) == pytest.approx(lengths, rel=1e-5)
+    assert update_magnitudes(built(optimizer, **config), 20) == pytest.approx(lengths, rel=1e-5)
 
 
 def test_many_steps_are_as_long_as_the_last_that_were_tried():
-    lengths = step_lengths(built("sgd", momentum=0.9), 5000)
+    lengths = update_magnitudes(built("sgd", momentum=0.9), 5000)
     assert lengths.shape == (5000,)
     assert lengths[-1] == pytest.approx(10)
 
@@ -45,7 +45,7 @@ def test_the_optimizer_stays_as_it_is():
     optimizer = built("adam")
     before = copy.deepcopy(optimizer.state_dict())
     weights = [weight.clone() for group in optimizer.param_groups for weight in group["params"]]
-    step_lengths(optimizer, 5)
+    update_magnitudes(optimizer, 5)
     assert optimizer.state_dict() == before
     after = [weight for group in optimizer.param_groups for weight in group["params"]]
     assert all(torch.equal(*pair) for pair in zip(weights, after, strict=True))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.layca import Layca
-from trainables.optimizers import build_optimizer
+from trainables.layca.optimizer import Layca
+from trainables.training.optimizers import build_optimizer
 from tuner.errors import InvalidInput
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from trainables import PAPER_TASKS, find
-from trainables.networks import Standardise, glorot_uniform, he_normal, he_uniform
-from trainables.resnet import resnet, wide_resnet
-from trainables.vgg import dense_vgg, plain_vgg
-from tuner.rotation.layers import kernels
-from tuner.rotation.roles import roles
+from trainables.models.mlp_cnn import Standardise, glorot_uniform, he_normal, he_uniform
+from trainables.models.resnet import resnet, wide_resnet
+from trainables.models.vgg import dense_vgg, plain_vgg
+from tuner.rotation.layers import rotating_parameters
+from tuner.rotation.target import roles
 
 PIXELS = Standardise(120.0, 64.0)
 
@@ -48,7 +48,7 @@ def test_a_net_has_the_papers_weights_and_layers_and_nothing_else_to_train(name)
         net = find(name)(config={}).build_model({})
     weights, layers = SIZES[name]
     assert sum(parameter.numel() for parameter in net.parameters()) == weights
-    assert len(kernels(net)) == layers == len(list(net.parameters()))
+    assert len(rotating_parameters(net)) == layers == len(list(net.parameters()))
 
 
 def test_sizes_are_those_that_their_authors_publish():
@@ -61,7 +61,7 @@ def test_sizes_are_those_that_their_authors_publish():
 
 def test_the_ends_and_the_shortcuts_are_known_by_their_names():
     with torch.device("meta"):
-        names = list(kernels(find("c100-resnet")(config={}).build_model({})))
+        names = list(rotating_parameters(find("c100-resnet")(config={}).build_model({})))
     found = dict(zip(names, roles(names), strict=True))
     assert (found["conv.weight"], found["head.weight"]) == ("first", "head")
     shortcuts = {name for name, role in found.items() if role == "shortcut"}

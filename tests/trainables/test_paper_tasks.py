@@ -10,10 +10,10 @@ import torch
 from image_files import write_cifar, write_tiny
 
 from trainables import PAPER_TASKS, find
-from trainables.cifar_files import CIFAR10, CIFAR100
-from trainables.schedules import lr_factors
-from trainables.small_tasks import halved
-from trainables.splits import samples_of_each_class, tenth_for_validation
+from trainables.datasets.cifar import CIFAR10, CIFAR100
+from trainables.datasets.images import samples_of_each_class, tenth_for_validation
+from trainables.tasks.paper import downsample_2x
+from trainables.training.schedules import lr_factors
 from tuner.errors import InvalidInput
 
 EPOCHS_AND_DROPS = {
@@ -137,7 +137,7 @@ def test_so_many_of_each_class_are_trained_on_and_none_is_validated_on(count, ex
 def test_halving_takes_the_rounded_mean_of_each_square():
     pixels = np.arange(2 * 4 * 6, dtype=np.uint8).reshape(2, 4, 6) * 5
     expected = pixels.reshape(2, 2, 2, 3, 2).astype(float).mean(axis=(2, 4))
-    found = halved(pixels)
+    found = downsample_2x(pixels)
     assert (found.shape, found.dtype) == ((2, 1, 2, 3), np.uint8)
     assert np.abs(found[:, 0] - expected).max() <= 0.5
-    assert halved(np.full((1, 2, 2), 255, np.uint8)).item() == 255
+    assert downsample_2x(np.full((1, 2, 2), 255, np.uint8)).item() == 255

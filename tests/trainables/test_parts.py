@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from trainables.parts import Position, part_end, reports_in_epoch
+from trainables.training.loop import Position, part_end, reports_in_epoch
 
 
 def ends(steps: int, reports: int) -> list[int]:

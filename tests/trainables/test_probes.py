@@ -11,9 +11,9 @@ from smallest_net import Smallest
 from torch import nn
 
 from trainables import Data, DigitsMlp, Layca, RotationTrainable
-from trainables.probes import LR_RANGES, run_probes
 from tuner import InvalidInput
-from tuner.rotation.finding import FoundRates
+from tuner.rate_finder.estimate import FoundRates
+from tuner.rate_finder.probes import LR_RANGES, run_probes
 from tuner.rotation.rate import RateRelation
 
 LAYCA = {"optimizer": "layca", "schedule": "cosine", "max_epochs": 10}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from trainables.schedules import SCHEDULES, lr_factors, lr_spent
+from trainables.training.schedules import SCHEDULES, lr_factors, lr_spent
 
 
 def slow_factors(schedule: str, total: int, warmup: int) -> list[float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainables import DigitsMlp
-from trainables.settings import KEYS, plain_config, read_settings
+from trainables.training.config import KEYS, plain_config, read_settings
 from tuner.errors import InvalidInput
 
 

@@ -9,9 +9,9 @@ import pytest
 from image_files import colour, write_tiny
 from PIL import Image
 
-from trainables import tiny_files
-from trainables.folders import DATA_VARIABLE
-from trainables.tiny_files import read_tiny
+from trainables.datasets import tiny_imagenet as tiny_files
+from trainables.datasets.images import DATA_VARIABLE
+from trainables.datasets.tiny_imagenet import read_tiny
 from tuner.errors import InvalidInput
 
 

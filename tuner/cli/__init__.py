@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from tuner.cli import advising, checking, cluster, finding, listing, replaying, serving, studies
+from tuner.cli import cluster, lab, studies
 from tuner.cli.options import INTERRUPTED
 from tuner.errors import InvalidInput, NotStored
 
@@ -22,7 +22,7 @@ def cli() -> None:
     """
 
 
-for module in (studies, finding, advising, serving, cluster, checking, replaying, listing):
+for module in (studies, cluster, lab):
     for command in module.COMMANDS:
         cli.add_command(command)
 

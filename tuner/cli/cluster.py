@@ -1,4 +1,4 @@
-"""Commands for a job on a cluster that is somewhere else: submit, status, logs, stop, list."""
+"""Commands for clusters: submit, status, logs, stop, list, doctor."""
 
 from __future__ import annotations
 
@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import (
-    INTERRUPTED,
-    JOB,
-    as_arguments,
-    console,
-    job_of,
-    options,
-)
+from tuner.cli.options import INTERRUPTED, JOB, as_arguments, console, job_of, options
 
 if TYPE_CHECKING:
-    from tuner.cluster.job import Job
-    from tuner.cluster.server import JobServer
+    from tuner.cluster.job_client import Job, JobServer
+
 
 # How long `submit` waits to see the job begin, for mistakes that only the cluster can find.
 _BEGINS_WITHIN_S = 60.0
@@ -84,7 +77,7 @@ def submit(
         storage=given["storage"],
     )
     sent = submit_job(job, address=address, source=source)
-    from tuner.cluster.server import JobServer
+    from tuner.cluster.job_client import JobServer
 
     server = JobServer(address)
     click.echo(f"submitted {sent.id} to {server.address}")
@@ -108,8 +101,8 @@ def status(job: str, address: str) -> None:
     \b
     quarterturn status fashion --address http://head:8265
     """
-    from tuner.cluster.listing import print_status
-    from tuner.cluster.server import JobServer
+    from tuner.cluster.job_client import JobServer
+    from tuner.cluster.jobs import print_status
 
     server = JobServer(address)
     found = server.find(job)
@@ -129,7 +122,7 @@ def logs(job: str, address: str, follow: bool) -> None:
     \b
     quarterturn logs fashion --address http://head:8265 -f
     """
-    from tuner.cluster.server import JobServer
+    from tuner.cluster.job_client import JobServer
 
     server = JobServer(address)
     found = server.find(job)
@@ -150,8 +143,8 @@ def stop(job: str, address: str) -> None:
     \b
     quarterturn stop fashion --address http://head:8265
     """
-    from tuner.cluster.server import JobServer
-    from tuner.cluster.stop import stop as stop_job
+    from tuner.cluster.job_client import JobServer
+    from tuner.cluster.jobs import stop as stop_job
 
     server = JobServer(address)
     found = server.find(job)
@@ -173,15 +166,15 @@ def list_jobs(address: str) -> None:
     \b
     quarterturn list --address http://head:8265
     """
-    from tuner.cluster.listing import print_jobs
-    from tuner.cluster.server import JobServer
+    from tuner.cluster.job_client import JobServer
+    from tuner.cluster.jobs import print_jobs
 
     print_jobs(JobServer(address).jobs(), console())
 
 
 def resume_there(address: str, name: str, folder: Path | None, given: dict[str, Any]) -> None:
     """Continue a study on its cluster, and say what to type next."""
-    from tuner.cluster.server import JobServer
+    from tuner.cluster.job_client import JobServer
     from tuner.cluster.submit import resume as resume_job
     from tuner.cluster.submit import wait_for_start
 
@@ -198,13 +191,13 @@ def resume_there(address: str, name: str, folder: Path | None, given: dict[str, 
 @contextmanager
 def studies_at(address: str | None, name: str, folder: Path | None) -> Iterator[Path]:
     """Give the folder of studies to read one from, which is fetched if it is on a cluster."""
-    from tuner.study.catalog import DEFAULT_FOLDER
+    from tuner.study.folder import DEFAULT_FOLDER
 
     if not address:
         yield folder or Path(DEFAULT_FOLDER)
         return
-    from tuner.cluster.fetch import fetched
-    from tuner.cluster.server import JobServer
+    from tuner.cluster.job_client import JobServer
+    from tuner.cluster.remote_read import fetched
     from tuner.cluster.submit import folder_of
 
     server = JobServer(address)
@@ -225,7 +218,7 @@ def _beside(*references: str | None) -> Path | None:
 
 def _follow(server: JobServer, job_id: str) -> None:
     """Print a job's output to its end, and end as it did."""
-    from tuner.cluster.follow import follow
+    from tuner.cluster.logs import follow
 
     try:
         ended = follow(server, job_id, lambda text: click.echo(text, nl=False))
@@ -243,7 +236,7 @@ def _follow(server: JobServer, job_id: str) -> None:
 
 def _end(server: JobServer, job: Job) -> None:
     """End as a job has that did not succeed: 2 after a mistake of its user's, else 1."""
-    from tuner.cluster.fetch import last_words
+    from tuner.cluster.remote_read import last_words
 
     words = f": {last_words(server.logs(job.id))}" if job.state == "failed" else ""
     click.echo(f"quarterturn: {job.id} {job.state}{words}", err=True)
@@ -260,4 +253,49 @@ def _next(server: JobServer, job: Job) -> None:
         click.echo(f"  quarterturn {verb} --address {server.address}")
 
 
-COMMANDS = (submit, status, logs, stop, list_jobs)
+@click.command()
+@click.option("--address", envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's job server.")
+@click.option("--folder", help="Where studies are kept.  [default: [~/]studies]")
+@click.option("--data", help="Folder with the training data.")
+def doctor(address: str | None, folder: str | None, data: str | None) -> None:
+    """Look for what people get wrong: here, and on every node of a cluster.
+
+    \b
+    quarterturn doctor
+    quarterturn doctor --address http://head:8265 --folder /shared/studies --data /shared/data
+    """
+    from tuner.cluster.doctor import check_cluster, check_here, describe_machine, print_checks
+    from tuner.cluster.doctor import examine as examine_cluster
+    from tuner.study.folder import DEFAULT_FOLDER
+
+    # With a cluster, the folder and the data are those there.
+    here = describe_machine((not address and folder) or DEFAULT_FOLDER, None if address else data)
+    checks = check_here(here, runs_trials=not address)
+    if address:
+        from tuner.cluster.job_client import JobServer
+        from tuner.cluster.submit import remote_folder
+
+        server = JobServer(address)
+        where = remote_folder(Path(folder)) if folder else ""
+        nodes = examine_cluster(server, where, data)
+        checks += check_cluster(here, nodes, server.is_open())
+    print_checks(checks, console())
+    if any(check.state == "wrong" for check in checks):
+        sys.exit(1)
+
+
+@click.command(hidden=True)
+@click.option("--folder", required=True)
+@click.option("--data")
+def examine(folder: str, data: str | None) -> None:
+    """Print what the nodes of this cluster say of themselves, for a reader on another machine."""
+    import json
+
+    from tuner.cluster.doctor import describe_nodes
+    from tuner.engine.session import ray_session
+
+    with ray_session():
+        click.echo(json.dumps(describe_nodes(folder, data)))
+
+
+COMMANDS = (submit, status, logs, stop, list_jobs, doctor, examine)

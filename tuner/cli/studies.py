@@ -1,20 +1,105 @@
-"""Commands that run a study and read it: run, resume, report, export."""
+"""Commands for studies: run, resume, report, export, advise, watch, find-rate, serve."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tuner.cli.cluster import AT, resume_there, studies_at
-from tuner.cli.options import BUDGET, FOLDER, INTERRUPTED, JOB, console, given_by, job_of
-from tuner.cli.reporting import REPORT_FILES, report_files
+from tuner.cli.options import (
+    BUDGET,
+    FOLDER,
+    INTERRUPTED,
+    JOB,
+    PLACE,
+    console,
+    given_by,
+    job_of,
+    options,
+    pairs,
+    storage_url,
+)
+from tuner.errors import InvalidInput
 
 if TYPE_CHECKING:
     from tuner.study.result import StudyResult
+
+
+_BY_NAME = ""  # --html without a file
+_KINDS = ("rotation", "metric", "cost", "importance", "slices", "layers")
+
+REPORT_FILES = options(
+    click.option(
+        "--html",
+        is_flag=False,
+        flag_value=_BY_NAME,
+        metavar="[FILE]",
+        help="Write a page to read in a browser, offline.  [default: NAME.html]",
+    ),
+    click.option("--plot", type=click.Choice(_KINDS), help="Write one chart to --out."),
+    click.option("--out", type=Path, metavar="FILE", help="A .png or .svg file for --plot."),
+    click.option("--parquet", type=Path, metavar="FILE", help="Write the ranked table to a file."),
+)
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Which files are asked for; `html` is empty for one that is named after the study."""
+
+    html: str | None
+    plot: str | None
+    out: Path | None
+    parquet: Path | None
+
+    def __bool__(self) -> bool:
+        return self.html is not None or self.plot is not None or self.parquet is not None
+
+    def write(self, result: StudyResult, name: str, folder: Path | None) -> list[Path]:
+        """Write them, and return where they are; the database of a study is not told."""
+        written = []
+        if self.html is not None:
+            from tuner.report.html import write_html
+
+            in_database = "://" in name
+            stem = result.name if in_database else Path(name).name
+            path = Path(self.html) if self.html else Path(f"{stem.replace('/', '-')}.html")
+            write_html(
+                result,
+                path,
+                name=f"DATABASE#{result.name}" if in_database else name,
+                folder=str(folder) if folder else None,
+            )
+            written.append(path)
+        if self.plot is not None and self.out is not None:
+            from tuner.report.charts.export import write_plot
+
+            write_plot(result, self.plot, self.out)
+            written.append(self.out)
+        if self.parquet is not None:
+            from tuner.report.summary import write_parquet
+
+            write_parquet(result, self.parquet)
+            written.append(self.parquet)
+        return written
+
+
+def report_files(
+    *, html: str | None, plot: str | None, out: Path | None, parquet: Path | None
+) -> ReportFiles:
+    """Return the files that a command line asks for.
+
+    Raises:
+        UsageError: a plot without its file, or the other way round.
+    """
+    if (plot is None) != (out is None):
+        raise click.UsageError("Give --plot KIND and --out FILE together")
+    return ReportFiles(html, plot, out, parquet)
 
 
 @click.command()
@@ -56,7 +141,7 @@ def resume(name: str, folder: Path | None, address: str | None, **given: Any) ->
         resume_there(address, name, folder, given)
         return
     from tuner.engine.run import resume as resume_job
-    from tuner.study.catalog import DEFAULT_FOLDER
+    from tuner.study.folder import DEFAULT_FOLDER
 
     home = folder or Path(DEFAULT_FOLDER)
     _show(lambda: resume_job(name, folder=home, **given_by(given)), name, home)
@@ -127,7 +212,7 @@ def export(name: str, output: Path | None, folder: Path | None, address: str | N
     quarterturn export fashion
     quarterturn export fashion --output curves/fashion.parquet
     """
-    from tuner.replay.export import export as write
+    from tuner.replay.recording import export as write
     from tuner.study.load import load_study
 
     with studies_at(address, name, folder) as home:
@@ -141,8 +226,8 @@ def export(name: str, output: Path | None, folder: Path | None, address: str | N
 @FOLDER
 def send(name: str, folder: Path | None) -> None:
     """Print a study as text, for a reader on another machine."""
-    from tuner.study.catalog import DEFAULT_FOLDER, find_study
-    from tuner.study.transfer import pack
+    from tuner.study.folder import DEFAULT_FOLDER, find_study
+    from tuner.study.load import pack
 
     click.echo(pack(find_study(name, folder or DEFAULT_FOLDER)))
 
@@ -167,4 +252,239 @@ def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:
         sys.exit(1)
 
 
-COMMANDS = (run, resume, report, export, send)
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@click.option(
+    "--enqueue",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Put up to K of the configurations into the study, for `resume` to run.",
+)
+@FOLDER
+@AT
+def advise(
+    name: str, as_json: bool, enqueue: int | None, folder: Path | None, address: str | None
+) -> None:
+    """Say what to try next, with the evidence from the study's own trials.
+
+    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. Where the
+    trials show nothing that is more than chance, nothing is advised.
+
+    \b
+    quarterturn advise fashion
+    quarterturn advise fashion --enqueue 3
+    quarterturn resume fashion --trials 53
+    """
+    if enqueue and (address or "://" in name):
+        raise InvalidInput(
+            f"--enqueue must be given where the study's folder is, got {address or 'a database'}; "
+            "give its name, and --folder if it is not in studies"
+        )
+    from tuner.report.advice import advice
+    from tuner.report.advice.render import advice_json, print_advice
+    from tuner.study.load import load_study
+
+    with studies_at(address, name, folder) as home:
+        result = load_study(name, folder=home)
+    found = advice(result)
+    if as_json:
+        click.echo(advice_json(found))
+    else:
+        print_advice(found, console())
+    if not enqueue:
+        return
+    from tuner.study.enqueue import QueuedTrial
+    from tuner.study.enqueue import enqueue as put
+    from tuner.study.folder import find_study
+
+    wanted = [
+        QueuedTrial(piece.title, piece.params, piece.config)
+        for piece in found
+        if piece.params is not None
+    ][:enqueue]
+    if not wanted:
+        click.echo("enqueued nothing: no advice has a configuration that tests it", err=True)
+        return
+    done = put(find_study(name.rstrip("/"), home), wanted)
+    if not done.numbers:  # a trial of the same configuration was enqueued since the study was read
+        click.echo("enqueued nothing: the study has these configurations already", err=True)
+        return
+    numbers = ", ".join(map(str, done.numbers))
+    where = f" --folder {folder}" if folder else ""
+    click.echo(
+        f"enqueued {len(done.numbers)} (trial {numbers}); to run: "
+        f"quarterturn resume {name} --trials {done.trials}{where}",
+        err=True,
+    )
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@FOLDER
+def watch(name: str, interval: float, folder: Path | None) -> None:
+    """Show a study on the terminal while it runs elsewhere; Ctrl-C ends the view alone.
+
+    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. Off a
+    terminal it prints one snapshot.
+
+    \b
+    quarterturn watch fashion
+    quarterturn watch fashion --interval 10
+    """
+    from tuner.report.terminal import watch as show
+    from tuner.study.folder import DEFAULT_FOLDER
+
+    show(name, folder or DEFAULT_FOLDER, console(), interval)
+
+
+@click.command("find-rate")
+@click.argument("file", required=False)
+@click.option("--trainable", help="A name from `quarterturn trainables`, or module:Class.")
+@click.option("--space", help="A name from `quarterturn spaces`, or module:function.")
+@click.option(
+    "--optimizer",
+    help="sgd, adam, adamw, rmsprop, layca, layca-adam, ...  [default: the space's own Layca]",
+)
+@click.option("--distance", default=0.95, show_default=True, help="To turn the hidden layers by.")
+@click.option("--epochs", "max_epochs", type=int, help="Epochs of the run that the rate is for.")
+@click.option("--seed", type=int, help="Of the initialisation and the batches.")
+@click.option(
+    "--set",
+    "config",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=pairs,
+    help="Of the run's config, e.g. batch_size=32; repeatable.",
+)
+@PLACE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--plot", type=Path, help="A .png or .svg file to draw the curve to.")
+def find_rate(
+    file: str | None,
+    trainable: str | None,
+    space: str | None,
+    optimizer: str | None,
+    distance: float,
+    config: dict[str, str] | None,
+    as_json: bool,
+    plot: Path | None,
+    **given: Any,
+) -> None:
+    """Find the rate at which an optimizer turns the hidden layers by a given distance.
+
+    A few short probes, one epoch together at most, say how far each rate of Layca, or learning
+    rate of another optimizer, will turn them in a run of this model, optimizer, schedule and
+    length, whether it learns there, and which layers lag.
+
+    \b
+    quarterturn find-rate fashion.py
+    quarterturn find-rate --trainable digits-mlp --space layca --epochs 20
+    quarterturn find-rate fashion.py --optimizer adamw --set weight_decay=0.05
+    quarterturn find-rate fashion.py --optimizer layca-adam --distance 0.7 --plot rates.svg
+    """
+    from tuner.rate_finder.report import check_plot, print_rates, rates_json, write_rates_plot
+
+    if plot:
+        check_plot(plot)
+    job = job_of(file, trainable, space, given)
+    from tuner.rate_finder.find_rate import find_rate as find  # not before the names are right
+
+    keys = {key: _value(text) for key, text in (config or {}).items()}
+    found = find(job, optimizer=optimizer, distance=distance, config=keys)
+    if as_json:
+        click.echo(rates_json(found))
+    else:
+        print_rates(found, console())
+    if plot:
+        write_rates_plot(found, plot)
+        if not as_json:
+            click.echo(f"wrote {plot}")
+
+
+def _value(text: str) -> Any:
+    """Return what a value means in JSON, or itself where it means nothing."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@click.command()
+@FOLDER
+@click.option(
+    "--storage",
+    callback=storage_url,
+    help="Database URL, to show the studies in it; @FILE reads it from one.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8270, show_default=True)
+@click.option(
+    "--token-file",
+    type=Path,
+    metavar="FILE",
+    help="Holds the token.  [default: QUARTERTURN_SERVE_TOKEN, or ~/.quarterturn/serve_token]",
+)
+@click.option("--no-token", is_flag=True, help="Let everyone on this machine look.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks at the storage.",
+)
+def serve(
+    folder: Path | None,
+    storage: str | None,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    no_token: bool,
+    interval: float,
+) -> None:
+    """Show all studies in a browser, live, until Ctrl-C. It changes nothing.
+
+    Whoever opens it needs the token; the terminal says how to sign in.
+
+    \b
+    quarterturn serve
+    quarterturn serve --folder /mnt/quarterturn --port 8271
+    quarterturn serve --storage @url.txt
+    """
+    if folder and storage:
+        raise click.UsageError("Give --folder or --storage, not both")
+    if no_token and token_file:
+        raise click.UsageError("Give --token-file or --no-token, not both")
+    try:
+        from tuner.serve.server import serve as run
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise InvalidInput(
+            f"serve needs starlette and uvicorn, {error.name} is not installed; "
+            "pip install 'quarterturn[serve]'"
+        ) from error
+    from tuner.study.folder import DEFAULT_FOLDER
+
+    run(
+        folder=folder or Path(DEFAULT_FOLDER),
+        named=folder is not None,
+        storage=storage,
+        host=host,
+        port=port,
+        token_file=token_file,
+        with_token=not no_token,
+        interval_s=interval,
+        say=click.echo,
+        on_terminal=sys.stdout.isatty(),
+    )
+
+
+COMMANDS = (run, resume, report, export, send, find_rate, advise, watch, serve)

@@ -16,11 +16,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuner.engine.observer import Observer
-from tuner.engine.reading import seconds_of
+from tuner.engine.callbacks import RunCallback
+from tuner.engine.trial_report import seconds_of
 from tuner.job import TuningJob
-from tuner.study.result import State, StudyResult, TrialResult
-from tuner.study.to_come import epochs_to_come
+from tuner.study.result import State, StudyResult, TrialResult, epochs_to_come
 
 # Where nothing is redrawn, a line this often says that the job is alive.
 _LINE_EVERY_S = 30.0
@@ -28,7 +27,7 @@ _LINE_EVERY_S = 30.0
 _COLOURS: dict[State, str] = {"complete": "green", "pruned": "yellow", "failed": "red"}
 
 
-class Progress(Observer):
+class Progress(RunCallback):
     """Shows a job's progress on a terminal; elsewhere it prints a line per finished trial.
 
     Args:

@@ -20,41 +20,42 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from ray import tune
 
-from tuner.engine.batching import batched, can_pause
-from tuner.engine.bridge import StudyBridge
-from tuner.engine.company import Company
-from tuner.engine.controller import our_controller
-from tuner.engine.late_nodes import SeenFrom
-from tuner.engine.loggers.catalog import check_loggers
-from tuner.engine.loggers.logged import logs_of
-from tuner.engine.observer import Observer, Observers
-from tuner.engine.place import forget_trials, open_trials
+from tuner.engine.buffered_trainable import buffer_reports, can_pause
+from tuner.engine.callbacks import RunCallback, RunCallbacks
+from tuner.engine.checkpoints import check_shared, forget_trials, open_trials
+from tuner.engine.failures import StorageProbe
+from tuner.engine.loggers.callback import logs_of
+from tuner.engine.loggers.registry import check_loggers
 from tuner.engine.progress import Progress
-from tuner.engine.reading import epoch_of
-from tuner.engine.reserve import as_placement_group, reservation_of
-from tuner.engine.room import Room, SaysWhenNoneFits, may_have
-from tuner.engine.scheduler import CheckpointRecorder, StudyScheduler
-from tuner.engine.searcher import StudySearcher
-from tuner.engine.session import quiet_ray
-from tuner.engine.shared_place import check_shared
+from tuner.engine.ray_tune import CheckpointRecorder, StudyScheduler, StudySearcher, patched_tune
+from tuner.engine.resources import (
+    CapacityNotifier,
+    ClusterCapacity,
+    as_placement_group,
+    may_have,
+    reservation_of,
+)
+from tuner.engine.session import ray_session
+from tuner.engine.trial_manager import TrialManager
+from tuner.engine.trial_queue import Company
+from tuner.engine.trial_report import epoch_of
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
-from tuner.study.attendance import any_alive
-from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
-from tuner.study.database import close_database, open_database
-from tuner.study.driver import Superseded, records_in
+from tuner.storage.database import close_database, open_database
+from tuner.storage.lease import LeaseLost, any_alive, records_in
+from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
+from tuner.study.initial_trials import first_trials
 from tuner.study.load import NUM_TRIALS, SPACE, read_result
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
 from tuner.study.result import StudyResult
-from tuner.study.space import Space, as_function, fingerprint
-from tuner.study.start import first_trials
+from tuner.study.search_space import Space, as_function, fingerprint
 
 _SAID = {SPACE: "search space", MAX_EPOCHS: "epochs per trial"}
 
 
 def run(
-    job: TuningJob, *, observer: Observer | None = None, code: Path | None = None
+    job: TuningJob, *, observer: RunCallback | None = None, code: Path | None = None
 ) -> StudyResult:
     """Run a job until all its trials have ended, and return its study.
 
@@ -87,29 +88,29 @@ def run(
                 study, new_study = _study(job, storage)
                 _describe(study, job, made_of)
                 logs = logs_of(job.loggers, study, home.path, shown.noted)
-                bridge = _bridge(job, study, space, Observers(shown, *logs))
-                if bridge.exhausted:  # a log may lack some of it
-                    with Observers(*logs) as told:
+                manager = _manager(job, study, space, RunCallbacks(shown, *logs))
+                if manager.exhausted:  # a log may lack some of it
+                    with RunCallbacks(*logs) as told:
                         told.begun(read_result(study, home.path))
                 else:
                     trials = open_trials(study, job, home)
-                    with quiet_ray(None if code else home.code):
-                        room = Room(reservation_of(job), may_have())
+                    with ray_session(None if code else home.code):
+                        room = ClusterCapacity(reservation_of(job), may_have())
                         room.check()
                         nodes = room.nodes()
                         check_shared(trials, nodes)
-                        seen = SeenFrom.after(trials, nodes)
+                        seen = StorageProbe.after(trials, nodes)
                         home.job.touch(mode=0o600)
                         home.job.write_bytes(pickle_job(job))
                         if code:
                             _keep(code, home)
-                        _tune(job, bridge, home, seen, room)
-                ended = bridge.ended
-                if bridge.fatal:
-                    raise bridge.fatal
+                        _tune(job, manager, home, seen, room)
+                ended = manager.ended
+                if manager.fatal:
+                    raise manager.fatal
                 Company(study).settle()
                 return read_result(study, home.path)
-        except Superseded:  # the study is others'
+        except LeaseLost:  # the study is others'
             raise
         except InvalidInput:
             if new_folder and not ended:
@@ -125,7 +126,7 @@ def resume(
     name: str,
     *,
     folder: Path | str = DEFAULT_FOLDER,
-    observer: Observer | None = None,
+    observer: RunCallback | None = None,
     **changes: Any,
 ) -> StudyResult:
     """Continue a study with the job it was run with.
@@ -159,11 +160,13 @@ def kept_job(name: str, *, folder: Path | str = DEFAULT_FOLDER) -> TuningJob:
     return job.with_changes(folder=Path(folder))
 
 
-def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observer) -> StudyBridge:
+def _manager(
+    job: TuningJob, study: optuna.Study, space: Space, observer: RunCallback
+) -> TrialManager:
     constants: dict[str, Any] = {"max_epochs": job.max_epochs, "seed": job.seed}
     if job.data_dir is not None:
         constants["data_dir"] = str(Path(job.data_dir).expanduser().absolute())
-    bridge = StudyBridge(
+    manager = TrialManager(
         study,
         space,
         metric=job.metric,
@@ -176,30 +179,34 @@ def _bridge(job: TuningJob, study: optuna.Study, space: Space, observer: Observe
         may_wait=can_pause(job.trainable),
         start=first_trials(space, job.start, job.sampler, study.direction),
     )
-    bridge.recover()
-    return bridge
+    manager.recover()
+    return manager
 
 
 def _tune(
-    job: TuningJob, bridge: StudyBridge, home: StudyFolder, seen: SeenFrom, room: Room
+    job: TuningJob,
+    manager: TrialManager,
+    home: StudyFolder,
+    seen: StorageProbe,
+    room: ClusterCapacity,
 ) -> None:
     """Let Ray Tune run what is left of the study."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
-    trials, rungs = seen.place, (*bridge.rungs, job.max_epochs)
-    trainable = batched(job.trainable, rungs, in_epochs, job.cpus_per_trial, seen.here)
+    trials, rungs = seen.place, (*manager.rungs, job.max_epochs)
+    trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, seen.here)
     try:
-        with bridge.observer, _own_interrupts(), our_controller():
-            bridge.observer.begun(read_result(bridge.study, home.path))
+        with manager.observer, _own_interrupts(), patched_tune():
+            manager.observer.begun(read_result(manager.study, home.path))
             if hint := room.unused_gpus():
-                bridge.observer.noted(hint)
+                manager.observer.noted(hint)
             tune.run(
                 trainable,
                 name=posixpath.basename(trials.path),
                 storage_path=posixpath.dirname(trials.path),
                 storage_filesystem=trials.filesystem,
-                search_alg=StudySearcher(bridge, trainable, trials, room, job.max_concurrent),
-                scheduler=StudyScheduler(bridge),
-                callbacks=[CheckpointRecorder(bridge), SaysWhenNoneFits(room, bridge.observer)],
+                search_alg=StudySearcher(manager, trainable, trials, room, job.max_concurrent),
+                scheduler=StudyScheduler(manager),
+                callbacks=[CheckpointRecorder(manager), CapacityNotifier(room, manager.observer)],
                 # Two, so that the one the study names is whole whenever the process dies.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 resources_per_trial=as_placement_group(room.asked),
@@ -208,7 +215,7 @@ def _tune(
                 raise_on_failed_trial=False,
             )
     finally:
-        bridge.release()
+        manager.release()
 
 
 @contextmanager

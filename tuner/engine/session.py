@@ -45,7 +45,7 @@ _ANSWERS_WITHIN_S = 3.0
 
 
 @contextmanager
-def quiet_ray(code: Path | None = None) -> Iterator[None]:
+def ray_session(code: Path | None = None) -> Iterator[None]:
     """Use the Ray that is there (or RAY_ADDRESS names), else start one and stop it at the end.
 
     Workers start in a copy of the folder `code`, and import from it, if that exists.

@@ -1,4 +1,4 @@
-"""Finding: something the paper found, the runs that show it, and how they are judged."""
+"""Finding: a claim of the paper, the runs that test it, and how they are judged."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from tuner.paper.grid import Grid
+from tuner.paper.grids import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 Held = Literal["held", "held in part", "not held", "not testable here"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trainables import SCALES
 from tuner.errors import InvalidInput, unknown_name
 from tuner.paper.finding import Finding
-from tuner.paper.grid import Grid
+from tuner.paper.grids import Grid
 
 
 @dataclass(frozen=True)

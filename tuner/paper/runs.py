@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tuner.paper.grid import Grid
-from tuner.rotation.roles import roles
+from tuner.paper.grids import Grid
+from tuner.rotation.target import roles
 from tuner.study.result import StudyResult, TrialResult
 
 # The paper counts only runs that end with a training accuracy above .9, since rotation without

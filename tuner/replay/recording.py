@@ -1,14 +1,21 @@
-"""Recorded curves: every report of every whole trial of a study, read from one Parquet file.
+"""Recorded curves: the Parquet file's columns, reading it, and exporting a study as one.
 
 One row per trial and report. Columns: trial, epoch, max_epochs, lr_progress, train_loss (may be
 left out), val_accuracy (the job's metric, whatever its name), test_accuracy (the same on the test
 split, may be left out), layers, rotation, config; others are not read.
+
+A recording is one Parquet file with a row for each trial and report. Its schema's metadata may
+hold, under the key "quarterturn", the metric's name and mode as JSON; without it they are
+val_accuracy and max.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import shlex
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +24,129 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from tuner.errors import InvalidInput
-from tuner.replay.columns import read_metadata, read_table
 from tuner.rotation import RotationCurve
+from tuner.study.result import StudyResult, TrialResult
+
+METADATA = b"quarterturn"
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the format says of a column: what it holds, in words and as an Arrow type."""
+
+    holds: str
+    type: pa.DataType
+    required: bool = True
+    gaps: bool = False  # whether a value may be missing: unknown
+
+
+COLUMNS = {
+    "trial": Column("whole numbers", pa.int64()),
+    "epoch": Column("numbers", pa.float64()),
+    "max_epochs": Column("whole numbers", pa.int64()),
+    "lr_progress": Column("numbers", pa.float64(), gaps=True),
+    "train_loss": Column("numbers", pa.float64(), required=False, gaps=True),
+    "val_accuracy": Column("numbers", pa.float64(), gaps=True),
+    "test_accuracy": Column("numbers", pa.float64(), required=False, gaps=True),
+    "layers": Column("lists of text", pa.list_(pa.string()), gaps=True),
+    "rotation": Column("lists of numbers", pa.list_(pa.float64()), gaps=True),
+    "config": Column("text", pa.string()),
+}
+_ACCEPTED: dict[str, Callable[[pa.DataType], bool]] = {
+    "whole numbers": pa.types.is_integer,
+    "numbers": lambda kind: pa.types.is_integer(kind) or pa.types.is_floating(kind),
+    "text": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
+}
+
+
+def read_table(path: Path) -> pa.Table:
+    """Return the file's columns, each in one chunk and of the type that `COLUMNS` gives."""
+    if not path.is_file():
+        raise InvalidInput(
+            f"a recording must be a file, {str(path)!r} is none; write one with "
+            "`quarterturn export NAME`"
+        )
+    try:
+        with pq.ParquetFile(path) as file:
+            known = [name for name in file.schema_arrow.names if name in COLUMNS]
+            table = file.read(columns=known).combine_chunks()
+            table.validate(full=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise InvalidInput(
+            f"a recording must be a Parquet file, {str(path)!r} cannot be read as one ({why}); "
+            "write one with `quarterturn export NAME`"
+        ) from error
+    needed = [name for name, column in COLUMNS.items() if column.required]
+    for name in needed:
+        if name not in table.column_names:
+            raise InvalidInput(
+                f"a recording must have the columns {', '.join(needed)}, {path.name} has no "
+                f"{name}; add it"
+            )
+    if not table.num_rows:
+        raise InvalidInput(
+            f"a recording must have a row for each report, {path.name} has none; record some trials"
+        )
+    columns = {name: _typed(path, name, table[name]) for name in table.column_names}
+    return pa.table(columns, metadata=table.schema.metadata)
+
+
+def _typed(path: Path, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    column = COLUMNS[name]
+    if values.null_count and not column.gaps:
+        row = values.is_null().index(True).as_py()
+        raise InvalidInput(
+            f"every row of a recording must have a value of {name}, row {row} of {path.name} has "
+            "none; fill it in"
+        )
+    try:
+        if _accepts(values.type, column.holds) or pa.types.is_null(values.type):
+            return values.cast(column.type)
+        cause = None
+    except pa.ArrowException as error:
+        cause = error
+    raise InvalidInput(
+        f"column {name} of a recording must hold {column.holds}, in {path.name} it is of type "
+        f"{values.type}; store it as {column.type}"
+    ) from cause
+
+
+def _accepts(kind: pa.DataType, holds: str) -> bool:
+    """Whether a column of this type can hold that: Arrow's cast would take text for numbers."""
+    if pa.types.is_dictionary(kind):
+        return _accepts(kind.value_type, holds)
+    if not holds.startswith("lists of "):
+        return _ACCEPTED[holds](kind)
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    inner = holds.removeprefix("lists of ")
+    return (is_list or pa.types.is_fixed_size_list(kind)) and (
+        pa.types.is_null(kind.value_type) or _accepts(kind.value_type, inner)
+    )
+
+
+def read_metadata(path: Path, metadata: dict[bytes, bytes]) -> tuple[str, Literal["min", "max"]]:
+    if METADATA not in metadata:
+        return "val_accuracy", "max"
+    try:
+        known = json.loads(metadata[METADATA])
+        metric, mode = known["metric"], known["mode"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _wrong_metadata(path, metadata) from error
+    if not isinstance(metric, str) or mode not in ("min", "max"):
+        raise _wrong_metadata(path, metadata)
+    return metric, mode
+
+
+def _wrong_metadata(path: Path, metadata: dict[bytes, bytes]) -> InvalidInput:
+    return InvalidInput(
+        f"a recording's metadata must be JSON with a metric and a mode of min or max, "
+        f"{path.name} has {metadata[METADATA][:40]!r}; leave it out for val_accuracy and max"
+    )
+
 
 Floats = npt.NDArray[np.float64]
 
@@ -181,3 +307,102 @@ def _within(path: Path, name: str, values: Floats, top: float) -> Floats:
             "use NaN where it is unknown"
         )
     return np.clip(values, 0.0, top)
+
+
+# float32 weights do not know more.
+_SMALL = {pa.float64(): pa.float32(), pa.list_(pa.float64()): pa.list_(pa.float32())}
+
+
+def write_recording(result: StudyResult, path: str | Path) -> int:
+    """Write the complete and pruned trials of a study that have reported; return how many.
+
+    The file appears whole or not at all; one that is there is replaced.
+
+    Raises:
+        InvalidInput: no such trial has reported anything, or the file cannot be written.
+    """
+    path = Path(path)
+    trials = _recorded(result)
+    if not trials:
+        raise InvalidInput(
+            f"a study must have a complete or pruned trial with a report to be written as a "
+            f"recording, {result.name!r} has none among {len(result.trials)}; run it first"
+        )
+    if not path.parent.is_dir():
+        raise InvalidInput(
+            f"the folder of the output file must exist, got {str(path)!r}; make it or choose "
+            "another file"
+        )
+    table = _table(result, trials)
+    unfinished = path.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        pq.write_table(table, unfinished, compression="zstd")
+        unfinished.replace(path)
+    except OSError as error:
+        raise InvalidInput(
+            f"the output file must be writable, got {str(path)!r} "
+            f"({error.strerror or error}); choose another file"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return len(trials)
+
+
+def export(result: StudyResult, path: str | Path) -> str:
+    """Write a study as a recording; return what was written and what to type next, as lines.
+
+    Raises:
+        InvalidInput: as `write_recording`.
+    """
+    number = write_recording(result, path)
+    trials = _recorded(result)
+    complete = sum(trial.state == "complete" for trial in trials)
+    reports = sum(len(trial.curve) for trial in trials)
+    size_kb = math.ceil(Path(path).stat().st_size / 1000)
+    return (
+        f"wrote {path}: {number} trial{'s' * (number != 1)} ({complete} complete), "
+        f"{reports} report{'s' * (reports != 1)}, {size_kb} kB\n"
+        f"quarterturn replay {shlex.quote(str(path))}"
+    )
+
+
+def _recorded(result: StudyResult) -> list[TrialResult]:
+    return [
+        trial
+        for trial in result.trials
+        if trial.state in ("complete", "pruned") and len(trial.curve)
+    ]
+
+
+def _table(result: StudyResult, trials: list[TrialResult]) -> pa.Table:
+    test = f"test_{result.metric.removeprefix('val_')}"
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        curve, reports = trial.curve, len(trial.curve)
+        columns["trial"] += [trial.number] * reports
+        columns["epoch"] += curve.epochs
+        columns["max_epochs"] += [result.max_epochs] * reports
+        columns["lr_progress"] += curve.lr_progress
+        columns["train_loss"] += curve.train_loss
+        columns["val_accuracy"] += curve.metric
+        columns["test_accuracy"] += [math.nan] * (reports - 1) + [trial.test.get(test, math.nan)]
+        columns["layers"] += [curve.layers] * reports
+        columns["rotation"] += [[_null(d) for d in row] for row in curve.distances]
+        columns["config"] += [json.dumps(trial.setting, default=str)] * reports
+    whole = all(epoch.is_integer() for epoch in columns["epoch"])
+    if whole:
+        columns["epoch"] = [int(epoch) for epoch in columns["epoch"]]
+    types = {name: _SMALL.get(column.type, column.type) for name, column in COLUMNS.items()}
+    types["epoch"] = pa.int64() if whole else pa.float64()
+    metadata = {METADATA: json.dumps({"metric": result.metric, "mode": result.mode})}
+    return pa.table(
+        {
+            # Unknown is null in the file; NaN there is a number that diverged.
+            name: pa.array(values, types[name], from_pandas=True)
+            for name, values in columns.items()
+        }
+    ).replace_schema_metadata(metadata)
+
+
+def _null(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from tuner.errors import InvalidInput
-from tuner.replay.policy import NEW, Action, Policy, is_whole, merit
+from tuner.replay.schedulers import NEW, Action, Policy, feature, is_whole
 from tuner.rotation import Mode, RotationCurve
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _outcome(
     selected = max(
         reached,
         # The first in order wins a tie, since max keeps the first.
-        key=lambda n: (not math.isnan(last[n]), n in finished, merit(last[n], mode)),
+        key=lambda n: (not math.isnan(last[n]), n in finished, feature(last[n], mode)),
         default=None,
     )
     return Replayed(

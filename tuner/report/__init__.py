@@ -6,9 +6,7 @@ The page and the charts are handed on lazily: a report in a terminal does not wa
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tuner.report.document import headline, rows, to_json
-from tuner.report.outcome import print_outcome
-from tuner.report.table import print_report
+from tuner.report.summary import headline, print_outcome, print_report, rows, to_json
 
 if TYPE_CHECKING:
     from tuner.report.html import to_html, write_html

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuner.report.charts import AnyChart
-from tuner.report.charts.pictures import chart_of
+from tuner.report.charts.export import chart_of
 from tuner.study.result import StudyResult
 
 

@@ -7,27 +7,27 @@ reads curves and decides on them does not wait for its import.
 from typing import TYPE_CHECKING, Any
 
 from tuner.rotation.curve import Mode, RotationCurve
-from tuner.rotation.field import Criteria, Field
+from tuner.rotation.decision import Verdict, decide
 from tuner.rotation.forecast import Forecast, forecast
+from tuner.rotation.halving import HalvingState, PruningConfig
 from tuner.rotation.target import RotationTarget
-from tuner.rotation.verdict import Verdict, decide
 
 if TYPE_CHECKING:
-    from tuner.rotation.layers import kernels
+    from tuner.rotation.layers import rotating_parameters
     from tuner.rotation.monitor import RotationMonitor
 
 __all__ = [
-    "Criteria",
-    "Field",
     "Forecast",
+    "HalvingState",
     "Mode",
+    "PruningConfig",
     "RotationCurve",
     "RotationMonitor",
     "RotationTarget",
     "Verdict",
     "decide",
     "forecast",
-    "kernels",
+    "rotating_parameters",
 ]
 
 
@@ -36,8 +36,8 @@ def __getattr__(name: str) -> Any:
         from tuner.rotation.monitor import RotationMonitor
 
         return RotationMonitor
-    if name == "kernels":
-        from tuner.rotation.layers import kernels
+    if name == "rotating_parameters":
+        from tuner.rotation.layers import rotating_parameters
 
-        return kernels
+        return rotating_parameters
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

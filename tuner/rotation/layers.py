@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from tuner.errors import InvalidInput
 
 
-def kernels(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
+def rotating_parameters(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
     """Return the trainable parameters with two or more dimensions, by plain name, in model order.
 
     Names are the ones the bare model gives its parameters: what DistributedDataParallel,

@@ -1,4 +1,4 @@
-"""How far a layer turns in a run under Layca, by its rate: a relation, and what probes add to it.
+"""How far a layer turns in a run under Layca by its rate, and the rates that level the layers.
 
 Steps of equal length rho draw a path whose steps resemble each other: what the gradient keeps
 saying (the signal) holds on until the layer has turned away from where it said so, momentum makes
@@ -13,13 +13,20 @@ start falls as (1 + s / spread)^(-spread) rather than exp(-s), the random walk's
 
 The three traits were found alike in five families of networks (docs/log.md, 2026-11-25), so that
 the relation holds before anything is trained; readings of short probes narrow it down.
+
+A layer's way s, `2 ((1 - d)^(-1/2) - 1)` of its final distance d, grows about as a power of its
+rate: between 1 and 2, and less the longer the run, in the relation of `tuner.rotation.rate`. One
+power in the middle serves for all, since a run's steps are not known where only its end is. It
+holds for hidden layers, if at middle distances best; heads follow their rate far less, and whether
+it brings anything to have layers end equally far is another question (docs/log.md, 2026-11-25).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +106,10 @@ class RateRelation:
         told: dict[float, list[Floats]] = {}
         for reading in readings:
             if 0 < reading.distance < _TURNED:
-                expected = _way(np.array([reading.rate]), np.ones(reading.steps), self.momentum)[0]
-                seen = way_of(reading.distance, _TRAITS.spread)
+                expected = _path_length(
+                    np.array([reading.rate]), np.ones(reading.steps), self.momentum
+                )[0]
+                seen = path_length_of(reading.distance, _TRAITS.spread)
                 told.setdefault(reading.rate, []).append(np.log(seen / expected) ** 2)
         for squares in told.values():
             surprise += np.mean(squares, axis=0) / (2 * _EARLY_SCATTER**2)
@@ -114,7 +123,7 @@ class RateRelation:
             rates: > 0.
             factors: what the rate is multiplied by at each step of the run, shape (steps,).
         """
-        way = _way(np.asarray(rates, dtype=np.float64), factors, self.momentum)
+        way = _path_length(np.asarray(rates, dtype=np.float64), factors, self.momentum)
         return [self._interval(distance_of(of_rate, _TRAITS.spread), of_rate) for of_rate in way]
 
     def rate_for(self, distance: float, factors: Floats) -> float:
@@ -186,16 +195,16 @@ def distance_of(way: Floats, spread: Floats) -> Floats:
     return distance
 
 
-def way_of(distance: float, spread: Floats) -> Floats:
+def path_length_of(distance: float, spread: Floats) -> Floats:
     """Return the way s after which the cosine distance is the given, in [0, 1)."""
     way: Floats = spread * ((1 - distance) ** (-1 / spread) - 1)
     return way
 
 
-def middle_way(distance: float) -> float:
+def middle_path_length(distance: float) -> float:
     """Return the way after which the middle of the traits has turned by a distance, >= 0; one that
     is nearly 1 or more counts as nearly 1."""
-    return float(way_of(min(distance, _ARRIVED), _MIDDLE_SPREAD))
+    return float(path_length_of(min(distance, _ARRIVED), _MIDDLE_SPREAD))
 
 
 def middle_distance(way: float) -> float:
@@ -203,7 +212,7 @@ def middle_distance(way: float) -> float:
     return float(distance_of(np.array(way), _MIDDLE_SPREAD))
 
 
-def _way(rates: Floats, factors: Floats, momentum: float) -> Floats:
+def _path_length(rates: Floats, factors: Floats, momentum: float) -> Floats:
     """Return s after the run, by rate and traits: shape (rates, traits).
 
     Long runs are summed in blocks of steps at one rate, in which the sums are geometric.
@@ -230,3 +239,57 @@ def _block(before: Floats, rho: Floats, steps: int, decay: Floats) -> tuple[Floa
     series = (1 - fallen) / gone  # 1 + decay + ... + decay^(steps - 1)
     inner = decay * (steps - series) / gone  # the sum of (steps - k) decay^k, k from 1
     return before * decay * series + rho * inner, before * fallen + rho * series
+
+
+# In five families the multipliers' own have a median of 1.39 (docs/log.md, 2026-11-25).
+POWER = 1.4
+# A layer this near to the level ends there.
+NEAR = 0.05
+# No layer has more than this many times the common rate, nor less than one of so many parts.
+MOST = 8.0
+NO_RATES: Mapping[str, float] = MappingProxyType({})
+_SPREAD = np.array(2.0)
+# Nearer to 0 or a quarter turn, a distance says no more than that it is there.
+_LEAST, _ARRIVED = 1e-4, 0.995
+
+
+def levelling_rates(
+    distances: Mapping[str, float], level: float, now: Mapping[str, float] = NO_RATES
+) -> dict[str, float]:
+    """Return the multiplier of each layer that does not end at the level, in [1/8, 8].
+
+    Args:
+        distances: by layer, at which it ended; not those that are to be let be.
+        level: cosine distance in (0, 1) that all are to end at.
+        now: the multipliers that they ended there with, > 0; 1 of a layer that is not in it.
+
+    Returns:
+        Nothing of the layers that ended within .05 of the level: they keep their rates.
+
+    Raises:
+        InvalidInput: the level is out of its range.
+    """
+    check_distance(level)
+    found = {}
+    for layer, distance in distances.items():
+        if abs(min(distance, 1.0) - level) > NEAR:
+            times = now.get(layer, 1.0) * (_path_length_of(level) / _path_length_of(distance)) ** (
+                1 / POWER
+            )
+            found[layer] = float(f"{min(max(times, 1 / MOST), MOST):.3g}")
+    return found
+
+
+def at_times(distance: float, times: float) -> float:
+    """Return where a layer that ended at a distance would end at so many times its rate, > 0."""
+    return float(distance_of(np.array(_path_length_of(distance) * times**POWER), _SPREAD))
+
+
+def power_between(before: float, after: float, times: float) -> float:
+    """Return the power with which a layer's way has grown from one end to another at so many
+    times, > 0 and not 1, its rate."""
+    return math.log(_path_length_of(after) / _path_length_of(before)) / math.log(times)
+
+
+def _path_length_of(distance: float) -> float:
+    return float(path_length_of(min(max(distance, _LEAST), _ARRIVED), _SPREAD))

@@ -1,4 +1,4 @@
-"""The application: which address answers with what."""
+"""The web application: its routes and what each answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -15,14 +16,99 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tuner.serve.access import Access
-from tuner.serve.guard import Guard, page
+from tuner.report.html.page import records, retold, to_html
+from tuner.report.html.templating import as_json
+from tuner.serve.auth import Access, Guard, page
 from tuner.serve.index import Index, plain_page
-from tuner.serve.kept import Answer
-from tuner.serve.reader import Reader
-from tuner.serve.shelf import Shelf, Trouble, gone
-from tuner.serve.study import Study
-from tuner.serve.topic import Parts, Topic
+from tuner.serve.streaming import HTML, JSON, Answer, CachedResponse, EventStream, Parts
+from tuner.serve.studies import HTTPError, Reader, StudySource, gone
+
+_PAGE_S = 1.0
+_STORY_S = 2.0
+
+
+class Study:
+    """A study that someone looks at.
+
+    Args:
+        reader: of the study.
+        name: what to read it by, in the commands that are shown.
+        folder: where studies are kept, for these commands; None for the default.
+        interval_s: between two looks.
+    """
+
+    def __init__(self, reader: Reader, name: str, folder: str | None, interval_s: float) -> None:
+        self.reader = reader
+        self._where = {"name": name, "folder": folder}
+        self.topic = EventStream(self._look, interval_s)
+        self.asked = False
+        self._kept_page = CachedResponse(self._page, _PAGE_S)
+        self._kept_story = CachedResponse(self._story, _STORY_S)
+        self._lock = asyncio.Lock()
+        self._records: dict[tuple[str, str], Answer] = {}
+
+    async def page(self) -> Answer:
+        """Return its page, as it is or was not long ago."""
+        return await self._kept_page.get(await self.reading())
+
+    async def summary_sections(self) -> Answer:
+        """Return what the page tells besides its table, as it is or was not long ago."""
+        return await self._kept_story.get(await self.reading())
+
+    async def reading(self) -> str:
+        """Return which reading its revisions are of.
+
+        Raises:
+            HTTPError: it is not there, or cannot be read.
+        """
+        self.asked = True
+        return (await asyncio.to_thread(self.reader.look)).revision.partition("-")[0]
+
+    async def records(self, since: str) -> Answer:
+        """Return the trials that have changed since a revision, or all where that is not known."""
+        self.asked = True
+        async with self._lock:
+            return await asyncio.to_thread(self._news, since)
+
+    def _news(self, since: str) -> Answer:
+        read = self.reader.read()
+        key = (read.revision, since)
+        if key not in self._records:
+            only = read.since(since)
+            told = {"revision": read.revision, "since": None if only is None else since}
+            all_trials = frozenset(trial.number for trial in read.result.trials)
+            found = records(read.result, all_trials if only is None else only)
+            # Those who listen are about as far as each other: what is older is not asked for again.
+            self._records = {k: v for k, v in self._records.items() if k[0] == read.revision}
+            self._records[key] = Answer.of(as_json({**told, **found}), JSON)
+        return self._records[key]
+
+    def _page(self) -> Answer:
+        read = self.reader.read()
+        # The table is of what was read; the page then asks for what is newer.
+        live = replace(self.reader.look(), revision=read.revision)
+        return Answer.of(to_html(read.result, **self._where, live=live), HTML)
+
+    def _story(self) -> Answer:
+        read = self.reader.read()
+        return Answer.of(retold(read.result, read.revision, **self._where), JSON)
+
+    async def _look(self) -> Parts:
+        try:
+            return await asyncio.to_thread(self._parts)
+        except HTTPError as trouble:
+            return {"trouble": trouble.line}
+
+    def _parts(self) -> Parts:
+        live = self.reader.look()
+        return {
+            "trouble": "",
+            "revision": live.revision,
+            "finished": "yes" if live.seen.finished else "",
+            "lede": live.lede,
+            "running": str(live.running),
+        }
+
 
 # A study that nobody has asked for this long is closed.
 LINGER_S = 30.0
@@ -30,7 +116,7 @@ LINGER_S = 30.0
 _FIRST_S = 2.0
 
 
-class Desk:
+class StudyRegistry:
     """Everything that is open, shared by all requests.
 
     Args:
@@ -43,7 +129,7 @@ class Desk:
 
     def __init__(
         self,
-        shelf: Shelf,
+        shelf: StudySource,
         *,
         folder: str | None = None,
         database: bool = False,
@@ -57,7 +143,7 @@ class Desk:
         self._linger_s = linger_s
         self.studies: dict[str, Study] = {}
         self.index = Index(shelf, lambda name: self.study(name).reader, self._leave)
-        self.topic = Topic(self._look, interval_s)
+        self.topic = EventStream(self._look, interval_s)
         self._looking = asyncio.Lock()
         self._reading: asyncio.Task[Parts] | None = None
 
@@ -109,7 +195,7 @@ class Desk:
         self._shelf.close()
 
 
-def application(desk: Desk, access: Access) -> Starlette:
+def application(desk: StudyRegistry, access: Access) -> Starlette:
     """Return the application; it answers GET, and POST where the token is given."""
 
     async def index(request: Request) -> Response:
@@ -132,7 +218,7 @@ def application(desk: Desk, access: Access) -> Starlette:
         return await _answer(request, desk.study(_name(request)).records(since))
 
     async def study_story(request: Request) -> Response:
-        return await _answer(request, desk.study(_name(request)).story())
+        return await _answer(request, desk.study(_name(request)).summary_sections())
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
@@ -155,7 +241,7 @@ def application(desk: Desk, access: Access) -> Starlette:
             Route("/studies/{name}/story.json", study_story),
         ],
         middleware=[Middleware(Guard, access=access)],
-        exception_handlers={Trouble: _trouble, HTTPException: _refused},
+        exception_handlers={HTTPError: _trouble, HTTPException: _refused},
         lifespan=life,
     )
     app.router.redirect_slashes = False
@@ -178,7 +264,7 @@ async def _answer(request: Request, asked: Awaitable[Answer]) -> Response:
     return Response(body, headers=headers, media_type=answer.media_type)
 
 
-def _stream(request: Request, topic: Topic) -> Response:
+def _stream(request: Request, topic: EventStream) -> Response:
     # nginx would gather events before it hands them on.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":
@@ -187,7 +273,7 @@ def _stream(request: Request, topic: Topic) -> Response:
 
 
 def _trouble(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Trouble)
+    assert isinstance(error, HTTPError)
     return _plain(request, error.status, error.line)
 
 

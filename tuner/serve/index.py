@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tuner.report import told
-from tuner.report.following import Seen
+from tuner.report import formatting as told
+from tuner.report.formatting import one_line
 from tuner.report.html.templating import frame, read, template
-from tuner.report.plain import one_line
-from tuner.serve.reader import Reader
-from tuner.serve.shelf import Shelf, Signature, Trouble
-from tuner.serve.topic import Parts
+from tuner.report.study_follower import Seen
+from tuner.serve.streaming import Parts
+from tuner.serve.studies import HTTPError, Reader, Signature, StudySource
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PACKAGE = "tuner.serve"
@@ -38,7 +37,7 @@ class Index:
     """
 
     def __init__(
-        self, shelf: Shelf, reader: Callable[[str], Reader], close: Callable[[str], None]
+        self, shelf: StudySource, reader: Callable[[str], Reader], close: Callable[[str], None]
     ) -> None:
         self._shelf = shelf
         self._reader = reader
@@ -59,7 +58,7 @@ class Index:
         try:
             names = self._shelf.names()
             self._trouble = ""
-        except Trouble as trouble:
+        except HTTPError as trouble:
             self._trouble = trouble.line
             return self._parts([])
         self._unread = sum(name not in self._rows for name in names)
@@ -98,7 +97,7 @@ class Index:
             seen = self._reader(name).look().seen
             row, state = _row(seen), _state(seen)
             rests_s = math.inf if signature else 0.0 if seen.live_count else _AGAIN_S
-        except Trouble as trouble:
+        except HTTPError as trouble:
             row, state = {"trouble": trouble.line}, 2
             rests_s = _AGAIN_S
         self._known[name] = (signature, time.monotonic() + rests_s)

@@ -14,9 +14,9 @@ from typing import Any
 import uvicorn
 
 from tuner.errors import InvalidInput
-from tuner.serve.access import access, find_token
-from tuner.serve.app import Desk, application
-from tuner.serve.shelf import DatabaseShelf, FolderShelf, Shelf
+from tuner.serve.app import StudyRegistry, application
+from tuner.serve.auth import access, find_token
+from tuner.serve.studies import DatabaseShelf, FolderShelf, StudySource
 
 # Streams end at once; an answer that is being made may take this long.
 _LAST_ANSWERS_S = 3
@@ -41,7 +41,7 @@ def serve(
         folder: of the studies; `named` says whether it has to be in the commands that are shown.
         storage: URL of a database to show instead of the folder.
         host: address to bind to; port: of it, 0 for any that is free.
-        token_file: holds the token; see `tuner.serve.access.find_token`.
+        token_file: holds the token; see `tuner.serve.auth.find_token`.
         with_token: whether to ask for one; without, only this machine is answered.
         interval_s: between two looks at the storage.
         say: is told how to open the pages.
@@ -64,7 +64,7 @@ def serve(
         token = find_token(token_file) if with_token else None
         shown = f"[{address[0]}]" if listening.family == socket.AF_INET6 else address[0]
         url = f"http://{'localhost' if loopback else shown}:{address[1]}/"
-        desk = Desk(
+        desk = StudyRegistry(
             shelf,
             folder=str(folder) if named and not storage else None,
             database=storage is not None,
@@ -101,7 +101,7 @@ def _config(app: Any) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """Ends streams before it waits for answers to end; these never would."""
 
-    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+    def __init__(self, config: uvicorn.Config, desk: StudyRegistry) -> None:
         super().__init__(config)
         self._desk = desk
 
@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _shelf(folder: Path, storage: str | None) -> Shelf:
+def _shelf(folder: Path, storage: str | None) -> StudySource:
     if storage is not None:
         return DatabaseShelf(storage)
     if not folder.expanduser().is_dir():

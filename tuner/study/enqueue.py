@@ -9,9 +9,9 @@ from typing import Any
 import optuna
 
 from tuner.errors import InvalidInput
-from tuner.study.catalog import StudyFolder, open_for_writing
+from tuner.study.folder import StudyFolder, open_for_writing
 from tuner.study.load import FIXED_PARAMS, open_study
-from tuner.study.record import ADVICE, CONFIG, read_config
+from tuner.study.schema import ADVICE, CONFIG, read_config
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Enqueued:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class QueuedTrial:
     """A trial to run.
 
     Attributes:
@@ -37,7 +37,7 @@ class Wanted:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def enqueue(home: StudyFolder, wanted: Sequence[Wanted]) -> Enqueued:
+def enqueue(home: StudyFolder, wanted: Sequence[QueuedTrial]) -> Enqueued:
     """Put trials into a study that wait to be run, each with the advice that it tests.
 
     A configuration that a trial has already, or waits with, is not put in again. A parameter may

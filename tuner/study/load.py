@@ -1,28 +1,42 @@
-"""A study is read from its storage: by name or URL, whole or trial by trial."""
+"""Load a study from its storage by name or URL, whole or trial by trial, or from text.
+
+It is packed as the journal that Optuna would have written, whatever storage it is in, so that what
+is unpacked is plain JSON: nothing that comes from another machine is run.
+"""
 
 from __future__ import annotations
 
+import base64
 import math
+import tempfile
+import textwrap
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput
-from tuner.study.catalog import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
-from tuner.study.database import close_database, does_not_answer, open_database
-from tuner.study.driver import Places
-from tuner.study.outage import Away, answering
-from tuner.study.places import Place
+from tuner.storage.database import (
+    DatabaseUnavailable,
+    answering,
+    close_database,
+    does_not_answer,
+    open_database,
+)
+from tuner.storage.lease import Places
+from tuner.storage.paths import CHECKPOINT, StoragePath
+from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
 from tuner.study.pruners import MAX_EPOCHS, METRIC
-from tuner.study.record import (
+from tuner.study.result import State, StudyResult, TrialResult
+from tuner.study.schema import (
     ADVICE,
     AUDIT,
-    CHECKPOINT,
     OPTIMIZER,
     REASON,
     START,
@@ -31,7 +45,6 @@ from tuner.study.record import (
     read_test,
     seconds_of,
 )
-from tuner.study.result import State, StudyResult, TrialResult
 
 NUM_TRIALS = "num_trials"  # study attribute
 SPACE = "space"  # study attribute: what the space may suggest
@@ -83,7 +96,7 @@ def opened(
     try:
         with answering():
             yield open_study(storage, name, path), path
-    except Away as away:
+    except DatabaseUnavailable as away:
         raise does_not_answer(away) from away
     finally:
         close_database(storage)
@@ -145,14 +158,14 @@ def read_result(
     )
 
 
-def checkpoints_of(study: optuna.Study, folder: Path | None) -> Place | None:
+def checkpoints_of(study: optuna.Study, folder: Path | None) -> StoragePath | None:
     """Return where the folders of a study's trials are: as it says, or else under `folder`."""
     if elsewhere := _text(study.user_attrs.get(CHECKPOINTS)):
-        return Place(elsewhere)
-    return Place(str(StudyFolder(folder).trials)) if folder else None
+        return StoragePath(elsewhere)
+    return StoragePath(str(StudyFolder(folder).trials)) if folder else None
 
 
-def read_trial(trial: FrozenTrial, max_epochs: int, place: Place | None) -> TrialResult:
+def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -> TrialResult:
     """Read one trial; its checkpoints are in folders of `place`."""
     curve = curve_of(trial, max_epochs)
     value = trial.value if trial.value is not None else math.nan
@@ -182,3 +195,57 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: Place | None) -> Tria
 def _text(value: object) -> str:
     """A study made elsewhere may mean something else by an attribute's name."""
     return value if isinstance(value, str) else ""
+
+
+_BEGIN, _END = "-----BEGIN STUDY-----", "-----END STUDY-----"
+
+
+def pack(home: StudyFolder) -> str:
+    """Return a study as lines of text, with where its trials' folders are on this machine.
+
+    Raises:
+        InvalidInput: its storage cannot be opened.
+    """
+    journal = _copied(home) if home.storage_url.exists() else home.journal.read_bytes()
+    content = str(home.trials.absolute()).encode() + b"\n" + journal
+    text = base64.b64encode(zlib.compress(content, level=9)).decode()
+    return "\n".join([_BEGIN, *textwrap.wrap(text, 1000), _END])
+
+
+def unpack(text: str, name: str, folder: Path) -> StudyFolder:
+    """Write a packed study, found in `text` wherever it stands, to a folder of its name.
+
+    Raises:
+        InvalidInput: there is none in it, whole.
+    """
+    _, _, after = text.partition(_BEGIN)
+    packed, end, _ = after.partition(_END)
+    if not end:
+        raise InvalidInput(f"study {name!r} must arrive whole, it did not; try again")
+    home = StudyFolder(folder / name)
+    home.path.mkdir(parents=True)
+    content = zlib.decompress(base64.b64decode("".join(packed.split())))
+    trials, _, journal = content.partition(b"\n")
+    home.journal.write_bytes(journal)
+    study = optuna.load_study(
+        study_name=name, storage=JournalStorage(JournalFileBackend(str(home.journal)))
+    )
+    if CHECKPOINTS not in study.user_attrs:  # they are in the study's folder, and that is there
+        study.set_user_attr(CHECKPOINTS, trials.decode())
+    return home
+
+
+def _copied(home: StudyFolder) -> bytes:
+    """Return the journal of a study that is kept in a database."""
+    storage = open_for_reading(home)
+    try:
+        with tempfile.TemporaryDirectory() as made:
+            file = Path(made, "study.log")
+            optuna.copy_study(
+                from_study_name=home.name,
+                from_storage=storage,
+                to_storage=JournalStorage(JournalFileBackend(str(file))),
+            )
+            return file.read_bytes()
+    finally:
+        close_database(storage)

@@ -25,8 +25,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput, unknown_name
-from tuner.rotation import Criteria, Field, RotationTarget, Verdict, decide
-from tuner.study.record import AUDIT, REASON, START, curve_of
+from tuner.rotation import HalvingState, PruningConfig, RotationTarget, Verdict, decide
+from tuner.study.schema import AUDIT, REASON, START, curve_of
 
 MAX_EPOCHS = "max_epochs"  # study attribute
 METRIC = "metric"  # study attribute
@@ -44,7 +44,7 @@ class RotationPruner(BasePruner):
         target: what the layers should reach; the default is a quarter turn of the hidden ones.
         max_epochs: the epochs of a whole run, >= 1; read from the study's user attribute
             ``max_epochs`` when left out.
-        warmup_epochs, early_keep, keep, audit, seed: see `tuner.rotation.Criteria`.
+        warmup_epochs, early_keep, keep, audit, seed: see `tuner.rotation.PruningConfig`.
 
     Raises:
         InvalidInput: a bound is broken, or (when pruning) nobody says what a whole run is.
@@ -55,15 +55,15 @@ class RotationPruner(BasePruner):
         target: RotationTarget | None = None,
         *,
         max_epochs: int | None = None,
-        warmup_epochs: float = Criteria.warmup_epochs,
-        early_keep: float = Criteria.early_keep,
-        keep: float = Criteria.keep,
-        audit: float = Criteria.audit,
+        warmup_epochs: float = PruningConfig.warmup_epochs,
+        early_keep: float = PruningConfig.early_keep,
+        keep: float = PruningConfig.keep,
+        audit: float = PruningConfig.audit,
         seed: int = 0,
     ) -> None:
         if max_epochs is not None and max_epochs < 1:
             raise InvalidInput(f"max_epochs must be >= 1, got {max_epochs}; use 1 or more")
-        self.criteria = Criteria(
+        self.criteria = PruningConfig(
             target=target or RotationTarget(),
             warmup_epochs=warmup_epochs,
             early_keep=early_keep,
@@ -93,22 +93,22 @@ class RotationPruner(BasePruner):
         trial: FrozenTrial,
         *,
         may_wait: bool = False,
-        closing: bool = False,
+        final: bool = False,
     ) -> Verdict:
         """Return the verdict on a running trial at its last report; it changes nothing.
 
-        `may_wait` and `closing` are those of `tuner.rotation.decide`.
+        `may_wait` and `final` are those of `tuner.rotation.decide`.
         """
         return decide(
             trial.number,
             curve_of(trial, self._max_epochs(study)),
             self.field(study),
             may_wait=may_wait,
-            closing=closing,
-            whole=START in trial.user_attrs,
+            final=final,
+            exempt=START in trial.user_attrs,
         )
 
-    def field(self, study: Study) -> Field:
+    def field(self, study: Study) -> HalvingState:
         """Return how all trials of the study stand; those that failed are left out."""
         if self._known is None or self._known.of != (study._storage, study._study_id):
             minimize = study.direction is StudyDirection.MINIMIZE
@@ -117,7 +117,7 @@ class RotationPruner(BasePruner):
                 mode="min" if minimize else "max",
                 metric_name=study.user_attrs.get(METRIC, "value"),
             )
-            field = Field(criteria, self._max_epochs(study))
+            field = HalvingState(criteria, self._max_epochs(study))
             self._known = _Known((study._storage, study._study_id), field)
         return self._known.updated(study)
 
@@ -136,22 +136,22 @@ class _Known:
     """What a pruner has read of a study: reports never change, so each is read once."""
 
     of: tuple[BaseStorage, int]
-    field: Field
+    field: HalvingState
     open: dict[int, int] = dataclasses.field(default_factory=dict)  # number -> reports read
     trials: int = 0
     # Optuna's `optimize` may run trials in several threads, which share the study's pruner.
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
-    def updated(self, study: Study) -> Field:
+    def updated(self, study: Study) -> HalvingState:
         with self.lock:
             return self._updated(study.get_trials(deepcopy=False))
 
-    def _updated(self, trials: list[FrozenTrial]) -> Field:
+    def _updated(self, trials: list[FrozenTrial]) -> HalvingState:
         if any(
             read and trials[number].state == TrialState.FAIL for number, read in self.open.items()
         ):
             # What it reported was counted while it ran: begin again, without it.
-            self.field = Field(self.field.criteria, self.field.max_epochs)
+            self.field = HalvingState(self.field.criteria, self.field.max_epochs)
             self.open, self.trials = {}, 0
         self.open.update((trial.number, 0) for trial in trials[self.trials :])
         self.trials = len(trials)

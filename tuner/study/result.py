@@ -1,20 +1,24 @@
-"""What a study holds, as data to read: trials, their ranking, the best, and what pruning saved."""
+"""StudyResult: trials, ranking, the best trial, what pruning saved, and the epochs left."""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from tuner.errors import InvalidInput
 from tuner.rotation import RotationCurve
-from tuner.study.places import Place, unusable
+from tuner.storage.paths import StoragePath, unusable
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+
 
 State = Literal["complete", "pruned", "failed", "running"]
 _ORDER: dict[State, int] = {"complete": 0, "running": 1, "pruned": 2, "failed": 3}
@@ -88,7 +92,7 @@ class TrialResult:
         )
         if self.checkpoint is None:
             raise lacking
-        place = Place(self.checkpoint)
+        place = StoragePath(self.checkpoint)
         try:
             file = io.BytesIO(place.read("model.pt"))
         except FileNotFoundError as error:
@@ -231,3 +235,39 @@ class StudyResult:
 def _cell(value: Any) -> Any:
     """A mapping can be neither sorted nor written as one column."""
     return str(value) if isinstance(value, dict) else value
+
+
+def epochs_to_come(
+    *,
+    ended: Sequence[float],
+    running: Sequence[float],
+    waiting: Sequence[float],
+    new: int,
+    max_epochs: float,
+) -> float:
+    """Return the epochs that are yet to be trained, as far as can be told.
+
+    A running trial is taken to go on as those did that had come as far, and a new one to train as
+    much as the others on average. Those that wait for their peers are mostly pruned in the end, all
+    at once, and what some of them go on for, others that come later do not: only one of them is
+    counted, to its end, since each rung has a place more when nothing new is to come. On recorded
+    studies this came out at about half to twice what was trained (docs/log.md, 2026-11-25).
+
+    Args:
+        ended: epochs of the trials that have ended, >= 0.
+        running: epochs of those that run, or are the next to.
+        waiting: epochs of those that wait at a rung.
+        new: trials to be made yet, >= 0.
+        max_epochs: of a whole trial.
+    """
+    settled = np.sort([*ended, *waiting])
+    after = np.append(np.cumsum(settled[::-1])[::-1], 0.0)  # the sum from each place on
+    before = np.asarray(running, dtype=float)
+    place = np.searchsorted(settled, before)
+    peers = len(settled) - place
+    # Nobody has been there before: it may run to its end.
+    last = np.where(peers, after[place] / np.maximum(peers, 1), max_epochs)
+    made = len(settled) + len(before)
+    mean = (after[0] + last.sum()) / made if made else max_epochs
+    one = max_epochs - min(waiting) if waiting else 0.0
+    return float((last - before).sum() + new * mean + one)

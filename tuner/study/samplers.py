@@ -62,7 +62,7 @@ def sampler_for_trial(
     """
     suggests = _named(sampler, seed, number) if isinstance(sampler, str) else sampler
     reads_whole = isinstance(suggests, _READS_WHOLE)
-    return EndedEarly(suggests, paused, reads_whole) if paused or reads_whole else suggests
+    return PrunedAsComplete(suggests, paused, reads_whole) if paused or reads_whole else suggests
 
 
 def _named(sampler: str, seed: int, number: int) -> BaseSampler:
@@ -75,7 +75,7 @@ def _named(sampler: str, seed: int, number: int) -> BaseSampler:
         return SAMPLERS[sampler](seed, own)
 
 
-class EndedEarly(BaseSampler):
+class PrunedAsComplete(BaseSampler):
     """Hands on to a sampler, which is told what trials have shown that were not run whole.
 
     To Optuna paused trials are running, and of those a sampler knows nothing but that they were

@@ -10,9 +10,8 @@ from pathlib import Path
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
-from tuner.engine.loggers.catalog import tracking_uri
-from tuner.engine.loggers.event import Event
-from tuner.engine.loggers.sink import Known, Sink
+from tuner.engine.loggers.base import Event, Known, LogWriter
+from tuner.engine.loggers.registry import tracking_uri
 
 _STUDY, _TRIAL = "quarterturn.study", "quarterturn.trial"  # tags
 # FINISHED are those whose metrics are final. MLflow marks the others alike, with a cross; the tag
@@ -24,7 +23,7 @@ _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _NOT_IN_A_NAME = re.compile(r"[^\w\-. :/]")
 
 
-class Mlflow(Sink):
+class Mlflow(LogWriter):
     """Writes a study's trials as runs of one experiment.
 
     A run is found again by its tags, which hold the study's id and the trial's number.

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tuner.engine.loggers.catalog import make_sink
-from tuner.engine.loggers.event import Event, from_line
-from tuner.engine.loggers.sink import Sink
-from tuner.study.writer import BatchWriter
+from tuner.engine.loggers.base import Event, LogWriter, from_line
+from tuner.engine.loggers.registry import make_sink
+from tuner.storage.batch_writer import BatchWriter
 
 _AGAIN_AFTER_S = 30.0
 _LONGEST_CAUSE = 200
@@ -27,7 +26,7 @@ _ENVIRONMENT = {
 }
 
 
-class Outbox:
+class RetryQueue:
     """Keeps what a log does not take, and tries again later.
 
     Args:
@@ -39,13 +38,13 @@ class Outbox:
     """
 
     def __init__(
-        self, name: str, study: str, make: Callable[[], Sink], say: Callable[[str], None]
+        self, name: str, study: str, make: Callable[[], LogWriter], say: Callable[[str], None]
     ) -> None:
         self._name = name
         self._study = study
         self._make = make
         self._say = say
-        self._sink: Sink | None = None
+        self._sink: LogWriter | None = None
         self._left: list[Event] = []
         self._not_before = 0.0
         self._said = False
@@ -87,7 +86,7 @@ def main() -> None:
     name, study, study_id, folder = sys.argv[1:]
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    outbox = Outbox(name, study, lambda: make_sink(name, study, study_id, Path(folder)), _say)
+    outbox = RetryQueue(name, study, lambda: make_sink(name, study, study_id, Path(folder)), _say)
     writer = BatchWriter(outbox.write)
     for line in sys.stdin:
         writer.put([from_line(line)])

@@ -18,14 +18,13 @@ from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import text
 
-from tuner.engine.loggers.event import Event
-from tuner.engine.loggers.sink import Known, Sink
+from tuner.engine.loggers.base import Event, Known, LogWriter
 
 _START, _END = "_hparams_/session_start_info", "_hparams_/session_end_info"
 _HEADER, _CHECK = struct.Struct("<Q"), struct.Struct("<I")
 
 
-class TensorBoard(Sink):
+class TensorBoard(LogWriter):
     """Writes a folder that TensorBoard reads.
 
     Args:

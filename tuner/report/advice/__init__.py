@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tuner.report.advice.behind import layer_behind
-from tuner.report.advice.budget import too_few_epochs
-from tuner.report.advice.case import Advice, Case
-from tuner.report.advice.decay import turned_by_decay
-from tuner.report.advice.early import turned_early
-from tuner.report.advice.edges import at_the_edge
-from tuner.report.advice.further import not_far_enough
+from tuner.report.advice.rules import (
+    at_the_edge,
+    layer_behind,
+    not_far_enough,
+    too_few_epochs,
+    turned_by_decay,
+    turned_early,
+)
+from tuner.report.advice.study_view import Advice, StudyView
 from tuner.study.result import StudyResult
 
 __all__ = ["Advice", "advice"]
@@ -32,7 +34,7 @@ def advice(result: StudyResult) -> list[Advice]:
     trials (`tuner.report.evidence`). That layers turn too early, or by weight decay, is not: both
     are reasons for it.
     """
-    case = Case.of(result)
+    case = StudyView.of(result)
     tried = [(trial.params, trial.config) for trial in result.trials]
     found = [piece for rule in _RULES for piece in rule(case)]
     return [piece for piece in found if (piece.params, piece.config) not in tried]

@@ -1,22 +1,23 @@
-"""Charts of a study, one a file: for the page, for notebooks, and as pictures."""
+"""Charts of a study, for the page, for notebooks, and as pictures. `KINDS` lists them by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from tuner.report.charts import cost, importance, layers, metric, rotation, slices, trial
-from tuner.report.charts.drawn import AnyChart, Drawn
+from tuner.report.charts.base import AnyChart, ChartSpec
+from tuner.report.charts.rotation import draw_layers, draw_rotation, templates
+from tuner.report.charts.search import draw_cost, draw_importance, draw_metric, draw_slices
 from tuner.study.result import StudyResult
 
 # In the order in which the page shows them.
-KINDS: dict[str, Callable[[StudyResult], Drawn | None]] = {
-    "rotation": rotation.drawn,
-    "metric": metric.drawn,
-    "cost": cost.drawn,
-    "importance": importance.drawn,
-    "slices": slices.drawn,
-    "layers": layers.drawn,
+KINDS: dict[str, Callable[[StudyResult], ChartSpec | None]] = {
+    "rotation": draw_rotation,
+    "metric": draw_metric,
+    "cost": draw_cost,
+    "importance": draw_importance,
+    "slices": draw_slices,
+    "layers": draw_layers,
 }
 
 # What the page's navigation calls them.
@@ -30,14 +31,14 @@ LABELS = {
 }
 
 
-def all_drawn(result: StudyResult) -> dict[str, Drawn]:
+def all_drawn(result: StudyResult) -> dict[str, ChartSpec]:
     """Return every chart that the study has something to show in, by kind."""
     return {kind: shown for kind, draw in KINDS.items() if (shown := draw(result)) is not None}
 
 
 def trial_charts(result: StudyResult) -> dict[str, Any]:
     """Return the templates of the charts of one trial."""
-    return trial.templates(result)
+    return templates(result)
 
 
-__all__ = ["KINDS", "LABELS", "AnyChart", "Drawn", "all_drawn", "trial_charts"]
+__all__ = ["KINDS", "LABELS", "AnyChart", "ChartSpec", "all_drawn", "trial_charts"]

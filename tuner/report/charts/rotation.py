@@ -1,4 +1,4 @@
-"""Rotation curves by layer: the best trials, those pruned with their forecast, some others."""
+"""Charts of rotation: curves by layer, the map of layers and trials, and one trial's charts."""
 
 from __future__ import annotations
 
@@ -7,39 +7,50 @@ from collections import Counter
 from typing import Any
 
 import altair as alt
+import numpy as np
 
-from tuner.report.charts.drawn import BLUE, GREY, ORANGE, Drawn, number_of, tip, values
-from tuner.report.charts.spread import spread
+from tuner.report.charts.base import (
+    BLUE,
+    GREY,
+    ORANGE,
+    WIDTH,
+    AnyChart,
+    ChartSpec,
+    number_of,
+    spread,
+    tip,
+    values,
+)
 from tuner.rotation import RotationTarget, forecast
 from tuner.study.result import StudyResult, TrialResult
 
 _BEST, _PRUNED, _OTHERS = 3, 3, 40
-_LAYERS, _REPORTS = 12, 60
+_CURVE_LAYERS, _REPORTS = 12, 60
 _KINDS = {"among the best": BLUE, "pruned, with its forecast": ORANGE, "others": GREY}
 _BEST_KIND, _PRUNED_KIND, _OTHER_KIND = _KINDS
 
 
-def drawn(result: StudyResult) -> Drawn | None:
+def draw_rotation(result: StudyResult) -> ChartSpec | None:
     """Return the curves; None where no trial has reported rotation."""
     turned = [t for t in result.ranked if len(t.curve) and t.curve.layers]
     if not turned:
         return None
     layers = shown_layers(turned)
     picked = _picked(turned)
-    lines = [row for trial, kind in picked for row in _line(trial, kind, layers)]
+    lines = [row for trial, kind in picked for row in _curve(trial, kind, layers)]
     ahead = [row for trial, kind in picked if kind == _PRUNED_KIND for row in _ahead(trial, layers)]
     kinds = [kind for kind in _KINDS if any(kind == picked_as for _, picked_as in picked)]
-    return Drawn(
-        _chart(lines, ahead, kinds, layers, result.max_epochs),
-        _finding(turned, layers),
-        _caption(turned, picked, layers),
+    return ChartSpec(
+        _curves_chart(lines, ahead, kinds, layers, result.max_epochs),
+        _curves_finding(turned, layers),
+        _curves_caption(turned, picked, layers),
     )
 
 
 def shown_layers(trials: list[TrialResult]) -> list[str]:
     """Return the layers of the most common network, up to 12 of them, in model order."""
     network, _ = Counter(trial.curve.layers for trial in trials).most_common(1)[0]
-    return [network[i] for i in spread(len(network), _LAYERS)]
+    return [network[i] for i in spread(len(network), _CURVE_LAYERS)]
 
 
 def _picked(turned: list[TrialResult]) -> list[tuple[TrialResult, str]]:
@@ -57,7 +68,7 @@ def _picked(turned: list[TrialResult]) -> list[tuple[TrialResult, str]]:
     ]
 
 
-def _line(trial: TrialResult, kind: str, layers: list[str]) -> list[dict[str, Any]]:
+def _curve(trial: TrialResult, kind: str, layers: list[str]) -> list[dict[str, Any]]:
     curve = trial.curve
     rows = [
         {"epoch": 0.0, "distance": 0.0, "layer": layer} for layer in layers if layer in curve.layers
@@ -105,7 +116,7 @@ def _ahead(trial: TrialResult, layers: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _chart(
+def _curves_chart(
     lines: list[dict[str, Any]],
     ahead: list[dict[str, Any]],
     kinds: list[str],
@@ -181,7 +192,7 @@ def _chart(
     )
 
 
-def _finding(turned: list[TrialResult], layers: list[str]) -> str:
+def _curves_finding(turned: list[TrialResult], layers: list[str]) -> str:
     best = next((t for t in turned if t.state == "complete"), None)
     if best is None:
         return "How far each layer has turned so far"
@@ -198,7 +209,7 @@ def _finding(turned: list[TrialResult], layers: list[str]) -> str:
     return f"The best trial's hidden layers ended at {far}; 1 is a quarter turn"
 
 
-def _caption(
+def _curves_caption(
     turned: list[TrialResult], picked: list[tuple[TrialResult, str]], layers: list[str]
 ) -> str:
     counts = Counter(kind for _, kind in picked)
@@ -217,3 +228,243 @@ def _caption(
         "Cosine distance of each layer's weights from their initial values, by epochs trained. "
         f"The dotted line is a quarter turn.{cut}{some}{fewer}"
     )
+
+
+_MAP_TRIALS, _MAP_LAYERS = 120, 40
+# Most of a turn to speak of made within the first tenth of the training is too fast.
+_EARLY, _MOST, _LEAST = 0.1, 0.5, 0.2
+_LITTLE, _ENOUGH, _FAST, _FREE = "too little", "enough", "too fast", "no target"
+_COLOURS = {_LITTLE: "#e0a458", _ENOUGH: BLUE, _FAST: "#a83e6c", _FREE: "#b3b9c1"}
+
+
+def draw_layers(result: StudyResult) -> ChartSpec | None:
+    """Return the map; None where no trial has reported rotation."""
+    turned = [
+        (rank, trial)
+        for rank, trial in enumerate(result.ranked, start=1)
+        if len(trial.curve) and trial.curve.layers
+    ]
+    if not turned:
+        return None
+    network, _ = Counter(trial.curve.layers for _, trial in turned).most_common(1)[0]
+    alike = [(rank, trial) for rank, trial in turned if trial.curve.layers == network]
+    picked = [alike[i] for i in spread(len(alike), _MAP_TRIALS)]
+    layers = [network[i] for i in spread(len(network), _MAP_LAYERS)]
+    target = RotationTarget()
+    cells = [
+        cell
+        for place, (rank, trial) in enumerate(picked, start=1)
+        for cell in _cells(place, rank, trial, target)
+        if cell["layer"] in layers
+    ]
+    return ChartSpec(
+        _map_chart(cells, layers, every=len(picked) == len(result.trials)),
+        _map_finding(cells, len(picked)),
+        _map_caption(result, turned, len(alike), len(picked), len(network), target),
+    )
+
+
+def _cells(
+    place: int, rank: int, trial: TrialResult, target: RotationTarget
+) -> list[dict[str, Any]]:
+    curve = trial.curve
+    expected = forecast(curve)
+    ends = expected.mid if expected else curve.distances[-1]
+    return [
+        {
+            "place": place,
+            "rank": rank,
+            "trial": trial.number,
+            "state": trial.state,
+            "layer": layer,
+            "end": round(end, 3),
+            "verdict": _verdict(trial, index, end, bar - target.tolerance),
+        }
+        for index, (layer, end, bar) in enumerate(
+            zip(curve.layers, ends, target.bars(curve.layers), strict=True)
+        )
+        if math.isfinite(end)
+    ]
+
+
+def _verdict(trial: TrialResult, layer: int, end: float, floor: float) -> str:
+    """Say how a layer turned; `floor` is NaN for one that has no target."""
+    curve = trial.curve
+    known = [
+        (epoch, row[layer])
+        for epoch, row in zip(curve.epochs, curve.distances, strict=True)
+        if math.isfinite(row[layer])
+    ]
+    epochs, distances = zip(*known, strict=True) if known else ((), ())
+    early = float(np.interp(_EARLY * curve.max_epochs, (0.0, *epochs), (0.0, *distances)))
+    if early > _LEAST and early > _MOST * end:
+        return _FAST
+    if math.isnan(floor):
+        return _FREE
+    return _ENOUGH if end >= floor else _LITTLE
+
+
+def _map_chart(cells: list[dict[str, Any]], layers: list[str], every: bool) -> AnyChart:
+    chart: AnyChart = (
+        alt.Chart(values(cells))
+        .mark_rect()
+        .encode(
+            alt.X(
+                field="place",
+                type="ordinal",
+                title="rank" if every else "trials by rank, evenly picked",
+                axis=alt.Axis(labelAngle=0, labelOverlap="greedy", labels=every, ticks=False),
+                scale=alt.Scale(paddingInner=0.08),
+            ),
+            alt.Y(
+                field="layer",
+                type="nominal",
+                sort=layers,
+                title=None,
+                axis=alt.Axis(grid=False),
+                scale=alt.Scale(paddingInner=0.12),
+            ),
+            alt.Color(
+                field="verdict",
+                type="nominal",
+                title=None,
+                scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
+                legend=alt.Legend(orient="top"),
+            ),
+            tooltip=[
+                tip("trial", "trial"),
+                tip("rank", "rank"),
+                tip("state", "state"),
+                tip("layer", "layer"),
+                tip("end", "ends at", "quantitative", ".3f"),
+                tip("verdict", "verdict"),
+            ],
+        )
+        .properties(width=WIDTH, height=max(90, 20 * len(layers)))
+    )
+    return chart
+
+
+def _map_finding(cells: list[dict[str, Any]], trials: int) -> str:
+    fast = Counter(cell["layer"] for cell in cells if cell["verdict"] == _FAST)
+    little = Counter(cell["layer"] for cell in cells if cell["verdict"] == _LITTLE)
+    if little and little.most_common(1)[0][1] >= max(fast.values(), default=0):
+        layer, count = little.most_common(1)[0]
+        often = sum(2 * times > trials for times in little.values())
+        if often > 1:
+            whole = len({cell["layer"] for cell in cells})
+            return f"{often} of {whole} layers turned too little in most trials"
+        return _of_layer(cells, layer, _LITTLE, count, trials)
+    if fast:
+        layer, count = fast.most_common(1)[0]
+        return _of_layer(cells, layer, _FAST, count, trials)
+    return "Every layer that has a target turned far enough"
+
+
+def _of_layer(
+    cells: list[dict[str, Any]], layer: str, verdict: str, count: int, trials: int
+) -> str:
+    """Say how often a layer turned so, and whether that kept a trial from being the best."""
+    said = f"{layer} turned {verdict} in {count} of {trials} trials"
+    best = min((cell for cell in cells if cell["layer"] == layer), key=lambda cell: cell["rank"])
+    return f"{said}, the best among them" if best["verdict"] == verdict else said
+
+
+def _map_caption(
+    result: StudyResult,
+    turned: list[tuple[int, TrialResult]],
+    alike: int,
+    picked: int,
+    layers: int,
+    target: RotationTarget,
+) -> str:
+    others = len(turned) - alike
+    said = [
+        "Where each layer ends, or is forecast to end, trial by trial, best on the left.",
+        f"Enough is {target.floor:.1f} or more in hidden layers; the first layer and the last have "
+        "no target.",
+        "Too fast is most of a turn within the first tenth of the training.",
+    ]
+    if picked < alike:
+        said.append(f"{picked} of {alike:,} trials are drawn, evenly by rank.")
+    if others:
+        said.append(f"{others:,} trials of other networks are left out.")
+    if layers > _MAP_LAYERS:
+        said.append(f"{_MAP_LAYERS} of {layers} layers are drawn.")
+    return " ".join(said)
+
+
+def templates(result: StudyResult) -> dict[str, Any]:
+    """Return Vega-Lite charts of rotation and of the metric; their data sets are still empty."""
+    return {
+        "rotation": _rotation(result.max_epochs).to_dict(validate=False),
+        "metric": _trial_line("value", result.metric, BLUE, result.max_epochs).to_dict(
+            validate=False
+        ),
+        "loss": _trial_line("value", "train loss", ORANGE, result.max_epochs).to_dict(
+            validate=False
+        ),
+    }
+
+
+def _epochs(max_epochs: int, field: str = "epoch") -> alt.X:
+    return alt.X(**number_of(field, "epoch", domain=[0, max_epochs], nice=False))
+
+
+def _rotation(max_epochs: int) -> AnyChart:
+    colour = alt.Color(
+        field="layer",
+        type="nominal",
+        title=None,
+        sort=None,
+        legend=alt.Legend(orient="bottom", columns=2, labelLimit=150, symbolLimit=60),
+    )
+    x = _epochs(max_epochs)
+    y = alt.Y(**number_of("distance", "cosine distance", zero=True))
+    seen = alt.Chart(alt.NamedData(name="seen"))
+    ahead = alt.Chart(alt.NamedData(name="ahead"))
+    quarter = (
+        alt.Chart(alt.NamedData(name="quarter"))
+        .mark_rule(strokeDash=[2, 3], color=GREY)
+        .encode(alt.Y(field="distance", type="quantitative"))
+    )
+    tips = [
+        tip("layer", "layer"),
+        tip("epoch", "epoch", "quantitative"),
+        tip("distance", "distance", "quantitative", ".3f"),
+    ]
+    ends = [
+        tip("layer", "layer"),
+        tip("low", "forecast, low", "quantitative", ".2f"),
+        tip("mid", "forecast, middle", "quantitative", ".2f"),
+        tip("high", "forecast, high", "quantitative", ".2f"),
+    ]
+    chart: AnyChart = alt.layer(
+        quarter,
+        seen.mark_line(point=alt.OverlayMarkDef(size=14)).encode(x, y, colour, tooltip=tips),
+        ahead.mark_rule(strokeDash=[3, 3]).encode(
+            x, y, alt.X2(field="end"), alt.Y2(field="mid"), colour, tooltip=ends
+        ),
+        ahead.mark_rule(strokeWidth=4, opacity=0.5, xOffset=-2).encode(
+            _epochs(max_epochs, "end"),
+            alt.Y(field="low", type="quantitative"),
+            alt.Y2(field="high"),
+            colour,
+            tooltip=ends,
+        ),
+    ).properties(height=220)
+    return chart
+
+
+def _trial_line(field: str, title: str, colour: str, max_epochs: int) -> AnyChart:
+    chart: alt.Chart = (
+        alt.Chart(alt.NamedData(name="seen"))
+        .mark_line(color=colour, point=alt.OverlayMarkDef(color=colour, size=14))
+        .encode(
+            _epochs(max_epochs),
+            alt.Y(**number_of(field, title)),
+            tooltip=[tip("epoch", "epoch", "quantitative"), tip(field, title, "quantitative")],
+        )
+        .properties(height=150)
+    )
+    return chart

@@ -7,11 +7,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tuner.report import told
-from tuner.report.following import Seen, Told
-from tuner.report.html.embed import as_json
-from tuner.report.html.templating import template
-from tuner.report.plain import one_line
+from tuner.report import formatting as told
+from tuner.report.formatting import one_line
+from tuner.report.html.templating import as_json, template
+from tuner.report.study_follower import Seen, Told
 from tuner.study.result import TrialResult
 
 _RECENT = 5

@@ -1,8 +1,13 @@
-"""The page: everything that a study has shown, put into its template."""
+"""The HTML page of a study: its data, its summary sections and its template."""
 
 from __future__ import annotations
 
 import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,15 +16,276 @@ import vl_convert
 
 from tuner.report.advice import Advice, advice
 from tuner.report.charts import LABELS, all_drawn, trial_charts
-from tuner.report.document import headline
-from tuner.report.evidence import Compared, advised, started
-from tuner.report.html.embed import as_json, plain
+from tuner.report.charts.base import spread
+from tuner.report.evidence import Compared, advised, audits, rotation_worth, started
+from tuner.report.files import check_file, write_whole
 from tuner.report.html.live import Live
-from tuner.report.html.records import records
-from tuner.report.html.story import capital, enqueuing, going_on, pruning, winner, worth
-from tuner.report.html.templating import frame, read, template
-from tuner.report.writing import check_file, write_whole
-from tuner.study.result import StudyResult
+from tuner.report.html.templating import as_json, frame, number, plain, read, template
+from tuner.report.summary import headline
+from tuner.rotation import RotationCurve, forecast
+from tuner.study.result import StudyResult, TrialResult
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best trial and how to use it.
+
+    Attributes:
+        value: its metric; params and test (metrics on the test split) by name, all in words.
+        lines: of Python that load the trial.
+    """
+
+    number: int
+    value: str
+    params: dict[str, str]
+    test: dict[str, str]
+    checkpoint: str | None
+    lines: str
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What pruning saved, in words and epochs; `share` of them was trained, in [0, 1]."""
+
+    trained: str
+    whole: str
+    ratio: str
+    share: float
+    rules: tuple[tuple[str, int], ...]
+    audited: str
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What rotation was worth: a word or two, and what they mean and rest on."""
+
+    says: str
+    meaning: str
+    figures: str
+
+
+def winner(result: StudyResult, name: str, folder: str | None) -> Winner | None:
+    """Return the best trial; None as long as none is complete.
+
+    Args:
+        result: the study.
+        name: what to give to `load_study`.
+        folder: where studies are kept, unless it is the default.
+    """
+    if not result.ranked or result.ranked[0].state != "complete":
+        return None
+    best = result.best
+    where = f", folder={folder!r}" if folder else ""
+    lines = [
+        "import tuner",
+        "",
+        f"best = tuner.load_study({name!r}{where}).best  # trial {best.number}",
+        f"best.{'setting' if best.config else 'params'}  # its configuration",
+    ]
+    if best.checkpoint:
+        lines.append("model.load_state_dict(best.weights())  # into the network it describes")
+    return Winner(
+        number=best.number,
+        value=figure(best.value),
+        params={key: figure(value) for key, value in best.setting.items()},
+        test={key: figure(value) for key, value in best.test.items()},
+        checkpoint=best.checkpoint,
+        lines="\n".join(lines),
+    )
+
+
+def going_on(result: StudyResult, name: str, folder: str | None) -> str | None:
+    """Return the command that continues the study; None for one that was not made by a job."""
+    if not result.num_trials:
+        return None
+    more = f" --trials {2 * result.num_trials}" if result.finished else ""
+    return f"quarterturn resume {shlex.quote(name)}{more}{_where(folder)}"
+
+
+def enqueuing(pieces: Sequence[Advice], name: str, folder: str | None) -> str | None:
+    """Return the command that has the study try what is advised; None where it cannot be tried."""
+    count = sum(piece.params is not None for piece in pieces)
+    if not count or "#" in name:  # the command needs the study's folder
+        return None
+    return f"quarterturn advise {shlex.quote(name)} --enqueue {count}{_where(folder)}"
+
+
+def _where(folder: str | None) -> str:
+    return f" --folder {shlex.quote(folder)}" if folder else ""
+
+
+def pruning(result: StudyResult) -> Pruning:
+    """Return what pruning saved, by all trials that ended complete or pruned."""
+    ended = [trial for trial in result.trials if trial.state in ("complete", "pruned")]
+    trained = math.fsum(trial.epochs for trial in ended)
+    whole = len(ended) * result.max_epochs
+    rules = Counter(rule_of(trial.reason) for trial in ended if trial.state == "pruned")
+    shown = audits(result)
+    return Pruning(
+        trained=figure(trained),
+        whole=figure(float(whole)),
+        ratio=f"{whole / trained:.1f}" if trained else "",
+        share=trained / whole if whole else 0.0,
+        rules=tuple(rules.most_common()),
+        audited=capital(shown.line(result.metric)) + "." if shown else "",
+    )
+
+
+def rule_of(reason: str) -> str:
+    """Return the rule that a reason names, in its own first words; they end at a colon."""
+    rule, colon, _ = reason.partition(":")
+    return rule if colon and len(rule) < 60 else "other"
+
+
+def worth(result: StudyResult) -> Worth | None:
+    """Return what rotation was worth in this study; None where no trial reported any."""
+    known = rotation_worth(result)
+    if known is None:
+        return None
+    meanings = {
+        "informative": (
+            "Trials whose layers had turned further at the first comparisons also did better "
+            "later, so rotation had a say in which trials went on."
+        ),
+        "not informative": (
+            "How far layers had turned did not tell good trials of this study from bad ones, so "
+            "trials were compared by what did. Read the curves below as description, not advice."
+        ),
+        "not known yet": (
+            "There are too few comparisons in this study to tell whether trials that had turned "
+            "further by then did better in the end. More trials may tell."
+        ),
+    }
+    return Worth(
+        says=known.says,
+        meaning=meanings[known.says],
+        figures=(
+            f"weight {known.weight:.2f} ± {known.deviation:.2f}, beside {known.metric_weight:.2f} "
+            f"for {result.metric}"
+        ),
+    )
+
+
+def figure(value: object) -> str:
+    """Return a value in words: four significant digits, thousands apart."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "unknown" if math.isnan(value) else str(value)
+    if abs(value) >= 1000 and float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def capital(text: str) -> str:
+    """Return a sentence that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+# About 5 characters each: 4 MB of curves at the most, of the 15 that a large page may weigh.
+MOST_NUMBERS = 800_000
+_LEAST_REPORTS = 4
+_THOUSANDTHS = 1000
+
+
+def records(result: StudyResult, only: Collection[int] | None = None) -> dict[str, Any]:
+    """Return all trials, best first: a list for each column, and one of curves.
+
+    With `only`, these of them, to be put into what a page has already; `rank` says where, from 0.
+
+    Numbers that are not known are None. A curve holds layers (an index into `layers`), epochs,
+    distances by layer in thousandths, the metric, the train loss, and for a trial that did not come
+    to its end the forecast's low, middle and high by layer.
+    """
+    places = [
+        place for place, trial in enumerate(result.ranked) if only is None or trial.number in only
+    ]
+    ranked = tuple(result.ranked[place] for place in places)
+    settings = [trial.setting for trial in ranked]
+    names = list(dict.fromkeys(name for setting in settings for name in setting))
+    networks = list(dict.fromkeys(trial.curve.layers for trial in ranked))
+    index = {layers: place for place, layers in enumerate(networks)}
+    reports, kept = thinning(ranked)
+    return {
+        "metric": result.metric,
+        "mode": result.mode,
+        "maxEpochs": result.max_epochs,
+        "layers": networks,
+        "reports": reports,
+        "kept": kept,
+        **({} if only is None else {"total": len(result.ranked), "rank": places}),
+        "number": [trial.number for trial in ranked],
+        "state": [trial.state for trial in ranked],
+        "value": [number(trial.value) for trial in ranked],
+        "min": [number(min(trial.rotation.values(), default=math.nan), 4) for trial in ranked],
+        "lowest": [_lowest(trial) for trial in ranked],
+        "mean": [number(_mean(trial.rotation.values()), 4) for trial in ranked],
+        "epochs": [number(trial.epochs) for trial in ranked],
+        "seconds": [number(trial.seconds, 4) for trial in ranked],
+        "reason": [trial.reason for trial in ranked],
+        "audit": [trial.audit for trial in ranked],
+        "checkpoint": [trial.checkpoint for trial in ranked],
+        "test": [{name: number(v) for name, v in trial.test.items()} for trial in ranked],
+        "names": names,
+        # A parameter that a trial has not is told apart from one that is None.
+        "params": [
+            [[plain(held[name])] if name in held else [] for held in settings] for name in names
+        ],
+        "curves": [
+            curve_record(trial.curve, index[trial.curve.layers], reports) if place < kept else None
+            for place, trial in enumerate(ranked)
+        ],
+    }
+
+
+def thinning(trials: tuple[TrialResult, ...]) -> tuple[int, int]:
+    """Return how many reports of a curve are kept, and of how many trials, best first."""
+
+    def numbers(reports: int, among: Iterable[TrialResult]) -> int:
+        return sum(min(len(t.curve), reports) * (len(t.curve.layers) + 3) for t in among)
+
+    reports = max((len(trial.curve) for trial in trials), default=0)
+    while reports > _LEAST_REPORTS and numbers(reports, trials) > MOST_NUMBERS:
+        reports = max(_LEAST_REPORTS, int(0.8 * reports))
+    total = kept = 0
+    for kept, trial in enumerate(trials, start=1):
+        total += numbers(reports, [trial])
+        if total > MOST_NUMBERS:
+            return reports, kept - 1
+    return reports, kept
+
+
+def curve_record(curve: RotationCurve, network: int, reports: int) -> dict[str, Any]:
+    """Return a curve with so many of its reports, evenly spread, the last among them."""
+    picked = spread(len(curve), reports)
+    record: dict[str, Any] = {
+        "layers": network,
+        "epochs": [number(curve.epochs[i], 5) for i in picked],
+        "distances": [
+            [_thousandths(curve.distances[i][layer]) for i in picked]
+            for layer in range(len(curve.layers))
+        ],
+        "metric": [number(curve.metric[i], 5) for i in picked],
+        "loss": [number(curve.train_loss[i], 5) for i in picked],
+    }
+    if len(curve) and curve.layers and curve.progress < 1 and (ahead := forecast(curve)):
+        ends = zip(ahead.low, ahead.mid, ahead.high, strict=True)
+        record["forecast"] = [[_thousandths(end) for end in layer] for layer in ends]
+    return record
+
+
+def _lowest(trial: TrialResult) -> str:
+    return min(trial.rotation, key=trial.rotation.__getitem__, default="")
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _thousandths(distance: float) -> int | None:
+    return round(_THOUSANDTHS * distance) if math.isfinite(distance) else None
+
 
 _ENDS = {False: ("start.js",), True: ("merge.js", "events.js", "live.js", "start.js")}
 # What is made anew while a page is open, by the element that holds it.
@@ -61,7 +327,7 @@ def to_html(
     scripts = ("theme.js", "table.js", "trial.js", "charts.js", *_ENDS[live is not None])
     page = template("page.html.j2").render(
         **frame(*map(read, scripts), library=_library(), served=live is not None),
-        **story(result, name=name, folder=folder),
+        **summary_sections(result, name=name, folder=folder),
         headline=headline(result),
         records=as_json(records(result)),
         trial_specs=as_json(trial_charts(result)),
@@ -70,7 +336,7 @@ def to_html(
     return page.encode("utf-8", "backslashreplace").decode()
 
 
-def story(
+def summary_sections(
     result: StudyResult, *, name: str | None = None, folder: str | None = None
 ) -> dict[str, Any]:
     """Return what the page tells besides its table, as its templates read it."""
@@ -97,7 +363,7 @@ def retold(
     result: StudyResult, revision: str, *, name: str | None = None, folder: str | None = None
 ) -> str:
     """Return the same for a page that is open, as JSON: its parts as HTML, and its charts."""
-    shown = story(result, name=name, folder=folder)
+    shown = summary_sections(result, name=name, folder=folder)
     parts = {part: template(file).render(**shown) for part, file in _PARTS.items()}
     head = as_json({"revision": revision, "parts": parts})
     return f'{head[:-1]},"specs":{shown["specs"]}}}'

@@ -1,0 +1,69 @@
+"""Read a study that is stored on a cluster: a short job there prints it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tuner.cluster.entrypoint import entrypoint
+from tuner.cluster.job_client import KIND, JobServer
+from tuner.cluster.submit import own_packages
+from tuner.errors import InvalidInput
+from tuner.study.load import unpack
+
+_POLL_S = 0.2
+_SAYS_WITHIN_S = 300.0
+
+
+@contextmanager
+def fetched(server: JobServer, study: str, folder: str) -> Iterator[Path]:
+    """Give a folder of studies here that holds the study as the cluster has it, for a while.
+
+    Args:
+        server: of the cluster.
+        study: its name.
+        folder: where studies are kept on the cluster; its own when empty.
+
+    Raises:
+        InvalidInput: there is no such study there, or it cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        said = ask(server, ["send", study], folder)
+        unpack(said, study, Path(made))
+        yield Path(made)
+
+
+def ask(server: JobServer, arguments: list[str], folder: str) -> str:
+    """Return what ``quarterturn ARGUMENTS`` prints on the cluster's head.
+
+    Raises:
+        InvalidInput: it refuses, with its own line; or it fails.
+    """
+    job_id = server.submit(
+        entrypoint(arguments, folder), metadata={KIND: "reading"}, modules=own_packages()
+    )
+    until = time.monotonic() + _SAYS_WITHIN_S
+    while (status := server.status(job_id)) in ("PENDING", "RUNNING"):
+        if time.monotonic() > until:
+            server.stop(job_id)
+            raise InvalidInput(
+                f"the cluster must answer within {_SAYS_WITHIN_S:g} s, it has not; "
+                "see whether its head has room for a process, and try again"
+            )
+        time.sleep(_POLL_S)
+    said = server.logs(job_id)
+    server.delete(job_id)
+    if status != "SUCCEEDED":
+        raise InvalidInput(last_words(said))
+    return said
+
+
+def last_words(log: str) -> str:
+    """Return the line in which a driver says why it ended."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    own = [line for line in lines if line.startswith("quarterturn: ")]
+    last = (own or lines or ["it printed nothing"])[-1]
+    return last.removeprefix("quarterturn: ")

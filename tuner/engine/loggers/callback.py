@@ -1,0 +1,188 @@
+"""LoggerCallback: hands every event of a run to a logger's process."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import optuna
+
+from tuner.engine.callbacks import RunCallback
+from tuner.engine.loggers.base import Event, to_line
+from tuner.engine.loggers.registry import how_to_look
+from tuner.engine.trial_report import numbers_of
+from tuner.storage.batch_writer import BatchWriter
+from tuner.study.load import LOG_ID
+from tuner.study.result import State, StudyResult, TrialResult
+
+# What is left when the study ends takes a moment to write, and so long as trials get written it is
+# waited for; a server that hangs is left alone.
+_SILENT_FOR_S = 60.0
+_POLL_S = 0.5
+_ROOT = str(Path(__file__).parents[3])
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "from tuner.engine.loggers.process import main; main()"
+)
+
+
+class LoggerCallback(RunCallback):
+    """Has a process of its own write a log, and never waits for it but at the end.
+
+    Args:
+        name: of the logger.
+        study: its name.
+        study_id: tells it from others of that name.
+        folder: of the study.
+        say: is told where the log is, and what goes wrong.
+    """
+
+    def __init__(
+        self, name: str, study: str, study_id: str, folder: Path, say: Callable[[str], None]
+    ) -> None:
+        self._name = name
+        self._study = study
+        self._folder = folder
+        self._command = [sys.executable, "-c", _PROGRAM, _ROOT, name, study, study_id, str(folder)]
+        self._say = say
+        self._said: deque[str] = deque()
+        self._lived_at = 0.0
+        self._over = False
+
+    def __enter__(self) -> Self:
+        # In a session of its own: Ctrl-C ends the study, and then there is a rest to write.
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._writer = BatchWriter(self._send)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        process = self._process
+        try:
+            with contextlib.suppress(OSError):  # it has ended, and that is said below
+                self._writer.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]
+            self._wait()
+        finally:
+            process.kill()
+            process.wait()
+            self._listener.join()
+            process.stdout.close()  # type: ignore[union-attr]
+        self._hand_on()
+
+    def begun(self, so_far: StudyResult) -> None:
+        self._say(f"logging to {self._name}; to look: {how_to_look(self._name, self._folder)}")
+        for trial in so_far.trials:
+            self._put(*events_of(trial, so_far.metric))
+
+    def started(self, number: int, params: Mapping[str, Any]) -> None:
+        self._put(Event.start(number, params))
+
+    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
+        self._put(Event.report(number, epoch, numbers_of(result)))
+
+    def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
+        self._put(Event.end(number, state, reason))
+
+    def _put(self, *events: Event) -> None:
+        self._hand_on()
+        if self._over:
+            return
+        try:
+            self._writer.put(list(events))
+        except OSError:  # the process has ended; `__exit__` says so
+            self._over = True
+
+    def _send(self, events: list[Event]) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        pipe.write("".join(f"{to_line(event)}\n" for event in events))
+        pipe.flush()
+
+    def _listen(self) -> None:
+        for line in self._process.stdout:  # type: ignore[union-attr]
+            self._lived_at = time.monotonic()
+            if said := line.rstrip("\n"):
+                self._said.append(said)
+
+    def _hand_on(self) -> None:
+        """Say what the process has said, in the thread that the study runs in."""
+        while self._said:
+            self._say(self._said.popleft())
+
+    def _wait(self) -> None:
+        """Wait until the process has written the rest, so long as it gets on with it."""
+        self._lived_at = time.monotonic()
+        while time.monotonic() - self._lived_at < _SILENT_FOR_S:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if code := self._process.wait(_POLL_S):
+                    self._said.append(
+                        f"{self._name}'s process ended by itself ({code}); "
+                        f"quarterturn resume {self._study} brings in what it lacks"
+                    )
+                return
+        self._said.append(
+            f"{self._name} has taken nothing for {_SILENT_FOR_S:g} s; "
+            f"quarterturn resume {self._study} brings in what it lacks"
+        )
+
+
+def logs_of(
+    names: Iterable[str], study: optuna.Study, folder: Path, say: Callable[[str], None]
+) -> list[LoggerCallback]:
+    """Return an observer for each logger, of a study that is given an id to be found by."""
+    names = tuple(names)
+    if names and LOG_ID not in study.user_attrs:
+        study.set_user_attr(LOG_ID, uuid.uuid4().hex)
+    return [
+        LoggerCallback(name, study.study_name, study.user_attrs[LOG_ID], folder, say)
+        for name in names
+    ]
+
+
+def events_of(trial: TrialResult, metric: str) -> Iterator[Event]:
+    """Yield what a trial has been through so far, from the study."""
+    curve = trial.curve
+    if trial.state == "running" and not len(curve):
+        return  # it has yet to start, and may wait with a part of its parameters
+    yield Event.start(trial.number, trial.setting)
+    for i, epoch in enumerate(curve.epochs):
+        turned = dict(zip(curve.layers, curve.distances[i], strict=True))
+        known = [distance for distance in turned.values() if not math.isnan(distance)]
+        numbers = {
+            metric: curve.metric[i],
+            "train_loss": curve.train_loss[i],
+            "lr_progress": curve.lr_progress[i],
+            **{f"rotation/{layer}": distance for layer, distance in turned.items()},
+            "rotation_min": min(known, default=math.nan),
+            "rotation_mean": math.fsum(known) / len(known) if known else math.nan,
+            **(trial.test if i == len(curve) - 1 else {}),
+        }
+        known_numbers = {key: number for key, number in numbers.items() if not math.isnan(number)}
+        yield Event.report(trial.number, epoch, known_numbers)
+    if trial.state != "running":
+        yield Event.end(trial.number, trial.state, trial.reason)

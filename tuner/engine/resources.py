@@ -1,0 +1,381 @@
+"""What a trial requests, what the cluster's nodes have, and how many trials fit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray import _raylet
+from ray._private.label_utils import validate_label_selector
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray.experimental.internal_kv import _internal_kv_get
+from ray.tune import Callback, PlacementGroupFactory
+
+from tuner.engine.callbacks import RunCallback
+from tuner.errors import InvalidInput
+from tuner.job import TuningJob
+
+GB = 1e9
+# Ray's arithmetic on fractions is exact to four digits.
+_ROUNDING = 1e-6
+_OPTIONS = {
+    "CPU": "--cpus-per-trial",
+    "GPU": "--gpus-per-trial",
+    "memory": "--memory-gb-per-trial",
+}
+_NODES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine of a cluster.
+
+    Attributes:
+        name: its address, or the name of its kind.
+        resources: what it has in all, by Ray's names: CPU, GPU, memory (in bytes), others.
+        labels: what it is, such as ``ray.io/accelerator-type``.
+        id: Ray's own; empty for a node that is not up.
+    """
+
+    name: str
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class ResourceRequest:
+    """What one trial reserves of one node.
+
+    Attributes:
+        resources: amounts > 0 by Ray's names; memory in bytes.
+        labels: what the node's labels must be; a value may also be ``!value``, ``in(a,b)`` or
+            ``!in(a,b)``, as Ray has it.
+    """
+
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " and ".join(_amount(name, asked) for name, asked in self.resources.items())
+
+
+def fitting(asked: ResourceRequest, node: Node) -> int:
+    """Return how many such trials fit at a time on a node that has nothing else to do."""
+    if not _matches(asked, node):
+        return 0
+    return min(
+        _times(name, node.resources.get(name, 0.0), amount)
+        for name, amount in asked.resources.items()
+    )
+
+
+def slots(asked: ResourceRequest, nodes: Sequence[Node]) -> int:
+    """Return how many such trials fit on the nodes together, each trial on one of them."""
+    return sum(fitting(asked, node) for node in nodes)
+
+
+def misfit(asked: ResourceRequest, nodes: Sequence[Node]) -> str | None:
+    """Return one line that says why no node can take such a trial; None if one can."""
+    if slots(asked, nodes):
+        return None
+    matching = [node for node in nodes if _matches(asked, node)]
+    if not matching:
+        wanted = ", ".join(f"{key}={value}" for key, value in asked.labels.items())
+        return (
+            f"--node-label must be a label that some node has, got {wanted}; there are "
+            f"{_listed(nodes, _labels)}; choose another, or label a node"
+        )
+    there = _listed(matching, partial(_resources, asked=asked))
+    for name, amount in asked.resources.items():
+        most = max(matching, key=lambda node: _times(name, node.resources.get(name, 0.0), amount))
+        if not _times(name, most.resources.get(name, 0.0), amount):
+            option = _OPTIONS.get(name, f"--resource-per-trial {name}=")
+            largest = max(node.resources.get(name, 0.0) for node in matching)
+            return (
+                f"{option} must be at most the {_amount(name, largest)} that one node has, got "
+                f"{_figure(name, amount)}; there are {there}; ask for less, or run on larger nodes"
+            )
+    return (
+        f"a trial must fit on one node, got {asked}; there are {there}; ask for less, or run on "
+        "larger nodes"
+    )
+
+
+def _times(name: str, there: float, amount: float) -> int:
+    if name == "GPU" and amount < 1:  # a fraction is of one GPU, never of two
+        return int(there + _ROUNDING) * int(1 / amount + _ROUNDING)
+    return int(there / amount + _ROUNDING)
+
+
+def _matches(asked: ResourceRequest, node: Node) -> bool:
+    return all(_meets(node.labels.get(key), wanted) for key, wanted in asked.labels.items())
+
+
+def _meets(label: str | None, wanted: str) -> bool:
+    no, wanted = wanted.startswith("!"), wanted.removeprefix("!")
+    several = re.fullmatch(r"in\((.*)\)", wanted)
+    values = [value.strip() for value in several[1].split(",")] if several else [wanted]
+    return (label in values) != no
+
+
+def _listed(nodes: Sequence[Node], describe: Callable[[Node], str]) -> str:
+    kinds = Counter(describe(node) for node in nodes).most_common()
+    shown = [f"{_counted(count)} with {kind}" for kind, count in kinds[:_NODES_SHOWN]]
+    rest = sum(count for _, count in kinds[_NODES_SHOWN:])
+    return ", ".join(shown) + (f" and {_counted(rest)} more" if rest else "") or "no nodes"
+
+
+def _counted(count: int) -> str:
+    return f"{count} node{'s' if count > 1 else ''}"
+
+
+def _labels(node: Node) -> str:
+    told = [f"{key}={value}" for key, value in sorted(node.labels.items()) if "node-id" not in key]
+    return " ".join(told) or "no labels"
+
+
+def _resources(node: Node, asked: ResourceRequest) -> str:
+    return " ".join(_amount(name, node.resources.get(name, 0.0)) for name in asked.resources)
+
+
+def _amount(name: str, amount: float) -> str:
+    if name == "memory":
+        return f"{_figure(name, amount)} GB"
+    return f"{amount:g} {name}{'s' if name in ('CPU', 'GPU') and amount != 1 else ''}"
+
+
+def _figure(name: str, amount: float) -> str:
+    return f"{amount / GB:.3g}" if name == "memory" else f"{amount:g}"
+
+
+def reservation_of(job: TuningJob) -> ResourceRequest:
+    """Return what each trial of a job reserves.
+
+    Raises:
+        InvalidInput: a label is not one that Ray takes.
+    """
+    if wrong := validate_label_selector(job.node_labels):
+        rule = " ".join(wrong.split())
+        raise InvalidInput(
+            f"--node-label must be KEY=VALUE as Ray takes it, got {job.node_labels!r} ({rule}); "
+            "use e.g. gpu=H200"
+        )
+    resources = {
+        "CPU": job.cpus_per_trial,
+        "GPU": job.gpus_per_trial,
+        "memory": float(round(job.memory_gb_per_trial * GB)),
+        **job.resources_per_trial,
+    }
+    return ResourceRequest(
+        {name: amount for name, amount in resources.items() if amount}, job.node_labels
+    )
+
+
+def as_placement_group(asked: ResourceRequest) -> PlacementGroupFactory:
+    """Return the reservation for Ray Tune: one bundle, on one node, with the node's labels."""
+    labels: dict[str, Any] = {"bundle_label_selector": [dict(asked.labels)]} if asked.labels else {}
+    return PlacementGroupFactory([dict(asked.resources)], **labels)
+
+
+def nodes_up() -> list[Node]:
+    """Return the nodes that are alive, with everything they have, used or not."""
+    return [
+        Node(
+            name=node["NodeManagerAddress"],
+            resources=dict(node["Resources"]),
+            labels=dict(node["Labels"]),
+            id=node["NodeID"],
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def may_grow() -> bool:
+    """Whether an autoscaler watches the cluster, which may bring nodes of other kinds.
+
+    Neither of Ray's autoscalers tells everyone what kinds it may start. The older one runs even
+    where there is nothing to scale, and then names the kind of each node after the node.
+    """
+    status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
+    told: dict[str, Any] = json.loads(status) if status else {}
+    kinds = (told.get("autoscaler_report") or {}).get("node_type_mapping") or {}
+    if any(kind != f"node_{node}" for node, kind in kinds.items()):
+        return True
+    raylet: Any = _raylet
+    of = raylet.GCS_AUTOSCALER_STATE_NAMESPACE
+    newer = _internal_kv_get(raylet.GCS_AUTOSCALER_V2_ENABLED_KEY, namespace=of) == b"1"
+    return newer or bool(_internal_kv_get(raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY, namespace=of))
+
+
+# `ray up` leaves on the head node which nodes the cluster may have, and how many of each.
+_MAY_GROW = Path("~/ray_bootstrap_config.yaml")
+_READ_EVERY_S = 1.0
+_NODE_ID = "ray.io/node-id"  # label that Ray gives each node
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """A kind of node that the cluster may have `most` of.
+
+    Attributes:
+        resources: what such a node has, by Ray's names; None where that is not known before it
+            joins, as of hosts that one has.
+        most: how many there may be, those that are up among them.
+        labels: what such a node is.
+    """
+
+    resources: Mapping[str, float] | None
+    most: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def node(self, name: str) -> Node:
+        """Return one of its nodes, as far as is known."""
+        return Node(name, self.resources or {}, self.labels)
+
+
+class ClusterCapacity:
+    """How many trials fit on the cluster as it is, and how many to have ready.
+
+    Args:
+        asked: what one trial reserves of one node; what is left over on two is not added up.
+        may_have: the nodes that an autoscaler may add; empty for a cluster of a fixed size, and
+            where nobody says.
+    """
+
+    def __init__(self, asked: ResourceRequest, may_have: Sequence[NodeType] = ()) -> None:
+        self.asked = asked
+        self._may_have = may_have
+        self._known = (-math.inf, 0)
+        self._left_out: set[str] = set()
+
+    @property
+    def slots(self) -> int:
+        """How many trials fit on the nodes that are there; known for a second."""
+        if time.monotonic() - self._known[0] > _READ_EVERY_S:
+            self._known = (time.monotonic(), slots(self.asked, nodes_up()))
+        return self._known[1]
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that are there and can hold a trial."""
+        return [node for node in nodes_up() if fitting(self.asked, node)]
+
+    def leave_out(self, node: Node) -> bool:
+        """Let no more trials be placed on a node; return whether there is room on any other.
+
+        Not if the trials were to run on nodes that are named.
+        """
+        out = {*self._left_out, node.id}
+        if _NODE_ID in self.asked.labels and not self._left_out:
+            return False
+        self._left_out = out
+        others = f"!in({','.join(sorted(out))})"
+        self.asked = replace(self.asked, labels={**self.asked.labels, _NODE_ID: others})
+        self._known = (-math.inf, 0)
+        return self.slots > 0
+
+    def wanted(self) -> int:
+        """How many trials to have ready, >= 1.
+
+        With a cluster of a fixed size it is what fits. An autoscaler adds nodes for those that do
+        not, so it is shown twice as many as do, or one node full of them, up to what it may add.
+        Where none fits, one waits for a node.
+        """
+        fit_and_most = [(fitting(self.asked, kind.node("")), kind.most) for kind in self._may_have]
+        limit = sum(fit * most for fit, most in fit_and_most)
+        ahead = max(2 * self.slots, max((fit for fit, _ in fit_and_most), default=0))
+        return max(1, self.slots, min(limit, ahead))
+
+    def check(self) -> None:
+        """Refuse trials that no node can hold, neither one that is there nor one that may come.
+
+        Raises:
+            InvalidInput: they ask for more than that; the message says how much it is.
+        """
+        up = nodes_up()
+        known = [kind.node("a node to come") for kind in self._may_have if kind.resources]
+        why = misfit(self.asked, [*up, *known])
+        if why is None:
+            return
+        if self._may_have:  # some hosts may be yet to join, and who knows what they have
+            unknown = sum(kind.most for kind in self._may_have if not kind.resources)
+            may_come = len(up) + len(known) < unknown
+        else:
+            may_come = may_grow()
+        if not may_come:
+            raise InvalidInput(why)
+
+    def unused_gpus(self) -> str | None:
+        """Return a line for someone whose trials leave the cluster's GPUs idle; None otherwise."""
+        there = sum(node.resources.get("GPU", 0) for node in nodes_up())
+        if self.asked.resources.get("GPU") or not there:
+            return None
+        return (
+            f"trials run on CPUs; there are {there:g} GPUs: --gpus-per-trial 1, or less to share "
+            "one"
+        )
+
+
+def may_have() -> list[NodeType]:
+    """Return the nodes that an autoscaler may add to the cluster; none for one of a fixed size.
+
+    They are what `ray up` left on its head, where the job runs. Elsewhere QUARTERTURN_MAY_HAVE
+    says it: a JSON list of {"resources": {"CPU": 8, "GPU": 1}, "most": 4}.
+
+    Raises:
+        InvalidInput: that cannot be read.
+    """
+    if said := os.environ.get("QUARTERTURN_MAY_HAVE"):
+        try:
+            return [
+                NodeType(dict(kind["resources"]), int(kind["most"])) for kind in json.loads(said)
+            ]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InvalidInput(
+                'QUARTERTURN_MAY_HAVE must be like [{"resources": {"CPU": 8, "GPU": 1}, "most": '
+                f"4}}], got {said!r}; mend it or unset it"
+            ) from error
+    path = _MAY_GROW.expanduser()
+    if not path.exists():
+        return []
+    config = yaml.safe_load(path.read_text())
+    return [
+        NodeType(
+            node_type.get("resources") or None,
+            node_type["max_workers"] + (name == config["head_node_type"]),
+            node_type.get("labels") or {},
+        )
+        for name, node_type in config["available_node_types"].items()
+    ]
+
+
+class CapacityNotifier(Callback):
+    """Says once that trials wait because no node can hold one, and again when that has passed."""
+
+    def __init__(self, room: ClusterCapacity, observer: RunCallback) -> None:
+        self._room = room
+        self._observer = observer
+        self._fits = True
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        fits = self._room.slots > 0
+        if fits != self._fits:
+            self._fits = fits
+            self._observer.noted(
+                f"nodes have joined, with room for {self._room.slots} trials"
+                if fits
+                else f"no node that is up has {self._room.asked} for a trial; they wait until one "
+                "joins"
+            )

@@ -1,0 +1,146 @@
+"""find_rate: the rate for a job's final rotation, from a few short probes on the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+
+from trainables.base import RotationTrainable
+from tuner.engine.buffered_trainable import use_threads
+from tuner.engine.resources import ClusterCapacity, ResourceRequest, may_have, reservation_of
+from tuner.engine.session import ray_session
+from tuner.errors import InvalidInput
+from tuner.job import TuningJob
+from tuner.rate_finder.estimate import FoundRates, ProbeRuns
+from tuner.rate_finder.probes import LAYCAS, check_findable, run_probes
+from tuner.rotation.rate import check_distance
+from tuner.study.initial_trials import find_axis, first_of
+from tuner.study.search_space import Range, Space, as_function, lr_range, probe_space
+
+DEFAULT = "layca"
+# What belongs to the optimizer that a config was drawn for, and to no other.
+_OF_OPTIMIZER = (
+    *("momentum", "nesterov", "weight_decay", "beta1", "beta2"),
+    *("alpha", "layer_rates", "train_others"),
+)
+# What the run is given beside what the space suggests, or the rate stands in place of.
+_NOT_SHOWN = ("max_epochs", "seed", "data_dir", "lr", "final_distance")
+
+
+def find_rate(
+    job: TuningJob,
+    *,
+    optimizer: str | None = None,
+    distance: float = 0.95,
+    config: Mapping[str, Any] | None = None,
+) -> FoundRates:
+    """Return how far each rate will turn the hidden layers in a run of the job.
+
+    Four probes of a quarter of an epoch each at most, from one initialisation and at constant
+    rates, on what a trial reserves. Batch size, momentum, schedule and the other keys are those
+    that a study of the job begins with, where its space searches the rotation and the optimizer is
+    one of Layca's; else those of the first configuration with such an optimizer that it suggests;
+    where it suggests none, those of its first configuration but for what belongs to that one's own
+    optimizer. The rates are Layca's, or the learning rates of another optimizer, spread over what
+    the space searches of them.
+
+    Args:
+        job: what is to be run; its trainable must be a `RotationTrainable`.
+        optimizer: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or one of Layca's; the Layca of the
+            space, or ``layca``, when left out.
+        distance: to which the hidden layers are to turn, in (0, 1).
+        config: keys of the configuration to set, whatever the space suggests, e.g. `batch_size`.
+
+    Raises:
+        InvalidInput: the job cannot be probed, or fails to train.
+    """
+    check_distance(distance)
+    if not isinstance(job.trainable, type) or not issubclass(job.trainable, RotationTrainable):
+        raise InvalidInput(
+            "find-rate must have a trainable whose rate it can set, got "
+            f"{getattr(job.trainable, '__name__', job.trainable)}; make it a subclass of "
+            "trainables.RotationTrainable"
+        )
+    if optimizer is not None:
+        check_findable(optimizer)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = as_function(job.search_space)
+    usual = str(job.trainable.defaults.get("optimizer", "sgd"))
+    run = {**_config(job, space, optimizer, usual), **(config or {})}
+    searched = lr_range(space, run["optimizer"], usual)
+    with ray_session():
+        probed = _probed(job, run, searched)
+    shown = {key: value for key, value in run.items() if key not in _NOT_SHOWN}
+    return FoundRates(probed, distance, job.rotation_target, shown)
+
+
+def _config(job: TuningJob, space: Space, optimizer: str | None, usual: str) -> dict[str, Any]:
+    """Return the configuration that the rates are for; one that names no optimizer is for the
+    usual one."""
+    wanted = LAYCAS if optimizer is None else (optimizer,)
+    config: dict[str, Any] | None
+    if (axis := find_axis(space, optimizer)) is not None:
+        config = first_of(space, axis)
+    else:
+        drawn = [config for _, config in probe_space(space)]
+        config = next((each for each in drawn if each.get("optimizer", usual) in wanted), None)
+        if config is None:
+            config = {key: drawn[0][key] for key in drawn[0] if key not in _OF_OPTIMIZER}
+            config["optimizer"] = optimizer or DEFAULT
+        config.setdefault("optimizer", usual)
+    given: dict[str, Any] = {"max_epochs": job.max_epochs, "seed": job.seed}
+    if job.data_dir is not None:
+        given["data_dir"] = str(Path(job.data_dir).expanduser().absolute())
+    return {**given, **config}
+
+
+class _Prober:
+    """An actor and no task, since that is what a trial takes its GPUs from."""
+
+    def probe(
+        self, kind: type[RotationTrainable], config: Mapping[str, Any], searched: Range, cpus: float
+    ) -> ProbeRuns:
+        use_threads(cpus)
+        return run_probes(kind, config, searched)
+
+
+def _probed(job: TuningJob, config: Mapping[str, Any], searched: Range) -> ProbeRuns:
+    asked = reservation_of(job)
+    ClusterCapacity(asked, may_have()).check()
+    actor: Any = ray.remote(_Prober).options(**_as_options(asked)).remote()
+    try:
+        found: ProbeRuns = ray.get(
+            actor.probe.remote(job.trainable, config, searched, job.cpus_per_trial)
+        )
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, InvalidInput):
+            raise cause from error
+        lines = str(cause).strip().splitlines() or [""]
+        raise InvalidInput(
+            f"a trial must train, {job.trainable.__name__} raised {type(cause).__name__}: "
+            f"{lines[0]}; run it by itself: {job.trainable.__name__}(config={{...}}).train()"
+        ) from error
+    finally:
+        ray.kill(actor)
+    return found
+
+
+def _as_options(asked: ResourceRequest) -> dict[str, Any]:
+    """Return what Ray is to give the actor."""
+    others = {
+        name: amount
+        for name, amount in asked.resources.items()
+        if name not in ("CPU", "GPU", "memory")
+    }
+    return {
+        "num_cpus": asked.resources.get("CPU", 0),
+        "num_gpus": asked.resources.get("GPU", 0),
+        "memory": asked.resources.get("memory") or None,
+        "resources": others or None,
+        "label_selector": dict(asked.labels) or None,
+    }

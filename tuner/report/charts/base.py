@@ -1,0 +1,137 @@
+"""ChartSpec and what charts share: axis ranges and picking some points of many."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from tuner.study.result import StudyResult, TrialResult
+
+AnyChart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart | alt.VConcatChart
+
+# Readable on light and dark ground, and apart for the colour-blind (after Okabe and Ito).
+BLUE, ORANGE, GREEN, ROSE, GREY = "#2b83ba", "#d9791a", "#1b9e77", "#c2577f", "#8a919b"
+STATES = {"complete": BLUE, "pruned": ORANGE, "running": GREEN, "failed": ROSE}
+SHAPES = {"complete": "circle", "pruned": "cross", "running": "diamond", "failed": "triangle-up"}
+WIDTH, HEIGHT = 640, 300
+
+
+@dataclass(frozen=True)
+class ChartSpec:
+    """A chart to be shown.
+
+    Attributes:
+        title: the finding, in a sentence; caption: what is shown, and what of it where not all is.
+    """
+
+    chart: AnyChart
+    title: str
+    caption: str
+
+    def titled(self) -> AnyChart:
+        """Return the chart with its title, for a notebook or a picture."""
+        return self.chart.properties(
+            title=alt.TitleParams(self.title, anchor="start", fontSize=13, offset=10)
+        )
+
+    def page_spec(self) -> dict[str, Any]:
+        """Return the chart as Vega-Lite without its title, which the page shows by itself."""
+        spec: dict[str, Any] = self.chart.to_dict(validate=False)
+        spec.pop("config", None)  # the page has its own
+        return spec
+
+
+def values(rows: list[dict[str, Any]]) -> alt.InlineData:
+    """Return rows as a chart's data. Their keys are ours: a user's name is never a field's."""
+    return alt.InlineData(values=rows)
+
+
+def state_colour(**how: Any) -> alt.Color:
+    """Return the colour that says how a trial ended."""
+    scale = alt.Scale(domain=list(STATES), range=list(STATES.values()))
+    return alt.Color(field="state", type="nominal", scale=scale, **{"title": None, **how})
+
+
+def state_shape(**how: Any) -> alt.Shape:
+    """Return the shape that says the same, for those who do not see colours apart."""
+    scale = alt.Scale(domain=list(STATES), range=list(SHAPES.values()))
+    return alt.Shape(field="state", type="nominal", scale=scale, **{"title": None, **how})
+
+
+def number_of(field: str, title: str | None, **scale: Any) -> dict[str, Any]:
+    """Return the arguments of a quantitative axis that need not begin at zero."""
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title and label(title),
+        "scale": alt.Scale(**{"zero": False, **scale}),
+    }
+
+
+# Vega-Lite writes titles into its expressions, and there a backslash undoes its quoting.
+_UNQUOTED = str.maketrans({"\\": "∖", '"': "″", "\n": " ", "\r": " "})
+
+
+def label(name: str) -> str:
+    """Return a user's name as the title of an axis or of a line of a tooltip."""
+    return name.translate(_UNQUOTED)
+
+
+def tip(field: str, title: str, kind: Any = "nominal", form: str | None = None) -> alt.Tooltip:
+    """Return one line of what is shown when a mark is pointed at."""
+    shown_as = form if form else alt.Undefined
+    return alt.Tooltip(field=field, type=kind, title=label(title), format=shown_as)
+
+
+# A range so many times that of the middle nine tenths is one of outliers, a diverged loss, say.
+_OUTLYING = 5.0
+_DECADES = 100.0
+
+
+def metric_scale(values: Sequence[float]) -> tuple[dict[str, Any], str]:
+    """Return the scale of an axis of the metric, and a sentence where it leaves outliers out."""
+    low, few, many, high = np.quantile(np.array(values), [0, 0.05, 0.95, 1])
+    if many <= few or high - low <= _OUTLYING * (many - few):
+        return {}, ""
+    margin = (many - few) / 10
+    domain = [float(max(low, few - margin)), float(min(high, many + margin))]
+    return {"domain": domain, "clamp": True}, " Outliers are drawn at the edge."
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_wide(values: Sequence[float]) -> bool:
+    """Whether positive values span decades, so that their logarithms are the better scale."""
+    return bool(values) and min(values) > 0 and max(values) >= _DECADES * min(values)
+
+
+def is_drawn_by_log(result: StudyResult, name: str, values: Sequence[float]) -> bool:
+    """Whether a parameter's axis is a logarithmic one: as its space draws it, if that is known."""
+    drawn = json.loads(result.space or "{}").get(name)
+    by_log = json.loads(drawn)["attributes"].get("log") if isinstance(drawn, str) else None
+    if by_log is None:
+        return is_wide(values)
+    return bool(by_log) and min(values) > 0
+
+
+def with_value(result: StudyResult) -> list[TrialResult]:
+    """Return the trials whose metric is known and finite, best first."""
+    return [trial for trial in result.ranked if math.isfinite(trial.value)]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return up to `most` of the indices of `count` things, evenly, first and last among them."""
+    if count <= most:
+        return list(range(count))
+    if most < 2:
+        return [count - 1][:most]
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})

@@ -1,0 +1,429 @@
+"""Charts of the search: importance and slices of parameters, metric against rotation, cost."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    json_to_distribution,
+)
+from optuna.trial import create_trial
+
+from tuner.report.charts.base import (
+    BLUE,
+    GREY,
+    HEIGHT,
+    WIDTH,
+    AnyChart,
+    ChartSpec,
+    is_drawn_by_log,
+    is_number,
+    is_wide,
+    label,
+    metric_scale,
+    number_of,
+    spread,
+    state_colour,
+    state_shape,
+    tip,
+    values,
+    with_value,
+)
+from tuner.rotation import RotationTarget
+from tuner.study.result import StudyResult, TrialResult
+
+# Optuna takes seconds beyond.
+MOST_TRIALS = 1000
+_ENOUGH_TRIALS = 8
+_PARAMETERS = 15
+
+
+def draw_importance(result: StudyResult) -> ChartSpec | None:
+    """Return the bars; None where there are too few complete trials, or no parameter varies."""
+    shares = importances(result)
+    if not shares:
+        return None
+    complete = sum(trial.state == "complete" for trial in with_value(result))
+    shown = list(shares.items())[:_PARAMETERS]
+    names = [name for name, _ in shown]
+    rows = [{"name": name, "share": round(share, 4)} for name, share in shown]
+    base = alt.Chart(values(rows)).encode(
+        alt.Y(
+            field="name",
+            type="nominal",
+            sort=names,
+            title=None,
+            axis=alt.Axis(labelLimit=200, grid=False),
+        ),
+        alt.X(
+            field="share",
+            type="quantitative",
+            title="share of the importance of all parameters",
+            axis=alt.Axis(format="%", grid=True, tickCount=5),
+            scale=alt.Scale(domain=[0, max(0.1, *(1.12 * share for _, share in shown))]),
+        ),
+        tooltip=[tip("name", "parameter"), tip("share", "share", "quantitative", ".1%")],
+    )
+    chart: AnyChart = alt.layer(
+        base.mark_bar(color=BLUE, height=alt.RelativeBandSize(band=0.62)),
+        base.mark_text(align="left", dx=5).encode(
+            text=alt.Text(field="share", type="quantitative", format=".0%")
+        ),
+    ).properties(width=WIDTH, height=28 * len(rows) + 10)
+    taken = min(complete, MOST_TRIALS)
+    whose = f"{taken:,} complete trials" + (
+        f", evenly picked by rank from {complete:,}" if taken < complete else ""
+    )
+    fewer = "" if len(shown) == len(shares) else f" The {len(shown)} largest of {len(shares)}."
+    few = " With so few trials it is a hint, no more." if taken < 30 else ""
+    return ChartSpec(
+        chart,
+        f"{names[0]} matters most to {result.metric} ({rows[0]['share']:.0%})",
+        f"Importance by PED-ANOVA, Optuna's own evaluator, over {whose}: what sets the best tenth "
+        f"apart.{fewer}{few}",
+    )
+
+
+def importances(result: StudyResult) -> dict[str, float]:
+    """Return each parameter's share of the importance, largest first; empty where not known."""
+    complete = [trial for trial in with_value(result) if trial.state == "complete"]
+    picked = [complete[i] for i in spread(len(complete), MOST_TRIALS)]
+    space = space_of(result, picked)
+    if len(picked) < _ENOUGH_TRIALS or not space or len({trial.value for trial in picked}) < 2:
+        return {}
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(direction="maximize" if result.mode == "max" else "minimize")
+        study.add_trials([_frozen(trial, space) for trial in picked])
+        with warnings.catch_warnings():
+            # It says that the evaluator is new, and where a parameter says nothing.
+            warnings.simplefilter("ignore")
+            found = optuna.importance.get_param_importances(
+                study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+            )
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    return found if any(share > 0 for share in found.values()) else {}
+
+
+def space_of(result: StudyResult, trials: Sequence[TrialResult]) -> dict[str, BaseDistribution]:
+    """Return what each parameter that varies was drawn from: as the study says, or as it looks."""
+    said = _said(result.space)
+    seen: dict[str, list[Any]] = {}
+    for trial in trials:
+        for name, value in trial.params.items():
+            seen.setdefault(name, []).append(value)
+    return {
+        name: said.get(name) or _as_it_looks(held)
+        for name, held in seen.items()
+        if len({repr(value) for value in held}) > 1
+    }
+
+
+def _frozen(trial: TrialResult, space: Mapping[str, BaseDistribution]) -> optuna.trial.FrozenTrial:
+    held = {
+        name: value
+        for name, value in trial.params.items()
+        if name in space and _holds(space[name], value)
+    }
+    return create_trial(
+        value=trial.value, params=held, distributions={name: space[name] for name in held}
+    )
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False
+
+
+def _said(space: str) -> dict[str, BaseDistribution]:
+    """A study made elsewhere has no space, or means something else by the attribute's name."""
+    try:
+        return {name: json_to_distribution(text) for name, text in json.loads(space).items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _as_it_looks(held: list[Any]) -> BaseDistribution:
+    if all(is_number(value) for value in held):
+        low, high = float(min(held)), float(max(held))
+        return FloatDistribution(low, high, log=is_wide(held))
+    choices = {repr(value): value for value in held}
+    return CategoricalDistribution(
+        [
+            v if v is None or isinstance(v, bool | int | float | str) else str(v)
+            for v in choices.values()
+        ]
+    )
+
+
+_CHARTS, _MOST_PER_SLICE, _UPRIGHT = 6, 600, 3
+# So few different numbers are shown as choices.
+_FEW = 5
+
+
+def draw_slices(result: StudyResult) -> ChartSpec | None:
+    """Return the slices; None where no parameter varies."""
+    known = with_value(result)
+    picked = [known[i] for i in spread(len(known), _MOST_PER_SLICE)]
+    names = _names(result, picked)
+    if not names:
+        return None
+    rows = [_row(trial, names) for trial in reversed(picked)]
+    scale, outliers = metric_scale([trial.value for trial in picked])
+    parts = [_slice(rows, f"p{i}", name, result, scale) for i, name in enumerate(names)]
+    chart: AnyChart = alt.concat(*parts, columns=3, data=values(rows))
+    some = (
+        "" if len(picked) == len(known) else f" Of {len(known):,} trials {len(picked):,} are drawn."
+    )
+    best = known[0]
+    where = ", ".join(
+        f"{name} {_short(best.params[name])}" for name in names[:2] if name in best.params
+    )
+    return ChartSpec(
+        chart,
+        f"The best trial has {where}" if where else f"{result.metric} by parameter",
+        f"{result.metric} of each trial at its last report, by the parameters that matter most or "
+        f"vary; blue are complete, orange pruned.{some}{outliers}",
+    )
+
+
+def _names(result: StudyResult, picked: list[TrialResult]) -> list[str]:
+    """Return the parameters that vary, those that matter most first."""
+    seen: dict[str, set[str]] = {}
+    for trial in picked:
+        for name, value in trial.params.items():
+            seen.setdefault(name, set()).add(repr(value))
+    vary = [name for name, held in seen.items() if len(held) > 1]
+    ranked = [name for name in importances(result) if name in vary]
+    return [*ranked, *(name for name in vary if name not in ranked)][:_CHARTS]
+
+
+def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
+    """The keys of parameters are ours, whatever they are called."""
+    held = {f"p{i}": trial.params[name] for i, name in enumerate(names) if name in trial.params}
+    return {
+        "trial": trial.number,
+        "state": trial.state,
+        "value": float(f"{trial.value:.6g}"),
+        **{key: v if is_number(v) else str(v) for key, v in held.items()},
+    }
+
+
+def _slice(
+    rows: list[dict[str, Any]], key: str, name: str, result: StudyResult, scale: dict[str, Any]
+) -> alt.Chart:
+    held = [row[key] for row in rows if key in row]
+    x: alt.X
+    if all(is_number(value) for value in held) and len(set(held)) > _FEW:
+        wide = is_drawn_by_log(result, name, held)
+        kind = "log" if wide else "linear"
+        arguments = number_of(
+            key, name, type=kind, nice=not wide, zero=alt.Undefined if wide else False
+        )
+        x = alt.X(
+            **arguments,
+            axis=alt.Axis(format="~g", tickCount=4, labelOverlap="greedy", ticks=not wide),
+        )
+        tips = tip(key, name, "quantitative", ".4~g")
+    else:
+        numbers = all(is_number(value) for value in held)
+        for row in rows:
+            if key in row and not numbers:
+                row[key] = _short(row[key])
+        few = len(set(held)) <= _UPRIGHT
+        labels = alt.Axis(labelAngle=0 if few else -30, labelLimit=90)
+        x = alt.X(field=key, type="nominal", title=label(name), axis=labels)
+        tips = tip(key, name)
+    chart: alt.Chart = (
+        alt.Chart()
+        .transform_filter(f"isValid(datum.{key})")
+        .mark_point(filled=True, size=28, opacity=0.7)
+        .encode(
+            x,
+            alt.Y(**number_of("value", result.metric, **scale)),
+            state_colour(legend=None),
+            tooltip=[tip("trial", "trial"), tip("value", result.metric, "quantitative"), tips],
+        )
+        .properties(width=200, height=170)
+    )
+    return chart
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if is_number(value) and isinstance(value, float) else str(value)
+
+
+_MOST_POINTS, _BEST = 2000, 500
+_ENOUGH_POINTS = 8  # fewer trials show nothing by ranks that is not nearly perfect
+
+
+def draw_metric(result: StudyResult) -> ChartSpec | None:
+    """Return the scatter; None where no trial has both."""
+    known = [(t, far) for t in with_value(result) if math.isfinite(far := hidden(t))]
+    if not known:
+        return None
+    picked = known[:_BEST] + [
+        known[_BEST + i] for i in spread(len(known) - _BEST, _MOST_POINTS - _BEST)
+    ]
+    some = (
+        "" if len(picked) == len(known) else f" Of {len(known):,} trials {len(picked):,} are drawn."
+    )
+    scale, outliers = metric_scale([trial.value for trial, _ in picked])
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "turned": round(far, 4),
+            "value": float(f"{trial.value:.6g}"),
+        }
+        for trial, far in reversed(picked)  # the best on top
+    ]
+    chart: AnyChart = (
+        alt.Chart(values(rows))
+        .mark_point(filled=True, size=44, opacity=0.75)
+        .encode(
+            alt.X(
+                **number_of("turned", "mean cosine distance of the hidden layers"),
+                axis=alt.Axis(tickCount=8),
+            ),
+            alt.Y(**number_of("value", result.metric, **scale)),
+            state_colour(legend=alt.Legend(orient="top")),
+            state_shape(),
+            tooltip=[
+                tip("trial", "trial"),
+                tip("state", "state"),
+                tip("turned", "hidden layers", "quantitative", ".3f"),
+                tip("value", result.metric, "quantitative"),
+            ],
+        )
+        .properties(width=WIDTH, height=HEIGHT)
+    )
+    caption = (
+        f"Each trial at its last report: how far its hidden layers had turned, and "
+        f"{result.metric}. Trials pruned early had less time for both.{some}{outliers}"
+    )
+    return ChartSpec(chart, _finding(result, known), caption)
+
+
+def hidden(trial: TrialResult) -> float:
+    """Return the mean distance of a trial's hidden layers at its last report; NaN if unknown."""
+    curve = trial.curve
+    if not len(curve) or not curve.layers:
+        return math.nan
+    known = [
+        distance
+        for i in RotationTarget().hidden(curve.layers)
+        if math.isfinite(distance := curve.distances[-1][i])
+    ]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _finding(result: StudyResult, known: list[tuple[TrialResult, float]]) -> str:
+    complete = [(trial, far) for trial, far in known if trial.state == "complete"]
+    if len(complete) < _ENOUGH_POINTS:
+        return f"Rotation and {result.metric}: too few complete trials to tell"
+    sign = 1 if result.mode == "max" else -1
+    turned = pd.Series([far for _, far in complete]).rank()
+    score = pd.Series([sign * trial.value for trial, _ in complete]).rank()
+    if turned.nunique() < 2 or score.nunique() < 2:
+        return f"Rotation and {result.metric}: no difference among the complete trials"
+    rho = float(np.corrcoef(turned, score)[0, 1])
+    # 95 % of rank correlations of unrelated values are within this.
+    if abs(rho) < 1.96 / math.sqrt(len(complete) - 1):
+        how = "no clear relation"
+    else:
+        how = "those that turned further did " + ("better" if rho > 0 else "worse")
+    return f"Among {len(complete):,} complete trials {how} (rank correlation {rho:.2f})"
+
+
+_AS_RUN, _WHOLE = "as run", "without pruning"
+
+
+def draw_cost(result: StudyResult) -> ChartSpec | None:
+    """Return both lines; None where no trial is complete."""
+    pruned = any(trial.state == "pruned" for trial in result.trials)
+    rows = _steps(result, _AS_RUN)
+    if not rows:
+        return None
+    whole = _steps(result, _WHOLE) if pruned else []
+    best_after = next(row for row in rows if row["value"] == rows[-1]["value"])["epochs"]
+    scale, outliers = metric_scale([row["value"] for row in rows])
+    kinds = [_AS_RUN, _WHOLE] if pruned else [_AS_RUN]
+    chart: AnyChart = (
+        alt.Chart(values([*rows, *whole]))
+        .mark_line(interpolate="step-after", strokeWidth=2)
+        .encode(
+            alt.X(
+                **number_of("epochs", "epochs trained, all trials together", zero=True),
+                axis=alt.Axis(tickCount=8),
+            ),
+            alt.Y(**number_of("value", f"best {result.metric} so far", **scale)),
+            alt.Color(
+                field="kind",
+                type="nominal",
+                title=None,
+                scale=alt.Scale(domain=kinds, range=[BLUE, GREY][: len(kinds)]),
+                legend=alt.Legend(orient="top", labelLimit=300) if pruned else None,
+            ),
+            alt.StrokeDash(
+                field="kind",
+                type="nominal",
+                title=None,
+                scale=alt.Scale(domain=kinds, range=[[1, 0], [5, 3]][: len(kinds)]),
+                legend=alt.Legend(orient="top", labelLimit=300) if pruned else None,
+            ),
+            tooltip=[
+                tip("trial", "trial"),
+                tip("epochs", "after epochs", "quantitative", ",.0f"),
+                tip("value", result.metric, "quantitative"),
+            ],
+        )
+        .properties(width=WIDTH, height=HEIGHT)
+    )
+    title = f"The best {result.metric} was reached after {best_after:,.0f} epochs"
+    if pruned:
+        later = next(row for row in whole if row["value"] == whole[-1]["value"])["epochs"]
+        title += f"; without pruning after {later:,.0f}"
+    caption = (
+        f"Best {result.metric} of a complete trial so far, by the epochs that all trials up to it "
+        f"took, in the order of their suggestion.{outliers}"
+    )
+    if pruned:
+        caption += (
+            " The dashed line counts every trial as trained to its end; what the pruned ones would "
+            "have reached there is not known."
+        )
+    return ChartSpec(chart, title, caption)
+
+
+def _steps(result: StudyResult, kind: str) -> list[dict[str, Any]]:
+    """Return where the best so far improved, and where the trials end."""
+    better = max if result.mode == "max" else min
+    spent, best, leader = 0.0, math.nan, -1
+    rows: list[dict[str, Any]] = []
+    for trial in sorted(result.trials, key=lambda trial: trial.number):
+        ended = trial.state in ("complete", "pruned")
+        spent += result.max_epochs if kind == _WHOLE and ended else trial.epochs
+        if trial.state != "complete" or not math.isfinite(trial.value):
+            continue
+        if math.isnan(best) or (better(best, trial.value) == trial.value != best):
+            best, leader = trial.value, trial.number
+            rows.append({"epochs": spent, "value": best, "trial": leader, "kind": kind})
+    if rows:
+        rows.append({"epochs": spent, "value": best, "trial": leader, "kind": kind})
+    return [{**row, "value": float(f"{row['value']:.6g}")} for row in rows]

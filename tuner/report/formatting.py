@@ -1,0 +1,91 @@
+"""Numbers, durations, names and progress as text for the terminal and the page."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+from tuner.report.study_follower import Ended, Seen
+from tuner.study.result import TrialResult
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, direction marks, line separators
+
+
+def one_line(text: str) -> str:
+    """Return the text on one line without anything that moves a cursor or turns the writing."""
+    blanked = " ".join(text.split())
+    return "".join(char for char in blanked if unicodedata.category(char) not in _HIDDEN)
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+_CURVE = 8  # characters
+
+
+def pace(seen: Seen) -> str:
+    """Return how fast trials end, and when the last will."""
+    if seen.finished:
+        return "finished"
+    if seen.per_hour is None:
+        return f"{seen.left} left"
+    told = f"{seen.per_hour:.3g}/h, {seen.left} left"
+    return told if seen.left_s is None else f"{told}, about {duration(seen.left_s)}"
+
+
+def saved(seen: Seen) -> str:
+    """Return what pruning has saved."""
+    whole = seen.epochs + seen.saved
+    share = seen.saved / whole if whole else 0.0
+    return f"pruning saved {seen.saved:.4g} of {whole:.4g} epochs ({share:.0%})"
+
+
+def ended(trial: Ended, seen: Seen) -> str:
+    """Return how a trial did, without its reason."""
+    return f"{number(trial.value)}, {round(trial.epochs, 2):g}/{seen.max_epochs} epochs"
+
+
+def params(trial: TrialResult) -> str:
+    """Return a trial's parameters on one line."""
+    return one_line("  ".join(f"{name}={number(value)}" for name, value in trial.setting.items()))
+
+
+def lowest(trial: TrialResult) -> str:
+    """Return the layer that has turned least; empty where none has reported."""
+    return min(trial.rotation, key=trial.rotation.__getitem__, default="")
+
+
+def metric_curve(trial: TrialResult) -> str:
+    """Return a trial's metric as a small curve, from its lowest to its highest."""
+    known = [value for value in trial.curve.metric if math.isfinite(value)]
+    return curve(known, min(known, default=0.0), max(known, default=0.0))
+
+
+def rotation_curve(trial: TrialResult, layer: str) -> str:
+    """Return a layer's, from 0 to a quarter turn, so that the curves of several trials compare."""
+    at = trial.curve.layers.index(layer)
+    return curve([row[at] for row in trial.curve.distances], 0, 1)
+
+
+def curve(values: Sequence[float], low: float, high: float) -> str:
+    """Return values as a small curve of 8 characters at most; what is unknown is left out."""
+    known = [value for value in values if math.isfinite(value)]
+    if len(known) > _CURVE:
+        known = [known[round(at * (len(known) - 1) / (_CURVE - 1))] for at in range(_CURVE)]
+    if not high > low:
+        return _BARS[0] * len(known)
+    share = [min(max((value - low) / (high - low), 0.0), 1.0) for value in known]
+    return "".join(_BARS[round(place * (len(_BARS) - 1))] for place in share)
+
+
+def number(value: object) -> str:
+    """Return a number to four digits, anything else as it is written."""
+    if not isinstance(value, float):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Return hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,266 @@
+"""The summary of a study: the rows to show, its JSON document, its table and its Parquet file."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tuner.errors import unknown_name
+from tuner.report.evidence import (
+    Audits,
+    Compared,
+    RotationWorth,
+    advised,
+    audits,
+    evidence,
+    rotation_worth,
+    started,
+)
+from tuner.report.files import check_file, write_whole
+from tuner.study.result import StudyResult
+
+
+def rows(result: StudyResult, sort: str = "rank", top: int | None = None) -> pd.DataFrame:
+    """Return the ranked table, sorted and cut.
+
+    Args:
+        result: the study.
+        sort: a column of `StudyResult.ranking`; parameters also without their ``params/``. The
+            metric sorts best first, everything else ascending.
+        top: how many rows, >= 0; all when None.
+
+    Raises:
+        InvalidInput: there is no such column.
+    """
+    table = result.ranking()
+    if table.empty:
+        return table
+    column = sort if sort in table else f"params/{sort}"
+    if column not in table:
+        raise unknown_name("column to sort by", sort, [str(name) for name in table])
+    descending = column == result.metric and result.mode == "max"
+    if table[column].dropna().map(type).nunique() > 1 and not is_numeric_dtype(table[column]):
+        table[column] = table[column].map(str)  # a choice of None, "auto" and 0.5, say
+    table = table.sort_values(column, ascending=not descending, kind="stable", na_position="last")
+    return table if top is None else table.head(top)
+
+
+def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> str:
+    """Return the report as one JSON object; what is not known is null."""
+    by_number = {trial.number: trial for trial in result.trials}
+    table = rows(result, sort, top)
+    return json.dumps(
+        {
+            "study": result.name,
+            "metric": result.metric,
+            "mode": result.mode,
+            "max_epochs": result.max_epochs,
+            "checkpoints": result.checkpoints,
+            "trials": [
+                {
+                    "rank": int(row["rank"]),
+                    "trial": int(row["trial"]),
+                    "state": row["state"],
+                    "value": _known(row[result.metric]),
+                    "rotation_min": _known(row["rotation_min"]),
+                    "rotation_min_layer": row["rotation_min_layer"] or None,
+                    "rotation_mean": _known(row["rotation_mean"]),
+                    "epochs": _whole(row["epochs"]),
+                    "seconds": round(row["seconds"], 3),
+                    "params": {
+                        name: None
+                        if isinstance(value, float) and not math.isfinite(value)
+                        else value
+                        for name, value in by_number[row["trial"]].setting.items()
+                    },
+                    "reason": row["reason"],
+                }
+                for row in table.to_dict("records")
+            ],
+            "saved": {"epochs": _whole(result.saved.epochs), "share": round(result.saved.share, 4)},
+            "audits": _rounded(audits(result)),
+            "rotation": _rounded(rotation_worth(result)),
+            "advised": _rounded(advised(result)),
+            "started": _rounded(started(result)),
+        },
+        indent=1,
+    )
+
+
+def headline(result: StudyResult) -> str:
+    """Return the line on top: how many trials ended how, and what pruning saved."""
+    counts = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
+    for trial in result.trials:
+        counts[trial.state] += 1
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
+    saved = result.saved
+    spent = sum(trial.epochs for trial in result.trials if trial.state in ("complete", "pruned"))
+    return (
+        f"{result.name}: {len(result.trials)} trials ({told}); pruning saved "
+        f"{round(saved.epochs, 1):.15g} of {round(spent + saved.epochs, 1):.15g} epochs "
+        f"({saved.share:.0%})"
+    )
+
+
+def _rounded(shown: Audits | RotationWorth | Compared | None) -> dict[str, Any] | None:
+    """Return its fields, numbers to 6 digits; what is not known is null."""
+    if shown is None:
+        return None
+    return {
+        name: _known(round(value, 6)) if isinstance(value, float) else value
+        for name, value in asdict(shown).items()
+    }
+
+
+def _known(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: float) -> int | float:
+    return int(value) if float(value).is_integer() else round(float(value), 3)
+
+
+_COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
+# On a screen narrower than this a trial's parameters and reason go below the table.
+_WIDE = 150
+
+
+def print_report(
+    result: StudyResult, console: Console, sort: str = "rank", top: int | None = None
+) -> None:
+    """Print the headline, what the study has shown of its pruning, and the ranked table.
+
+    A wide screen shows everything in one table; a narrow one the figures first, then each trial's
+    parameters and reason; what goes to a file is one line per trial, nothing cut.
+    """
+    records = rows(result, sort, top).to_dict("records")
+    console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
+    if not records:
+        return
+    where = [f"checkpoints: {result.checkpoints}"] if result.checkpoints else []
+    for line in (*evidence(result), *where):
+        console.print(Text(line), soft_wrap=not console.is_terminal)
+    words = {
+        trial.number: _in_one_line(
+            "  ".join(f"{name}={_number(v)}" for name, v in trial.setting.items())
+        )
+        for trial in result.trials
+    }
+    whole = not console.is_terminal
+    if not whole and console.width < _WIDE:
+        console.print(_figures(records, result))
+        for row in records:
+            details = Table.grid(padding=(0, 2))
+            details.add_row(f"{row['rank']:>4}", Text(words[row["trial"]]))
+            if row["reason"]:
+                details.add_row("", Text(_in_one_line(row["reason"]), style="dim"))
+            console.print(details)
+        return
+    table = _figures(records, result, words, no_wrap=whole)
+    if not whole:
+        console.print(table)
+        return
+    # As wide as it needs to be, whatever the console takes its width for.
+    text = io.StringIO()
+    Console(file=text, width=100_000, _environ={}).print(table)
+    for line in text.getvalue().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def _figures(
+    records: list[dict[Any, Any]],
+    result: StudyResult,
+    words: dict[int, str] | None = None,
+    no_wrap: bool = False,
+) -> Table:
+    """One row per trial; with its parameters' words also the lowest layer's name and the reason."""
+    padding = (0, 1) if words else (0, 1, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=padding)
+    lowest = "rotation min (layer)" if words else "rotation min"
+    right = {"rank", "trial", result.metric, "mean", "epochs", "seconds"}
+    for name in ("rank", "trial", "state", result.metric, lowest, "mean", "epochs", "seconds"):
+        table.add_column(Text(name), justify="right" if name in right else "left", no_wrap=True)
+    for name in ("parameters", "reason") if words else ():
+        table.add_column(name, no_wrap=no_wrap)
+    for row in records:
+        layer = f" ({row['rotation_min_layer']})" if words and row["rotation_min_layer"] else ""
+        table.add_row(
+            str(row["rank"]),
+            str(row["trial"]),
+            Text(row["state"], style=_COLOURS[row["state"]]),
+            _number(row[result.metric]),
+            Text(_distance(row["rotation_min"]) + layer),
+            _distance(row["rotation_mean"]),
+            f"{round(row['epochs'], 2):g}/{result.max_epochs}",
+            f"{row['seconds']:.1f}",
+            *((Text(words[row["trial"]]), Text(_in_one_line(row["reason"]))) if words else ()),
+        )
+    return table
+
+
+def _in_one_line(text: str) -> str:
+    return text.replace("\n", " ")
+
+
+def _distance(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+_TOP = 20
+
+
+def print_outcome(result: StudyResult, console: Console, folder: Path) -> None:
+    """Print the report's first rows, the best trial and its checkpoint, and the study's folder."""
+    print_report(result, console, top=_TOP)
+    lines = []
+    if len(result.trials) > _TOP:
+        lines.append(f"{len(result.trials) - _TOP} more: quarterturn report {result.name}")
+    if any(trial.state == "complete" for trial in result.trials):
+        best = result.best
+        lines.append(f"best: trial {best.number} with {result.metric} {best.value:.4g}")
+        if best.checkpoint:
+            lines.append(f"its checkpoint: {best.checkpoint}")
+            weights = f"tuner.load_study({result.name!r}).best.weights()"
+            lines.append(f"in Python: model.load_state_dict({weights})")
+    lines.append(f"files: {folder.absolute()}")
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+_WHAT = "the table"
+
+
+def write_parquet(result: StudyResult, path: Path) -> None:
+    """Write `StudyResult.ranking` to a file; one that is there is replaced.
+
+    A parameter of mixed kinds is written as text, since a column of a file has one kind.
+
+    Raises:
+        InvalidInput: it has another suffix than .parquet, or cannot be written.
+    """
+    check_file(path, (".parquet",), _WHAT)
+    table = rows(result)
+    for name in table.columns:
+        column = table[name]
+        mixed = not is_numeric_dtype(column) and column.dropna().map(type).nunique() > 1
+        if mixed and not is_bool_dtype(column):
+            table[name] = column.map(str, na_action="ignore")
+    write_whole(path, lambda file: table.to_parquet(file, index=False), _WHAT)

@@ -1,0 +1,174 @@
+"""StudyFolder: the folder of a study and what each file in it is.
+
+studies/fashion/study.log     the journal, unless the study is in a database
+                storage.url   that database, if so (readable by its owner only)
+                job.pkl       the job as it was run, for `resume`
+                code/         what it imports, if it came from another machine
+                trials/       one folder per trial: checkpoints, errors
+                tensorboard/  mlflow.db  what loggers have written, if asked to
+                .lock         held by the process that runs the study
+                .driver       who that is to others that run the same study in a database
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+
+from tuner.errors import InvalidInput, unknown_name
+from tuner.storage.database import (
+    DatabaseUnavailable,
+    close_database,
+    does_not_answer,
+    open_database,
+)
+from tuner.storage.journal import WriteBehindJournal, read_journal
+from tuner.storage.lease import Worker, driver_of
+from tuner.storage.write_behind import WriteBehindDatabase
+
+DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of one study."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "study.log"
+
+    @property
+    def storage_url(self) -> Path:
+        return self.path / "storage.url"
+
+    @property
+    def job(self) -> Path:
+        return self.path / "job.pkl"
+
+    @property
+    def code(self) -> Path:
+        return self.path / "code"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    def exists(self) -> bool:
+        return self.journal.exists() or self.storage_url.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the study for one process; the lock goes with the process, however it ends.
+
+        Raises:
+            InvalidInput: another process runs the study, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", blocking=False)
+            lock.acquire()
+        except Timeout as error:
+            raise InvalidInput(
+                f"one process at a time may run a study, {self.name!r} is being run by another; "
+                "wait for it, stop it, or choose another name"
+            ) from error
+        except OSError as error:
+            raise InvalidInput(
+                f"the output folder must be writable, got {str(self.path)!r} "
+                f"({error.strerror}); choose another with --folder"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def find_study(name: str, folder: Path | str = DEFAULT_FOLDER) -> StudyFolder:
+    """Return the folder of an existing study.
+
+    Raises:
+        InvalidInput: there is none of that name; the message lists those there are.
+    """
+    root = Path(folder).expanduser()
+    found = StudyFolder(root / name)
+    if not found.exists():
+        known = [path.name for path in root.glob("*") if StudyFolder(path).exists()]
+        error = unknown_name("study", name, known)
+        raise InvalidInput(f"{error} (in {root.absolute()}; elsewhere: --folder)")
+    return found
+
+
+def open_for_reading(study: StudyFolder) -> BaseStorage:
+    """Open a study's storage without disturbing the process that may be writing it."""
+    if study.storage_url.exists():
+        return open_database(study.storage_url.read_text().strip())
+    return read_journal(study.journal)
+
+
+@contextmanager
+def open_for_writing(
+    study: StudyFolder,
+    url: str | None,
+    *,
+    drives: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[BaseStorage]:
+    """Open a study's storage in memory, written behind; everything is on disk when it closes.
+
+    The caller holds the study's lock.
+
+    Args:
+        study: its folder, which exists.
+        url: of the database for a new study that is not to be in its folder; an existing study
+            stays where it is.
+        drives: whether trials are to be run, not only added; others may do so at the same time
+            from other folders where the study is in a database.
+        say: is called with a line where all waits for a database that has gone away.
+
+    Raises:
+        InvalidInput: the database cannot be opened, or the study is kept elsewhere.
+    """
+    kept = study.storage_url.read_text().strip() if study.storage_url.exists() else None
+    if study.exists() and url is not None and url != kept:
+        raise InvalidInput(
+            f"a study stays in the storage it was made in, {study.name!r} is in "
+            f"{'another database' if kept else 'its folder'}; leave --storage out or rename the job"
+        )
+    url = url or kept
+    if url is None:
+        journal = WriteBehindJournal(study.journal)
+        with closing(journal):
+            yield JournalStorage(journal)
+        return
+    stored = open_database(url)
+    try:
+        driver = driver_of(study.path, study.trials, is_known=bool(kept)) if drives else None
+        database = _behind(stored, study.name, driver, say)
+        if not kept:
+            study.storage_url.touch(mode=0o600)
+            study.storage_url.write_text(url)
+        with closing(database):
+            yield database
+    finally:
+        close_database(stored)
+
+
+def _behind(
+    stored: RDBStorage, name: str, driver: Worker | None, say: Callable[[str], None]
+) -> WriteBehindDatabase:
+    try:
+        return WriteBehindDatabase(stored, name, driver, say)
+    except DatabaseUnavailable as away:
+        raise does_not_answer(away) from away

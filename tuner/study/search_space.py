@@ -1,0 +1,250 @@
+"""Search spaces in every accepted form, as one function of an Optuna trial.
+
+Accepted are a define-by-run function, a dict of Optuna distributions and a dict of Ray Tune
+domains (both may be nested and hold constants).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from tuner.errors import InvalidInput
+
+Space = Callable[[optuna.Trial], dict[str, Any]]
+
+# A conditional branch as rare as one in ten is seen by this many draws in 97 % of cases.
+_PROBES = 32
+
+
+def as_function(space: Space | Mapping[str, Any]) -> Space:
+    """Return the space as a function that suggests one configuration for a trial.
+
+    Raises:
+        InvalidInput: the space is neither a function nor a mapping, or holds a Ray domain that has
+            no faithful counterpart in Optuna.
+    """
+    if callable(space):
+        return space
+    if not isinstance(space, Mapping):
+        raise InvalidInput(
+            f"a search space must be a function of a trial or a dict, got {type(space).__name__}; "
+            "write def space(trial): return {'lr': trial.suggest_float('lr', 1e-4, 1, log=True)}"
+        )
+    distributions = _convert(space, ())
+
+    def suggest(trial: optuna.Trial) -> dict[str, Any]:
+        return _suggest(trial, distributions, ())
+
+    return suggest
+
+
+def fingerprint(space: Space) -> str:
+    """Try a space, and return what it may suggest as canonical JSON: two spaces are the same if
+    theirs are equal.
+
+    Raises:
+        InvalidInput: it raises, returns something other than a dict, or suggests nothing.
+    """
+    seen: dict[str, str] = {}
+    for trial, _ in probe_space(space):
+        for name, distribution in trial.distributions.items():
+            try:
+                seen[name] = distribution_to_json(distribution)
+            except TypeError as error:
+                raise InvalidInput(
+                    f"choices of {name!r} must be numbers, texts, booleans or None, got "
+                    f"{distribution}; suggest a name and look the rest up by it"
+                ) from error
+    if not seen:
+        raise InvalidInput(
+            f"a search space must suggest something, {_name(space)} suggested nothing in "
+            f"{_PROBES} tries; call trial.suggest_float(...) or the like in it"
+        )
+    return json.dumps(seen, sort_keys=True)
+
+
+def probe_space(
+    space: Space, times: int = _PROBES
+) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
+    """Yield trials, so many times, with the configurations that a space suggests for them.
+
+    They are always the same.
+
+    Raises:
+        InvalidInput: it raises, or returns something other than a dict.
+    """
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(times):
+        trial = study.ask()
+        yield trial, suggest(space, trial)
+
+
+def suggest(space: Space, trial: optuna.Trial) -> dict[str, Any]:
+    """Draw one configuration from the space for a trial.
+
+    Raises:
+        InvalidInput: the space raises, or returns something other than a dict.
+    """
+    try:
+        config = space(trial)
+    except InvalidInput:
+        raise
+    except Exception as error:  # the space is the user's code: anything may come out of it
+        raise InvalidInput(
+            f"a search space must not raise, {_name(space)} raised {type(error).__name__}: "
+            f"{error}; "
+            "call it with optuna.trial.FixedTrial({...}) to see where"
+        ) from error
+    if not isinstance(config, dict):
+        raise InvalidInput(
+            f"a search space must return a dict, {_name(space)} returned "
+            f"{type(config).__name__}; return {{'lr': trial.suggest_float('lr', ...)}}"
+        )
+    return config
+
+
+def _name(space: Space) -> str:
+    return getattr(space, "__qualname__", repr(space))
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A choice among values that Optuna cannot store, drawn by their text."""
+
+    distribution: CategoricalDistribution
+    values: Mapping[str, Any]
+
+
+def _suggest(trial: optuna.Trial, space: Mapping[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    for key, value in space.items():
+        name = "/".join((*at, key))
+        if isinstance(value, BaseDistribution):
+            config[key] = trial._suggest(name, value)
+        elif isinstance(value, _Labelled):
+            config[key] = value.values[trial._suggest(name, value.distribution)]
+        elif isinstance(value, Mapping):
+            config[key] = _suggest(trial, value, (*at, key))
+        else:
+            config[key] = value
+    return config
+
+
+def _convert(space: Mapping[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
+    converted: dict[str, Any] = {}
+    for key, value in space.items():
+        here = (*at, key)
+        if isinstance(value, Mapping):
+            if "grid_search" in value:
+                raise _unfaithful("tune.grid_search", here, "tune.choice")
+            converted[key] = _convert(value, here)
+        elif _is_domain(value):
+            converted[key] = _from_ray(value, here)
+        elif isinstance(value, list | tuple) and any(
+            isinstance(item, BaseDistribution) or _is_domain(item) for item in value
+        ):
+            raise _unfaithful("a list of domains", here, "a dict with a key for each")
+        else:
+            converted[key] = value
+    return converted
+
+
+def _is_domain(value: Any) -> bool:
+    return type(value).__module__.startswith("ray.tune.search")
+
+
+def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
+    """Translate one Ray Tune domain.
+
+    Ray's integers exclude their upper end, and its quantised domains draw the multiples of the
+    step between the two ends, where Optuna counts steps from the lower end.
+    """
+    from ray.tune.search.sample import Categorical, Float, Integer, LogUniform, Quantized, Uniform
+
+    sampler, step = domain.get_sampler(), None
+    if isinstance(sampler, Quantized):
+        sampler, step = sampler.get_sampler(), sampler.q
+    log = isinstance(sampler, LogUniform)
+    if isinstance(domain, Categorical) and isinstance(sampler, Uniform):
+        return _choice(domain.categories)
+    if not isinstance(domain, Float | Integer) or not isinstance(sampler, Uniform | LogUniform):
+        raise _unfaithful(f"tune.{_ray_name(domain)}", at, "tune.uniform")
+    whole = isinstance(domain, Integer)
+    if log and step is not None and not (whole and step == 1):
+        raise _unfaithful("a quantised log domain", at, "tune.loguniform")
+    low, high = domain.lower, domain.upper
+    if whole and step in (None, 1):
+        high -= 1
+    elif step is not None:
+        # In decimals: 3 steps of 0.1 are 0.3, not 0.30000000000000004.
+        unit = Decimal(str(step))
+        low = math.ceil(round(low / step, 9)) * unit
+        high = math.floor(round(high / step, 9)) * unit
+    if low > high:
+        raise _unfaithful(f"nothing between {domain.lower} and {domain.upper}", at, "a wider range")
+    if whole:
+        return IntDistribution(int(low), int(high), log=log, step=step or 1)
+    return FloatDistribution(float(low), float(high), log=log, step=step)
+
+
+def _choice(categories: Sequence[Any]) -> CategoricalDistribution | _Labelled:
+    if all(isinstance(value, bool | int | float | str | None) for value in categories):
+        return CategoricalDistribution(categories)
+    texts = [str(value) for value in categories]
+    if len(set(texts)) < len(texts) or any(" at 0x" in text for text in texts):
+        # An address differs in every process: where it is in the list does not.
+        texts = [f"{index}: {type(value).__name__}" for index, value in enumerate(categories)]
+    return _Labelled(CategoricalDistribution(texts), dict(zip(texts, categories, strict=True)))
+
+
+def _ray_name(domain: Any) -> str:
+    return {"Function": "sample_from", "Float": "randn"}.get(type(domain).__name__, "domain")
+
+
+def _unfaithful(what: str, at: tuple[str, ...], instead: str) -> InvalidInput:
+    return InvalidInput(
+        f"search space key {'/'.join(at)!r} must be something Optuna can draw, got {what}; "
+        f"use {instead} or a function of a trial"
+    )
+
+
+Range = tuple[float, float] | None
+
+# Of a range that begins at 0, or nearly, the decades that matter.
+_DECADES = 4
+
+
+def lr_range(space: Space, optimizer: str, usual: str = "sgd") -> Range:
+    """Return the learning rates that a space searches with an optimizer, lowest and highest, > 0;
+    None where it searches none with that one.
+
+    They are those of the parameter that a configuration hands on as `lr`, in the first of some
+    draws that has one. A configuration that names no optimizer is for the usual one.
+    """
+    for trial, config in probe_space(space):
+        chosen = config.get("optimizer", usual)
+        if chosen == optimizer and (found := _of_lr(trial, config.get("lr"))):
+            return max(found.low, found.high / 10**_DECADES), found.high
+    return None
+
+
+def _of_lr(trial: optuna.Trial, lr: object) -> FloatDistribution | None:
+    for name, range_ in trial.distributions.items():
+        handed_on = name.endswith("lr") and trial.params[name] == lr
+        if handed_on and isinstance(range_, FloatDistribution) and range_.low < range_.high:
+            return range_
+    return None
