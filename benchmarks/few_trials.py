@@ -19,6 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import optuna
 import ray
@@ -27,17 +28,18 @@ from families import FAMILIES, Small
 from search_spaces.optimizers import adam, adamw, sgd
 from tuner import StudyResult, TuningJob, find_rate, run
 from tuner.engine.callbacks import RunCallback
+from tuner.vega import GREY, number_of, values, write_picture
 
 TRIALS = (1, 2, 3, 5, 10, 20, 50)
 DRAWS = 2000
 _COLOURS = {
-    "random": "C0",
-    "random with layca": "C1",
-    "tpe": "C3",
-    "default": "C2",
-    "ladder, then random": "C8",
-    "pruned": "C4",
-    "find-rate": "C5",
+    "random": "#1f77b4",
+    "random with layca": "#ff7f0e",
+    "tpe": "#d62728",
+    "default": "#2ca02c",
+    "ladder, then random": "#bcbd22",
+    "pruned": "#9467bd",
+    "find-rate": "#8c564b",
 }
 _PLAIN: Mapping[str, Callable[[optuna.Trial], dict[str, Any]]] = {
     "sgd": sgd,
@@ -258,23 +260,38 @@ def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
 
 def plot(shown: Mapping[str, Any], file: Path) -> None:
     """Draw what the best of k has on the test images, a panel for each family."""
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(shown), figsize=(3 * len(shown), 3), squeeze=False)
-    for panel, (family, found) in zip(panels[0], shown.items(), strict=True):
-        for name, rows in found["best_of"].items():
-            values = [row["test_accuracy"] for row in rows.values()]
-            panel.plot(
-                list(rows), values, marker="o", markersize=3, label=name, color=_COLOURS[name]
-            )
+    panels = []
+    for family, found in shown.items():
+        rows = [
+            {"trials": k, "test": row["test_accuracy"], "method": name}
+            for name, best in found["best_of"].items()
+            for k, row in best.items()
+        ]
         bar = found["best_of"]["random"][max(TRIALS)]["test_accuracy"]
-        panel.axhline(bar, color="grey", linewidth=0.8, linestyle=":")
-        panel.set(title=family, xscale="log", xlabel="trials", ylim=(bar - 0.045, bar + 0.01))
-        panel.set_xticks(TRIALS, [str(k) for k in TRIALS])
-    panels[0][0].set_ylabel("test accuracy of the best by validation")
-    panels[0][0].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
+        trials = alt.X(
+            **number_of("trials", "trials", type="log", nice=False),
+            axis=alt.Axis(values=list(TRIALS), format="d"),
+        )
+        domain = [bar - 0.045, bar + 0.01]
+        title = None if panels else "test accuracy of the best by validation"
+        accuracy = alt.Y(**number_of("test", title, domain=domain))
+        colour = alt.Color(
+            field="method",
+            type="nominal",
+            title=None,
+            scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
+        )
+        panels.append(
+            alt.layer(
+                alt.Chart(values([{"test": bar}]))
+                .mark_rule(color=GREY, strokeDash=[2, 2])
+                .encode(accuracy),
+                alt.Chart(values(rows))
+                .mark_line(point=alt.OverlayMarkDef(size=20), clip=True)
+                .encode(trials, accuracy, colour),
+            ).properties(title=family, width=190, height=190)
+        )
+    write_picture(alt.hconcat(*panels), file)
 
 
 def main() -> None:

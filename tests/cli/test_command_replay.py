@@ -111,7 +111,7 @@ def test_all_is_every_scheduler(at_once, folder):
     assert [*json.loads(said.out)["schedulers"]] == [*SCHEDULERS]
 
 
-def test_without_json_there_is_a_table_and_a_plot(at_once, folder):
+def test_without_json_there_is_a_table(at_once, folder):
     said = at_once("replay", "part.parquet", "--repeats", "2", cwd=folder)
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
@@ -119,11 +119,8 @@ def test_without_json_there_is_a_table_and_a_plot(at_once, folder):
         "part: 2 random draws of 12 of 12 trials, 4 epochs each, 1 worker, seed 0",
         "12 of 60 trials reach the last epoch; the others are left out",
     ]
-    table, _, plot = said.out.partition("validation loss, mean\n")
     for name in DEFAULT:
-        assert f"\n{name} " in table
-        assert name in plot
-    assert plot.splitlines()[-1].strip() == "epochs per trial"
+        assert f"\n{name} " in said.out
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["table", "json"])
@@ -133,7 +130,7 @@ def test_the_plot_is_drawn_to_a_file(at_once, folder, tmp_path, form):
         *("replay", "some.parquet", "--repeats", "1", "--plot", picture, *form), cwd=folder
     )
     assert (said.code, said.err) == (0, "")
-    assert picture.read_text().startswith("<?xml")
+    assert picture.read_text().startswith("<svg")
     if form:
         json.loads(said.out)
     else:
@@ -183,7 +180,7 @@ def test_help_says_what_is_left_out_and_why(at_once, folder):
         ("some.parquet --seed -1", "seed must be >= 0, got -1; "),
         ("some.parquet --schedulers rotatoin", "unknown scheduler 'rotatoin'; known: rotation, "),
         ("some.parquet --schedulers none,", "unknown scheduler ''; known: "),
-        ("some.parquet --plot plot.gif", "a plot must be a file that ends in .png or .svg, got "),
+        ("some.parquet --plot plot.gif", "the plot must be a file that ends in .png or .svg, got "),
         ("some.parquet --plot no/plot.png", "the folder of the plot must exist, got "),
         ("", "Missing argument 'FILE'; see quarterturn replay --help"),
     ],

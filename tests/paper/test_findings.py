@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_up_runs import runs, trial
 
-from tuner.paper.finding import overall, told
+from tuner.paper.finding import overall, share_held
 from tuner.paper.grids import TASKS
 from tuner.paper.reproduce import FINDINGS, find_findings
 
@@ -18,7 +18,7 @@ def held(name, table):
     judgement = finding.judge(table)
     assert judgement.words
     assert len(judgement.table)
-    finding.draw(table)
+    finding.draw(table).to_dict()
     return judgement.held
 
 
@@ -133,7 +133,7 @@ def test_a_claim_that_holds_on_some_tasks_is_held_in_part(by_task, verdict):
 
 
 def test_the_tasks_where_it_failed_are_named():
-    assert told({"a": True, "b": False, "c": False}) == "on 1 of 3 tasks, not on b, c"
+    assert share_held({"a": True, "b": False, "c": False}) == "on 1 of 3 tasks, not on b, c"
 
 
 def test_all_are_the_papers_seven():

@@ -23,7 +23,7 @@ from tuner.cli.options import FOLDER, INTERRUPTED, console, given_by
 @click.option("--workers", default=1, show_default=True, help="Trials at a time.")
 @click.option("--seed", default=0, show_default=True, help="Of the draws.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--plot", type=Path, help="A .png or .svg file to draw cost against loss to.")
+@click.option("--plot", type=Path, help="Draw costs and losses to a .png or .svg file.")
 def replay(
     file: Path, schedulers: str | None, as_json: bool, plot: Path | None, **given: int
 ) -> None:
@@ -38,23 +38,23 @@ def replay(
     quarterturn replay fashion.parquet --schedulers none,asha,rotation --workers 8 --json
     quarterturn replay fashion.parquet --plot fashion.png
     """
-    from tuner.replay import compare as bench
-    from tuner.replay import render as summary
+    from tuner.files import check_picture
+    from tuner.replay import compare, render
     from tuner.replay.recording import read_recording
-    from tuner.replay.render import check_picture, write_picture
 
     if plot:
         check_picture(plot)
-    names = bench.find_schedulers(bench.DEFAULT if schedulers is None else schedulers.split(","))
+    asked = compare.DEFAULT if schedulers is None else schedulers.split(",")
+    names = compare.find_schedulers(asked)
     recording = read_recording(file)
-    with summary.progress(len(names) * given["repeats"]) as advance:
-        comparison = bench.replay(recording, names, advance=advance, **given)
+    with render.progress(len(names) * given["repeats"]) as advance:
+        comparison = compare.replay(recording, names, advance=advance, **given)
     if as_json:
-        click.echo(summary.to_json(comparison, file))
+        click.echo(render.to_json(comparison, file))
     else:
-        summary.print_comparison(comparison, console())
+        render.print_comparison(comparison, console())
     if plot:
-        write_picture(comparison, plot)
+        render.write_comparison(comparison, plot)
         if not as_json:
             click.echo(f"wrote {plot}")
 

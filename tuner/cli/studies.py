@@ -390,10 +390,11 @@ def find_rate(
     quarterturn find-rate fashion.py --optimizer adamw --set weight_decay=0.05
     quarterturn find-rate fashion.py --optimizer layca-adam --distance 0.7 --plot rates.svg
     """
-    from tuner.rate_finder.report import check_plot, print_rates, rates_json, write_rates_plot
+    from tuner.files import check_picture
+    from tuner.rate_finder.report import print_rates, rates_json, write_rates_plot
 
     if plot:
-        check_plot(plot)
+        check_picture(plot)
     job = job_of(file, trainable, space, given)
     from tuner.rate_finder.find_rate import find_rate as find  # not before the names are right
 

@@ -1,30 +1,27 @@
-"""Finding: a claim of the paper, the runs that test it, and how they are judged."""
+"""Finding: a claim of the paper, the runs that test it, its judgement and its picture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pandas as pd
 
 from tuner.paper.grids import Grid
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+from tuner.vega import AnyChart
 
 Held = Literal["held", "held in part", "not held", "not testable here"]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What came out.
+    """The judgement of a finding's claim by its runs.
 
     Attributes:
         held: whether the claim held here.
-        words: why, with the figures.
-        table: what was measured, with the paper's figures beside it.
+        words: the reason, with the figures.
+        table: the measurements, with the paper's figures beside them.
     """
 
     held: Held
@@ -37,12 +34,12 @@ class Finding:
     """One finding of the paper.
 
     Attributes:
-        name: on the command line.
-        title: a heading.
-        claim: what the paper found, and where.
-        grids: the runs that it takes at a scale, without seeds.
-        judge: what a table of these runs shows (see `runs.table_of`).
-        draw: the same as a figure.
+        name: its name on the command line.
+        title: its heading in the document.
+        claim: the paper's claim, with its section.
+        grids: returns the runs that test the claim at a scale, without seeds.
+        judge: judges the claim by a table of these runs (see `runs.table_of`).
+        draw: draws the same table.
     """
 
     name: str
@@ -50,11 +47,11 @@ class Finding:
     claim: str
     grids: Callable[[str], tuple[Grid, ...]]
     judge: Callable[[pd.DataFrame], Judgement]
-    draw: Callable[[pd.DataFrame], Figure]
+    draw: Callable[[pd.DataFrame], AnyChart]
 
 
 def overall(by_task: dict[str, bool]) -> Held:
-    """Return whether a claim held, of what it did on each task; without any it was not testable."""
+    """Return whether a claim held, given its result on each task that could test it."""
     if not by_task:
         return "not testable here"
     if all(by_task.values()):
@@ -62,8 +59,8 @@ def overall(by_task: dict[str, bool]) -> Held:
     return "held in part" if any(by_task.values()) else "not held"
 
 
-def told(by_task: dict[str, bool]) -> str:
-    """Return on how many tasks a claim held, and on which it did not."""
+def share_held(by_task: dict[str, bool]) -> str:
+    """Return in words on how many tasks a claim held, and the names of the others."""
     if not by_task:
         return "on no task that could tell"
     failed = [task for task, held in by_task.items() if not held]

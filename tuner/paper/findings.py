@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import altair as alt
 import pandas as pd
-from matplotlib.figure import Figure
 
-from tuner.paper.finding import Finding, Held, Judgement, overall, told
+from tuner.paper.finding import Finding, Held, Judgement, overall, share_held
 from tuner.paper.grids import (
     ADAPTIVE,
     TASKS,
@@ -20,7 +21,7 @@ from tuner.paper.grids import (
     sgd,
     sgd_l2,
 )
-from tuner.paper.plots import draw_layers, panels, train_losses
+from tuner.paper.plots import in_order, layer_lines, layer_rows, panels, train_losses
 from tuner.paper.runs import (
     by_value,
     chosen,
@@ -30,6 +31,7 @@ from tuner.paper.runs import (
     rank_correlation,
 )
 from tuner.rotation import RotationCurve
+from tuner.vega import BLUE, ORANGE, AnyChart, number_of, values
 
 _ALPHAS = {
     "full": (-0.8, -0.6, -0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8),
@@ -65,19 +67,26 @@ def _judge_alpha(runs: pd.DataFrame) -> Judgement:
         rows.append(row)
         means = {alpha: of_alpha["test"].mean() for alpha, of_alpha in by_alpha.items()}
         held[str(task)] = means[0.0] > max(means[-0.6], means[0.6])
-    words = f"equal rates (alpha 0) test better than alpha -.6 and +.6 {told(held)}"
+    words = f"equal rates (alpha 0) test better than alpha -.6 and +.6 {share_held(held)}"
     return Judgement(overall(held), words, pd.DataFrame(rows))
 
 
-def _draw_alpha(runs: pd.DataFrame) -> Figure:
-    tasks = list(dict.fromkeys(runs["task"]))
-    figure, axes = panels(tasks, "alpha", "test accuracy")
-    for panel, task in zip(axes, tasks, strict=True):
-        of_task = runs[runs["task"] == task]
-        means = of_task.groupby("alpha")["test"].mean()
-        panel.plot(means.index, means.to_numpy(), color="tab:blue")
-        panel.scatter(of_task["alpha"], of_task["test"], color="tab:blue", s=12)
-    return figure
+def _draw_alpha(runs: pd.DataFrame) -> AnyChart:
+    means = runs.groupby(["task", "alpha"], sort=False)["test"].transform("mean")
+    rows = [
+        {"task": task, "alpha": float(alpha), "test": float(test), "mean": float(mean)}
+        for task, alpha, test, mean in zip(
+            runs["task"], runs["alpha"], runs["test"], means, strict=True
+        )
+    ]
+    base = alt.Chart().encode(alt.X(**number_of("alpha", "alpha")))
+    chart: AnyChart = alt.layer(
+        base.mark_line(color=BLUE).encode(alt.Y(**number_of("mean", "test accuracy"))),
+        base.mark_point(color=BLUE, filled=True, opacity=1).encode(
+            alt.Y(**number_of("test", "test accuracy"))
+        ),
+    )
+    return panels(chart, rows, column="task")
 
 
 ALPHA = Finding(
@@ -146,17 +155,15 @@ def _row(what: str, runs: pd.DataFrame, paper: float) -> dict[str, str]:
     }
 
 
-def _draw_warmup(runs: pd.DataFrame) -> Figure:
+def _draw_warmup(runs: pd.DataFrame) -> AnyChart:
     sgd = runs[runs["grid"] == "warmup"]
     shown = [
         (f"{warmup:g} epochs", of_warmup["trial"].iloc[0])
         for warmup, of_warmup in by_value(sgd, "warmup_epochs").items()
     ]
     shown.append(("Layca, none", runs[runs["grid"] == "warmup-layca"]["trial"].iloc[0]))
-    figure, axes = panels([title for title, _ in shown], "epoch", "distance of each layer")
-    for panel, (_, trial) in zip(axes, shown, strict=True):
-        draw_layers(panel, trial.curve)
-    return figure
+    rows = [row for title, trial in shown for row in layer_rows(trial.curve, warmup=title)]
+    return panels(layer_lines(), rows, column="warmup")
 
 
 WARMUP = Finding(
@@ -173,7 +180,7 @@ WARMUP = Finding(
 
 
 _LAYER = "hidden1.weight"
-_SIDE = 28
+_SIDE, _PIXEL = 28, 3  # of a unit's square of weights, and of a weight in the picture
 _UNITS = range(5, 10)  # the ones that the authors picture
 # Distance of the first layer, and test accuracy in %, by learning rate.
 _FEATURES_IN_PAPER = {
@@ -211,19 +218,56 @@ def _judge_features(runs: pd.DataFrame) -> Judgement:
     return Judgement("held" if low > 0 else "not held", words, pd.DataFrame(rows))
 
 
-def _draw_features(runs: pd.DataFrame) -> Figure:
-    by_rate = [of_rate.iloc[0] for of_rate in by_value(runs, "lr").values()]
-    figure = Figure(figsize=(1.1 * len(_UNITS) + 1.2, 1.1 * len(by_rate)), layout="constrained")
-    axes = figure.subplots(len(by_rate), len(_UNITS), squeeze=False)
-    for row, run in zip(axes, by_rate, strict=True):
+def _draw_features(runs: pd.DataFrame) -> AnyChart:
+    rows = []
+    for of_rate in by_value(runs, "lr").values():
+        run = of_rate.iloc[0]
         weights = run["trial"].weights()[_LAYER]
-        for panel, unit in zip(row, _UNITS, strict=True):
-            panel.imshow(weights[unit].reshape(_SIDE, _SIDE).numpy(), cmap="gray")
-            panel.set_xticks([])
-            panel.set_yticks([])
-        label = f"{power_of_three(run['lr'])}\nturned {run['first']:.2f}"
-        row[0].set_ylabel(label, fontsize=8)
-    return figure
+        title = f"{power_of_three(run['lr'])}, turned {run['first']:.2f}"
+        for unit in _UNITS:
+            rows += _pixels(weights[unit].tolist(), run=title, unit=unit)
+    pixel: dict[str, Any] = {"type": "ordinal", "axis": None}
+    chart = (
+        alt.Chart()
+        .mark_rect()
+        .encode(
+            alt.X(field="x", **pixel),
+            alt.Y(field="y", **pixel),
+            alt.Color(
+                field="weight",
+                type="quantitative",
+                scale=alt.Scale(range=["black", "white"], domain=[0, 1]),
+                legend=None,
+            ),
+        )
+        .properties(width=_PIXEL * _SIDE, height=_PIXEL * _SIDE)
+    )
+    panels_by_run: AnyChart = chart.facet(
+        data=values(rows),
+        row=alt.Row(
+            field="run",
+            header=alt.Header(labelAngle=0, labelAlign="left"),
+            **in_order(rows, "run"),
+            title=None,
+        ),
+        column=alt.Column(field="unit", header=None, **in_order(rows, "unit"), title=None),
+        spacing=8,
+    )
+    return panels_by_run
+
+
+def _pixels(weights: Sequence[float], **panel: Any) -> list[dict[str, Any]]:
+    """Return a row for each weight of a unit, scaled so that a unit spans black to white."""
+    low, high = min(weights), max(weights)
+    return [
+        {
+            **panel,
+            "x": at % _SIDE,
+            "y": at // _SIDE,
+            "weight": round((weight - low) / ((high - low) or 1.0), 4),
+        }
+        for at, weight in enumerate(weights)
+    ]
 
 
 FEATURES = Finding(
@@ -265,7 +309,8 @@ def _judge_speed(runs: pd.DataFrame) -> Judgement:
         held[str(task)] = abs(together) > _STRONG and (low > 0 or high < 0)
     words = (
         f"the epochs to a train loss of {_LEVEL:.2f} depend on the rate at which layers turn "
-        f"(Spearman's correlation beyond ±{_STRONG:g}, its 95 % interval apart from 0) {told(held)}"
+        f"(Spearman's correlation beyond ±{_STRONG:g}, its 95 % interval apart from 0) "
+        f"{share_held(held)}"
     )
     return Judgement(overall(held), words, pd.DataFrame(rows))
 
@@ -277,17 +322,26 @@ def _epochs_to(curve: RotationCurve) -> float:
     return below[0] if below else math.nan
 
 
-def _draw_speed(runs: pd.DataFrame) -> Figure:
-    tasks = list(dict.fromkeys(runs["task"]))
-    figure, axes = panels(tasks, "epoch", "train loss")
-    for panel, task in zip(axes, tasks, strict=True):
-        of_task = runs[runs["task"] == task]
-        for rate, of_rate in reversed(by_value(of_task, "lr").items()):
-            label = power_of_three(rate)
-            panel.plot(*train_losses(of_rate["trial"].iloc[0].curve), label=label)
-        panel.set_yscale("log")
-    axes[0].legend(fontsize=7)
-    return figure
+def _draw_speed(runs: pd.DataFrame) -> AnyChart:
+    rows = [
+        {"task": str(task), "rate": power_of_three(rate), "epoch": epoch, "loss": loss}
+        for task, of_task in runs.groupby("task", sort=False)
+        for rate, of_rate in reversed(by_value(of_task, "lr").items())
+        for epoch, loss in zip(*train_losses(of_rate["trial"].iloc[0].curve), strict=True)
+    ]
+    chart = (
+        alt.Chart()
+        .mark_line(strokeWidth=1.2)
+        .encode(
+            alt.X(**number_of("epoch", "epoch", zero=True)),
+            alt.Y(
+                **number_of("loss", "train loss", type="log", nice=False),
+                axis=alt.Axis(format="~g", tickCount=4),
+            ),
+            alt.Color(field="rate", **in_order(rows, "rate"), title="rate"),
+        )
+    )
+    return panels(chart, rows, column="task")
 
 
 SPEED = Finding(
@@ -326,6 +380,29 @@ def best_by_grid(
     return rows, best
 
 
+def _draw_best_by_layer(
+    runs: pd.DataFrame, grids: Mapping[str, str], titles: Mapping[str, str] | None = None
+) -> AnyChart:
+    """Draw each layer's distance in the best run of every grid: tasks side by side, grids below.
+
+    Args:
+        runs: of all tasks.
+        grids: what the picture calls each grid, by its label.
+        titles: what the picture calls each task; its name by default.
+    """
+    rows = [
+        row
+        for task, of_task in runs.groupby("task", sort=False)
+        for label, name in grids.items()
+        for row in layer_rows(
+            chosen(of_task[of_task["grid"] == label], ["lr"])["trial"].iloc[0].curve,
+            task=(titles or {}).get(str(task), str(task)),
+            by=name,
+        )
+    ]
+    return panels(layer_lines(), rows, column="task", row="by")
+
+
 # Test accuracy, %, of SGD without L2 at its best rate, and of Layca at its own.
 _RATES_IN_PAPER = {
     "c10-cnn1": (79.68, 88.45),
@@ -359,7 +436,7 @@ def _judge_rates(runs: pd.DataFrame) -> Judgement:
         rows += of_grids
     words = (
         "among the runs that fit their training data, those whose hidden layers turned further "
-        f"test better (the 95 % interval of Spearman's correlation is above 0) {told(held)}"
+        f"test better (the 95 % interval of Spearman's correlation is above 0) {share_held(held)}"
     )
     # Three runs say nothing, and a task without more is neither for nor against.
     few = [task for task in dict.fromkeys(runs["task"]) if task not in held]
@@ -368,25 +445,44 @@ def _judge_rates(runs: pd.DataFrame) -> Judgement:
     return Judgement(overall(held), words, pd.DataFrame(rows).fillna(""))
 
 
-def _draw_rates(runs: pd.DataFrame) -> Figure:
-    tasks = list(dict.fromkeys(runs["task"]))
-    figure, axes = panels(tasks, "hidden layers' final distance", "test accuracy")
-    for panel, task in zip(axes, tasks, strict=True):
-        for name, marker, colour in (("sgd", "o", "tab:blue"), ("layca", "^", "tab:orange")):
-            of_grid = runs[(runs["task"] == task) & (runs["grid"] == name)]
-            for fits, alpha, label in ((True, 0.9, name), (False, 0.25, f"{name}, does not fit")):
-                some = of_grid[of_grid["fits"] == fits]
-                panel.scatter(
-                    some["turned"],
-                    some["test"],
-                    marker=marker,
-                    color=colour,
-                    alpha=alpha,
-                    label=label,
-                )
-        panel.set_xlim(0, 1.1)
-    axes[0].legend(fontsize=8)
-    return figure
+def _draw_rates(runs: pd.DataFrame) -> AnyChart:
+    rows = [
+        {"task": task, "optimizer": grid, "fits": bool(fits), "turned": turned, "test": test}
+        for task, grid, fits, turned, test in zip(
+            runs["task"],
+            runs["grid"],
+            runs["fits"],
+            runs["turned"].map(float),
+            runs["test"].map(float),
+            strict=True,
+        )
+    ]
+    grids = ["sgd", "layca"]
+    chart = (
+        alt.Chart()
+        .mark_point(filled=True, size=60)
+        .encode(
+            alt.X(**number_of("turned", "hidden layers' final distance", domain=[0, 1.1])),
+            alt.Y(**number_of("test", "test accuracy")),
+            alt.Color(
+                field="optimizer",
+                type="nominal",
+                scale=alt.Scale(domain=grids, range=[BLUE, ORANGE]),
+            ),
+            alt.Shape(
+                field="optimizer",
+                type="nominal",
+                scale=alt.Scale(domain=grids, range=["circle", "triangle-up"]),
+            ),
+            alt.Opacity(
+                field="fits",
+                type="nominal",
+                title="fits its training data",
+                scale=alt.Scale(domain=[True, False], range=[0.9, 0.25]),
+            ),
+        )
+    )
+    return panels(chart, rows, column="task")
 
 
 RATES = Finding(
@@ -430,20 +526,12 @@ def _judge_weight_decay(runs: pd.DataFrame) -> Judgement:
             decayed["test"].mean() > without["test"].mean()
             and decayed["turned"].mean() > without["turned"].mean()
         )
-    words = f"with L2 the layers turn further and the net tests better {told(held)}"
+    words = f"with L2 the layers turn further and the net tests better {share_held(held)}"
     return Judgement(overall(held), words, pd.DataFrame(rows))
 
 
-def _draw_weight_decay(runs: pd.DataFrame) -> Figure:
-    tasks = list(dict.fromkeys(runs["task"]))
-    titles = [f"{task}, {name}" for task in tasks for name in _WEIGHT_DECAY_NAMES]
-    figure, axes = panels(titles, "epoch", "distance of each layer", rows=2)
-    for panel, (task, name) in zip(
-        axes, [(t, n) for t in tasks for n in _WEIGHT_DECAY_NAMES], strict=True
-    ):
-        best = chosen(runs[(runs["task"] == task) & (runs["grid"] == name)], ["lr"])
-        draw_layers(panel, best["trial"].iloc[0].curve)
-    return figure
+def _draw_weight_decay(runs: pd.DataFrame) -> AnyChart:
+    return _draw_best_by_layer(runs, _WEIGHT_DECAY_NAMES)
 
 
 WEIGHT_DECAY = Finding(
@@ -459,7 +547,7 @@ WEIGHT_DECAY = Finding(
 )
 
 
-_ADAPTIVE_NAMES = ("adaptive", "adaptive-layca")
+_ADAPTIVE_NAMES = {"adaptive": "as it is", "adaptive-layca": "with Layca"}
 # Test accuracy, %, of the adaptive method and of the same with Layca. The paper gives the last two
 # tasks' adaptive methods L2; here they have none, as the method itself has none by default.
 _ADAPTIVE_IN_PAPER = {
@@ -486,21 +574,13 @@ def _judge_adaptive(runs: pd.DataFrame) -> Judgement:
         held[str(task)] = bool(
             best["adaptive-layca"]["test"].mean() > best["adaptive"]["test"].mean()
         )
-    words = f"an adaptive method tests better with Layca than without {told(held)}"
+    words = f"an adaptive method tests better with Layca than without {share_held(held)}"
     return Judgement(overall(held), words, pd.DataFrame(rows))
 
 
-def _draw_adaptive(runs: pd.DataFrame) -> Figure:
-    tasks = list(dict.fromkeys(runs["task"]))
-    pairs = [(task, name) for task in tasks for name in _ADAPTIVE_NAMES]
-    titles = [
-        f"{task}, {ADAPTIVE[task]}{' + Layca' * (n == _ADAPTIVE_NAMES[1])}" for task, n in pairs
-    ]
-    figure, axes = panels(titles, "epoch", "distance of each layer", rows=2)
-    for panel, (task, name) in zip(axes, pairs, strict=True):
-        best = chosen(runs[(runs["task"] == task) & (runs["grid"] == name)], ["lr"])
-        draw_layers(panel, best["trial"].iloc[0].curve)
-    return figure
+def _draw_adaptive(runs: pd.DataFrame) -> AnyChart:
+    methods = {task: f"{task}, {method}" for task, method in ADAPTIVE.items()}
+    return _draw_best_by_layer(runs, _ADAPTIVE_NAMES, methods)
 
 
 ADAPTIVE_METHODS = Finding(

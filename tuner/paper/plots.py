@@ -1,47 +1,83 @@
-"""What the plots of the findings share: panels side by side, layers coloured by depth."""
+"""The shapes that the plots of the findings share: panels side by side, and lines by layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import altair as alt
 
 from tuner.rotation import RotationCurve
+from tuner.vega import AnyChart, number_of, values
+
+_WIDTH, _HEIGHT = 210, 190  # pixels of a panel
 
 
-def panels(titles: Sequence[str], x: str, y: str, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a panel for each title, their axes shared.
+def panels(
+    chart: AnyChart, rows: list[dict[str, Any]], column: str, row: str | None = None
+) -> AnyChart:
+    """Return a chart split into panels that share their y axis.
 
-    They lie side by side; in several rows, one below the other first.
+    Args:
+        chart: what each panel shows, without data.
+        rows: the data of all panels.
+        column: the field that names a panel's column; columns are in the order of the data.
+        row: the field that names its row; by default there is one row.
     """
-    columns = -(-len(titles) // rows)
-    figure = Figure(figsize=(3.0 * columns + 0.6, 2.8 * rows + 0.2), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex="col", sharey=True, squeeze=False)
-    axes = list(grid.T.flat)
-    for panel, title in zip(axes, titles, strict=True):
-        panel.set_title(title, fontsize=10)
-    for panel in grid[-1]:
-        panel.set_xlabel(x)
-    for panel in grid[:, 0]:
-        panel.set_ylabel(y)
-    return figure, axes
+    split: AnyChart = chart.properties(width=_WIDTH, height=_HEIGHT).facet(
+        data=values(rows),
+        column=alt.Column(field=column, **in_order(rows, column), title=None),
+        row=alt.Row(field=row, **in_order(rows, row), title=None) if row else alt.Undefined,
+        spacing=12,
+    )
+    resolved: AnyChart = split.resolve_scale(x="independent")
+    return resolved
 
 
-def draw_layers(panel: Axes, curve: RotationCurve) -> None:
-    """Draw each layer's distance against the epoch, the first layer dark, the last light."""
-    colours = matplotlib.colormaps["viridis"]
+def in_order(rows: list[dict[str, Any]], field: str) -> dict[str, Any]:
+    """Return the arguments of a nominal channel whose values keep the order of the data."""
+    return {"type": "nominal", "sort": list(dict.fromkeys(row[field] for row in rows))}
+
+
+def layer_rows(curve: RotationCurve, **panel: str) -> list[dict[str, Any]]:
+    """Return a row for each layer and report of a run, beginning at initialisation.
+
+    Args:
+        curve: the run's curve.
+        panel: fields that say which panel the rows are for.
+    """
     last = max(len(curve.layers) - 1, 1)
-    for layer in range(len(curve.layers)):
-        distances = [row[layer] for row in curve.distances]
-        panel.plot((0.0, *curve.epochs), (0.0, *distances), color=colours(layer / last), lw=1)
-    panel.set_ylim(0, 1.05)
+    return [
+        {**panel, "layer": layer, "depth": layer / last, "epoch": epoch, "distance": distance}
+        for layer in range(len(curve.layers))
+        for epoch, distance in zip(
+            (0.0, *curve.epochs), (0.0, *(row[layer] for row in curve.distances)), strict=True
+        )
+    ]
+
+
+def layer_lines() -> alt.Chart:
+    """Return a line for each layer of `layer_rows`, the first layer dark, the last one light."""
+    lines: alt.Chart = (
+        alt.Chart()
+        .mark_line(strokeWidth=1.2)
+        .encode(
+            alt.X(**number_of("epoch", "epoch", zero=True)),
+            alt.Y(**number_of("distance", "distance of each layer", domain=[0, 1.05])),
+            alt.Color(
+                field="depth",
+                type="quantitative",
+                scale=alt.Scale(scheme="viridis", domain=[0, 1]),
+                legend=None,
+            ),
+            alt.Detail(field="layer", type="nominal"),
+        )
+    )
+    return lines
 
 
 def train_losses(curve: RotationCurve) -> tuple[list[float], list[float]]:
-    """Return the whole epochs with a known train loss, and that loss."""
+    """Return the whole epochs whose train loss is known, and these losses."""
     known = [
         (epoch, loss)
         for epoch, loss in zip(curve.epochs, curve.train_loss, strict=True)

@@ -20,6 +20,7 @@ from tuner.paper.grids import Grid
 from tuner.paper.plan import Plan
 from tuner.paper.runs import table_of
 from tuner.study.result import StudyResult
+from tuner.vega import write_picture
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,6 @@ def show(
     return shown
 
 
-_DPI = 110
-
-
 def print_shown(shown: Sequence[Shown], console: Console) -> None:
     """Print the claim, the table and the verdict of each finding."""
     for each in shown:
@@ -97,7 +95,7 @@ def write_document(shown: Sequence[Shown], folder: Path) -> Path:
         parts = [_INTRODUCTION.format(scale=shown[0].scale, seeds=shown[0].seeds)]
         for each in shown:
             picture = f"paper-{each.finding.name}.png"
-            each.finding.draw(each.runs).savefig(folder / picture, dpi=_DPI)
+            write_picture(each.finding.draw(each.runs), folder / picture)
             parts.append(_section(each, picture))
         document = folder / "paper.md"
         document.write_text("\n".join(parts))

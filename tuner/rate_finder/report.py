@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 from rich import box
@@ -15,26 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.rate_finder.estimate import LADDER, FoundRates, Probe
-from tuner.report.charts.base import (
-    BLUE,
-    GREY,
-    HEIGHT,
-    ORANGE,
-    WIDTH,
-    AnyChart,
-    ChartSpec,
-    number_of,
-    values,
-)
-from tuner.report.files import check_file, write_whole
+from tuner.report.charts.base import HEIGHT, WIDTH, ChartSpec
 from tuner.report.formatting import one_line
-
-if TYPE_CHECKING:
-    from tuner.report.charts.base import ChartSpec
-
+from tuner.vega import BLUE, GREY, ORANGE, AnyChart, number_of, values, write_picture
 
 FELL = {True: "fell", False: "did not fall", None: "too few steps to tell"}
-_WHAT = "the plot"
 
 
 def print_rates(found: FoundRates, console: Console) -> None:
@@ -103,21 +88,13 @@ def rate_words(found: FoundRates) -> str:
     return "rate" if found.probed.sets_rotation else "learning rate"
 
 
-def check_plot(path: Path) -> None:
-    """Raise InvalidInput where a plot cannot go: before the probes, not after them."""
-    check_file(path, (".png", ".svg"), _WHAT)
-
-
 def write_rates_plot(found: FoundRates, path: Path) -> None:
-    """Draw the curve to a .png or .svg file; one that is there is replaced.
+    """Write the curve to a .png or .svg file; an existing file is replaced.
 
     Raises:
-        InvalidInput: it has another suffix, or cannot be written.
+        InvalidInput: the file has another ending, or cannot be written.
     """
-    check_plot(path)
-
-    chart: ChartSpec = draw_rates(found)
-    write_whole(path, lambda file: chart.titled().save(str(file), scale_factor=2), _WHAT)
+    write_picture(draw_rates(found).titled(), path)
 
 
 def _headline(found: FoundRates) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.errors import unknown_name
+from tuner.files import check_file, write_whole
 from tuner.report.evidence import (
     Audits,
     Compared,
@@ -27,7 +28,6 @@ from tuner.report.evidence import (
     rotation_worth,
     started,
 )
-from tuner.report.files import check_file, write_whole
 from tuner.study.result import StudyResult
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tuner.report.charts.base import AnyChart, ChartSpec
+from tuner.report.charts.base import ChartSpec
 from tuner.report.charts.rotation import draw_layers, draw_rotation, templates
 from tuner.report.charts.search import draw_cost, draw_importance, draw_metric, draw_slices
 from tuner.study.result import StudyResult
+from tuner.vega import AnyChart
 
 # In the order in which the page shows them.
 KINDS: dict[str, Callable[[StudyResult], ChartSpec | None]] = {

@@ -12,11 +12,8 @@ import altair as alt
 import numpy as np
 
 from tuner.study.result import StudyResult, TrialResult
+from tuner.vega import BLUE, GREEN, ORANGE, ROSE, AnyChart
 
-AnyChart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart | alt.VConcatChart
-
-# Readable on light and dark ground, and apart for the colour-blind (after Okabe and Ito).
-BLUE, ORANGE, GREEN, ROSE, GREY = "#2b83ba", "#d9791a", "#1b9e77", "#c2577f", "#8a919b"
 STATES = {"complete": BLUE, "pruned": ORANGE, "running": GREEN, "failed": ROSE}
 SHAPES = {"complete": "circle", "pruned": "cross", "running": "diamond", "failed": "triangle-up"}
 WIDTH, HEIGHT = 640, 300
@@ -47,11 +44,6 @@ class ChartSpec:
         return spec
 
 
-def values(rows: list[dict[str, Any]]) -> alt.InlineData:
-    """Return rows as a chart's data. Their keys are ours: a user's name is never a field's."""
-    return alt.InlineData(values=rows)
-
-
 def state_colour(**how: Any) -> alt.Color:
     """Return the colour that says how a trial ended."""
     scale = alt.Scale(domain=list(STATES), range=list(STATES.values()))
@@ -62,31 +54,6 @@ def state_shape(**how: Any) -> alt.Shape:
     """Return the shape that says the same, for those who do not see colours apart."""
     scale = alt.Scale(domain=list(STATES), range=list(SHAPES.values()))
     return alt.Shape(field="state", type="nominal", scale=scale, **{"title": None, **how})
-
-
-def number_of(field: str, title: str | None, **scale: Any) -> dict[str, Any]:
-    """Return the arguments of a quantitative axis that need not begin at zero."""
-    return {
-        "field": field,
-        "type": "quantitative",
-        "title": title and label(title),
-        "scale": alt.Scale(**{"zero": False, **scale}),
-    }
-
-
-# Vega-Lite writes titles into its expressions, and there a backslash undoes its quoting.
-_UNQUOTED = str.maketrans({"\\": "∖", '"': "″", "\n": " ", "\r": " "})
-
-
-def label(name: str) -> str:
-    """Return a user's name as the title of an axis or of a line of a tooltip."""
-    return name.translate(_UNQUOTED)
-
-
-def tip(field: str, title: str, kind: Any = "nominal", form: str | None = None) -> alt.Tooltip:
-    """Return one line of what is shown when a mark is pointed at."""
-    shown_as = form if form else alt.Undefined
-    return alt.Tooltip(field=field, type=kind, title=label(title), format=shown_as)
 
 
 # A range so many times that of the middle nine tenths is one of outliers, a diverged loss, say.

@@ -1,19 +1,22 @@
-"""Charts as pictures, rendered by the same Vega-Lite that draws them on the page."""
+"""A study's charts by name, and as .png and .svg files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tuner.errors import InvalidInput, unknown_name
+from tuner.files import check_picture
 from tuner.report.charts import KINDS, ChartSpec
-from tuner.report.files import check_file, write_whole
 from tuner.study.result import StudyResult
-
-_WHAT = "the plot"
+from tuner.vega import write_picture
 
 
 def chart_of(result: StudyResult, kind: str) -> ChartSpec:
     """Return a chart of the study.
+
+    Args:
+        result: the study.
+        kind: a key of `charts.KINDS`.
 
     Raises:
         InvalidInput: there is no such kind, or the study has nothing to show in it.
@@ -30,11 +33,11 @@ def chart_of(result: StudyResult, kind: str) -> ChartSpec:
 
 
 def write_plot(result: StudyResult, kind: str, path: Path) -> None:
-    """Draw a chart, with its finding as title, to a .png or .svg file; one there is replaced.
+    """Write a chart, titled with its finding, to a .png or .svg file; an existing file is replaced.
 
     Raises:
-        InvalidInput: it has another suffix, cannot be written, or has nothing to show.
+        InvalidInput: the file has another ending or cannot be written, or the study has nothing to
+            show.
     """
-    check_file(path, (".png", ".svg"), _WHAT)
-    chart = chart_of(result, kind).titled()
-    write_whole(path, lambda file: chart.save(str(file), scale_factor=2), _WHAT)
+    check_picture(path)
+    write_picture(chart_of(result, kind).titled(), path)

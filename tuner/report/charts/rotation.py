@@ -9,20 +9,10 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from tuner.report.charts.base import (
-    BLUE,
-    GREY,
-    ORANGE,
-    WIDTH,
-    AnyChart,
-    ChartSpec,
-    number_of,
-    spread,
-    tip,
-    values,
-)
+from tuner.report.charts.base import WIDTH, ChartSpec, spread
 from tuner.rotation import RotationTarget, forecast
 from tuner.study.result import StudyResult, TrialResult
+from tuner.vega import BLUE, GREY, ORANGE, AnyChart, number_of, tip, values
 
 _BEST, _PRUNED, _OTHERS = 3, 3, 40
 _CURVE_LAYERS, _REPORTS = 12, 60

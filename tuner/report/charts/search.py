@@ -21,27 +21,21 @@ from optuna.distributions import (
 from optuna.trial import create_trial
 
 from tuner.report.charts.base import (
-    BLUE,
-    GREY,
     HEIGHT,
     WIDTH,
-    AnyChart,
     ChartSpec,
     is_drawn_by_log,
     is_number,
     is_wide,
-    label,
     metric_scale,
-    number_of,
     spread,
     state_colour,
     state_shape,
-    tip,
-    values,
     with_value,
 )
 from tuner.rotation import RotationTarget
 from tuner.study.result import StudyResult, TrialResult
+from tuner.vega import BLUE, GREY, AnyChart, label, number_of, tip, values
 
 # Optuna takes seconds beyond.
 MOST_TRIALS = 1000

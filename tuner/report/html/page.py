@@ -14,11 +14,11 @@ from typing import Any
 
 import vl_convert
 
+from tuner.files import check_file, write_whole
 from tuner.report.advice import Advice, advice
 from tuner.report.charts import LABELS, all_drawn, trial_charts
 from tuner.report.charts.base import spread
 from tuner.report.evidence import Compared, advised, audits, rotation_worth, started
-from tuner.report.files import check_file, write_whole
 from tuner.report.html.live import Live
 from tuner.report.html.templating import as_json, frame, number, plain, read, template
 from tuner.report.summary import headline
