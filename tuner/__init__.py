@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuner.api import resume, run
     from tuner.cluster.submit import submit
-    from tuner.engine.run import resume, run
     from tuner.errors import InvalidInput
     from tuner.job import TuningJob
     from tuner.rate_finder.find_rate import find_rate
@@ -30,8 +30,8 @@ _HOMES = {
     "find_rate": "tuner.rate_finder.find_rate",
     "load_study": "tuner.study.load",
     "report_rotation": "tuner.study.schema",
-    "resume": "tuner.engine.run",
-    "run": "tuner.engine.run",
+    "resume": "tuner.api",
+    "run": "tuner.api",
     "submit": "tuner.cluster.submit",
 }
 

@@ -16,8 +16,8 @@ import pandas  # noqa: F401
 import rich.progress  # noqa: F401
 from optuna.storages import RDBStorage
 
+import tuner.api
 import tuner.cli
-import tuner.engine.run
 import tuner.jobfile
 import tuner.report
 

@@ -50,7 +50,7 @@ def shown(seen, width: int = 80, height: int = 40) -> str:
 
 class TestFollowing:
     def test_the_first_look_sees_everything(self, following):
-        seen = following.look()
+        seen = following.poll()
         assert (seen.name, seen.metric, seen.mode, seen.max_epochs) == (
             "example",
             "val_accuracy",
@@ -72,25 +72,25 @@ class TestFollowing:
         assert seen.recent[1].reason == "because it was pruned"
 
     def test_later_looks_see_what_is_written_meanwhile(self, home, following):
-        following.look()
+        following.poll()
         with home.locked(), open_for_writing(home, None) as storage:
             study = optuna.load_study(study_name="example", storage=storage)
             interrupted, new = study.ask(), study.ask()
             new.suggest_float("lr", 0.1, 1.0)
             report(new, 1, 0.3)
             storage_flush(storage)
-            seen = following.look()
+            seen = following.poll()
             assert seen.counts["running"] == 2
             # The one that has reported since the last look comes first.
             assert [trial.number for trial in seen.live] == [4, 3]
             assert seen.live[0].value == 0.3
             report(interrupted, 3, 0.9)
             storage_flush(storage)
-            assert [trial.number for trial in following.look().live] == [3, 4]
-            assert [trial.number for trial in following.look(rows=1).live] == [3]
+            assert [trial.number for trial in following.poll().live] == [3, 4]
+            assert [trial.number for trial in following.poll(rows=1).live] == [3]
             study.tell(interrupted, 0.9)
             study.tell(new, 0.3)
-        seen = following.look()
+        seen = following.poll()
         assert seen.best.number == 3
         assert seen.finished
         assert seen.counts["complete"] == 3
@@ -100,14 +100,14 @@ class TestFollowing:
     def test_looking_writes_nothing(self, home, following):
         file = home.journal if home.journal.exists() else home.path.parent.parent / "study.db"
         before = file.read_bytes()
-        following.look()
-        following.look()
+        following.poll()
+        following.poll()
         assert file.read_bytes() == before
 
     def test_the_rate_is_that_of_the_last_trials(self, following):
         ends = [trial.datetime_complete for trial in following._study.trials[:3]]
         span = (ends[2] - ends[0]).total_seconds()
-        assert following.look().per_hour == pytest.approx(2 / span * 3600)
+        assert following.poll().per_hour == pytest.approx(2 / span * 3600)
 
 
 MINUTE = timedelta(minutes=1)
@@ -141,10 +141,10 @@ class TestForetelling:
         now = datetime.now()
         make_whole_trials(tmp_path, [now - 8 * MINUTE, now - 4 * MINUTE], paused=8)
         with opened("made", tmp_path) as (study, path):
-            seen = StudyFollower(study, path, now=now.timestamp).look()
+            seen = StudyFollower(study, path, now=now.timestamp).poll()
         assert (seen.counts["paused"], seen.counts["running"], seen.left) == (8, 0, 8)
         # 16 epochs in 8 minutes, 8 of them of those that wait: 3 more for the one that goes on.
-        assert seen.left_s == pytest.approx(3 * 8 * 60 / 16, rel=0.01)
+        assert seen.eta_s == pytest.approx(3 * 8 * 60 / 16, rel=0.01)
         assert "8 left, about 1:30" in shown(seen)
         assert "8 paused" in shown(seen)
 
@@ -153,9 +153,9 @@ class TestForetelling:
         begun = [now - 8 * MINUTE - timedelta(hours=9), now - 4 * MINUTE]
         make_whole_trials(tmp_path, begun, paused=0)
         with opened("made", tmp_path) as (study, path):
-            seen = StudyFollower(study, path, now=now.timestamp).look()
+            seen = StudyFollower(study, path, now=now.timestamp).poll()
         # 8 whole trials at 8 epochs in 8 minutes, and the 8 minutes of a pause that may be seen.
-        assert seen.left_s == pytest.approx(8 * 4 * 16 * 60 / 8, rel=0.01)
+        assert seen.eta_s == pytest.approx(8 * 4 * 16 * 60 / 8, rel=0.01)
 
 
 def storage_flush(storage) -> None:
@@ -168,14 +168,14 @@ def test_how_long_nothing_was_written_is_counted_from_the_last_news(tmp_path):
     now = began + 200
     with opened("example", tmp_path) as (study, path):
         following = StudyFollower(study, path, now=lambda: now)
-        assert following.look().quiet_s == pytest.approx(200)
-        assert "nothing new for 3:20" in shown(following.look())
+        assert following.poll().quiet_s == pytest.approx(200)
+        assert "nothing new for 3:20" in shown(following.poll())
         with home.locked(), open_for_writing(home, None) as storage:
             report(optuna.load_study(study_name="example", storage=storage).ask(), 3, 0.9)
-        assert following.look().quiet_s == 0
+        assert following.poll().quiet_s == 0
         now += 30
-        assert following.look().quiet_s == 30
-        assert "nothing new" not in shown(following.look())
+        assert following.poll().quiet_s == 30
+        assert "nothing new" not in shown(following.poll())
 
 
 class TestView:
@@ -196,7 +196,7 @@ class TestView:
                 trial.set_user_attr("reason", "a long reason, " * 20)
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         with opened("many", tmp_path) as (study, path):
-            text = shown(StudyFollower(study, path).look(), width, height)
+            text = shown(StudyFollower(study, path).poll(), width, height)
         lines = text.splitlines()
         assert max(map(len, lines)) <= width
         assert len(lines) <= max(height, 10)
@@ -212,7 +212,7 @@ class TestView:
             trial.set_user_attr("reason", evil)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         with opened(home.name, tmp_path) as (study, path):
-            text = shown(StudyFollower(study, path).look(), 160)
+            text = shown(StudyFollower(study, path).poll(), 160)
         assert "[red]x[bold]" in text
         assert "[2J[bold]reason[/bold] second line" in text
         assert "[31mm[b]" in text
@@ -241,7 +241,7 @@ def test_off_a_terminal_one_look_is_printed_whole(tmp_path):
     watch("example", tmp_path, Console(file=file, width=20, _environ={}))
     lines = file.getvalue().splitlines()
     assert lines[0].split() == ["example", "━" * 12, "3/4", "trials", *lines[0].split()[4:]]
-    assert lines[1] == "1 complete, 1 pruned, 1 failed, 1 waiting"
+    assert re.fullmatch(r"1 complete, 1 pruned, 1 failed, 1 waiting   elapsed \d:\d\d", lines[1])
     assert lines[2] == "pruning saved 2 of 8 epochs (25%)"
     assert lines[3] == "best: trial 0 with val_accuracy 0.4"
     assert "    1 pruned 0.21, 2/4 epochs: because it was pruned" in lines

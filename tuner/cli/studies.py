@@ -119,7 +119,7 @@ def run(
     quarterturn run --trainable digits-mlp --space sgd --name first --trials 20
     """
     job = job_of(file, trainable, space, given)
-    from tuner.engine.run import run as run_job  # not before the names are known to be right
+    from tuner.api import run as run_job  # not before the names are known to be right
 
     _show(lambda: run_job(job, code=code), job.name, job.folder)
 
@@ -140,7 +140,7 @@ def resume(name: str, folder: Path | None, address: str | None, **given: Any) ->
     if address:
         resume_there(address, name, folder, given)
         return
-    from tuner.engine.run import resume as resume_job
+    from tuner.api import resume as resume_job
     from tuner.study.folder import DEFAULT_FOLDER
 
     home = folder or Path(DEFAULT_FOLDER)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self
+
+import optuna
 
 from tuner.study.result import State, StudyResult, TrialResult
 
@@ -25,6 +28,9 @@ class RunCallback:
         traceback: TracebackType | None,
     ) -> None:
         """The run is over."""
+
+    def opened(self, study: optuna.Study, folder: Path | None) -> None:
+        """The study is open, in its folder; it may be read at any time, from any thread."""
 
     def begun(self, so_far: StudyResult) -> None:
         """The study is open; it may hold trials from before."""
@@ -82,6 +88,7 @@ class RunCallbacks(RunCallback):
     ) -> None:
         self._open.__exit__(kind, error, traceback)
 
+    opened = _to_each(RunCallback.opened)
     begun = _to_each(RunCallback.begun)
     noted = _to_each(RunCallback.noted)
     started = _to_each(RunCallback.started)

@@ -26,7 +26,6 @@ from tuner.engine.checkpoints import check_shared, forget_trials, open_trials
 from tuner.engine.failures import StorageProbe
 from tuner.engine.loggers.callback import logs_of
 from tuner.engine.loggers.registry import check_loggers
-from tuner.engine.progress import Progress
 from tuner.engine.ray_tune import CheckpointRecorder, StudyScheduler, StudySearcher, patched_tune
 from tuner.engine.resources import (
     CapacityNotifier,
@@ -66,7 +65,7 @@ def run(
 
     Args:
         job: what to run.
-        observer: is told of every start, report and end; the default shows them.
+        observer: is told of every start, report and end; by default nothing is.
         code: a folder of modules that the job imports, to keep with the study for `resume`.
 
     Raises:
@@ -83,7 +82,7 @@ def run(
     new_study, ended, trials = False, 0, None
     with home.locked():
         try:
-            shown = observer or Progress(job)
+            shown = observer or RunCallback()
             with open_for_writing(home, job.storage, drives=True, say=shown.noted) as storage:
                 study, new_study = _study(job, storage)
                 _describe(study, job, made_of)
@@ -196,6 +195,7 @@ def _tune(
     trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, seen.here)
     try:
         with manager.observer, _own_interrupts(), patched_tune():
+            manager.observer.opened(manager.study, home.path)
             manager.observer.begun(read_result(manager.study, home.path))
             if hint := room.unused_gpus():
                 manager.observer.noted(hint)

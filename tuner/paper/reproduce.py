@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tuner.engine.run import run
+from tuner.api import run
 from tuner.errors import InvalidInput, unknown_name
 from tuner.paper.finding import Finding, Judgement
 from tuner.paper.findings import FINDINGS

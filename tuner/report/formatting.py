@@ -1,4 +1,4 @@
-"""Numbers, durations, names and progress as text for the terminal and the page."""
+"""Format numbers, durations, names and progress as text, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 import unicodedata
 from collections.abc import Sequence
 
-from tuner.report.study_follower import Ended, Seen
+from tuner.report.study_follower import EndedTrial, StudySnapshot
 from tuner.study.result import TrialResult
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, direction marks, line separators
 
 
 def one_line(text: str) -> str:
-    """Return the text on one line without anything that moves a cursor or turns the writing."""
+    """Return the text on one line, without control characters and direction marks."""
     blanked = " ".join(text.split())
     return "".join(char for char in blanked if unicodedata.category(char) not in _HIDDEN)
 
@@ -22,26 +22,31 @@ _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 8  # characters
 
 
-def pace(seen: Seen) -> str:
-    """Return how fast trials end, and when the last will."""
-    if seen.finished:
+def pace(study: StudySnapshot) -> str:
+    """Return how fast trials end, how many are left, and how long they will take."""
+    if study.finished:
         return "finished"
-    if seen.per_hour is None:
-        return f"{seen.left} left"
-    told = f"{seen.per_hour:.3g}/h, {seen.left} left"
-    return told if seen.left_s is None else f"{told}, about {duration(seen.left_s)}"
+    if study.per_hour is None:
+        return f"{study.left} left"
+    rate = f"{study.per_hour:.3g}/h, {study.left} left"
+    return rate if study.eta_s is None else f"{rate}, about {duration(study.eta_s)}"
 
 
-def saved(seen: Seen) -> str:
-    """Return what pruning has saved."""
-    whole = seen.epochs + seen.saved
-    share = seen.saved / whole if whole else 0.0
-    return f"pruning saved {seen.saved:.4g} of {whole:.4g} epochs ({share:.0%})"
+def saved(study: StudySnapshot) -> str:
+    """Return how many epochs pruning has saved."""
+    whole = study.epochs + study.saved
+    share = study.saved / whole if whole else 0.0
+    return f"pruning saved {study.saved:.4g} of {whole:.4g} epochs ({share:.0%})"
 
 
-def ended(trial: Ended, seen: Seen) -> str:
-    """Return how a trial did, without its reason."""
-    return f"{number(trial.value)}, {round(trial.epochs, 2):g}/{seen.max_epochs} epochs"
+def epochs_of(epochs: float, max_epochs: int) -> str:
+    """Return the epochs that a trial has trained, of those of a whole trial."""
+    return f"{round(epochs, 2):g}/{max_epochs}"
+
+
+def ended(trial: EndedTrial, study: StudySnapshot) -> str:
+    """Return the metric and the epochs of a trial that has ended."""
+    return f"{number(trial.value)}, {epochs_of(trial.epochs, study.max_epochs)} epochs"
 
 
 def params(trial: TrialResult) -> str:
@@ -50,7 +55,7 @@ def params(trial: TrialResult) -> str:
 
 
 def lowest(trial: TrialResult) -> str:
-    """Return the layer that has turned least; empty where none has reported."""
+    """Return the layer that has turned least; empty if the trial has reported none."""
     return min(trial.rotation, key=trial.rotation.__getitem__, default="")
 
 
@@ -61,13 +66,13 @@ def metric_curve(trial: TrialResult) -> str:
 
 
 def rotation_curve(trial: TrialResult, layer: str) -> str:
-    """Return a layer's, from 0 to a quarter turn, so that the curves of several trials compare."""
+    """Return a layer's rotation as a small curve, from 0 to a quarter turn for every trial."""
     at = trial.curve.layers.index(layer)
     return curve([row[at] for row in trial.curve.distances], 0, 1)
 
 
 def curve(values: Sequence[float], low: float, high: float) -> str:
-    """Return values as a small curve of 8 characters at most; what is unknown is left out."""
+    """Return the finite values as a small curve of at most 8 characters."""
     known = [value for value in values if math.isfinite(value)]
     if len(known) > _CURVE:
         known = [known[round(at * (len(known) - 1) / (_CURVE - 1))] for at in range(_CURVE)]
@@ -78,7 +83,7 @@ def curve(values: Sequence[float], low: float, high: float) -> str:
 
 
 def number(value: object) -> str:
-    """Return a number to four digits, anything else as it is written."""
+    """Return a float with four digits, and any other value as text."""
     if not isinstance(value, float):
         return str(value)
     return "-" if math.isnan(value) else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""StudyFollower: read a study that another process runs again and again, only what is new."""
+"""StudyFollower: poll a study while it runs, and read only what has changed."""
 
 from __future__ import annotations
 
@@ -23,42 +23,56 @@ from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.result import State, TrialResult, epochs_to_come
 from tuner.study.schema import reports_of
 
-# The rate of trials is that of so many last ones, and as many verdicts are kept to be shown.
+# The rate of trials is measured over this many that ended last; as many are kept to be shown.
 _RECENT = 20
-# Some trial starts or ends at least once while one trains. If nothing did for longer than so many
-# times the longest, nobody ran the study.
-_PAUSE = 2
+# While a study runs, a trial starts or ends at least once in the time that one trial takes. A gap
+# of more than this many times the longest trial is a time in which nobody ran the study. A gap of a
+# minute is none: Ray may take that long to start its workers.
+_GAP = 2
+_GAP_S = 60.0
 
-Told = Literal["complete", "pruned", "failed", "running", "paused", "waiting"]
+TrialStatus = Literal["complete", "pruned", "failed", "running", "paused", "waiting"]
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A trial that has ended; its value is NaN where it reported none."""
+class EndedTrial:
+    """A trial that has ended; its value is NaN if it reported none."""
 
     number: int
     state: State
     value: float
     epochs: float
+    seconds: float
     reason: str
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one look at a study shows.
+class StudySnapshot:
+    """The state of a study at one time.
 
     Attributes:
-        counts: trials by how they stand; paused ones wait for their peers, and those that wait for
-            `resume` are waiting.
+        name: the study's name.
+        metric: the name of its metric.
+        mode: whether the metric is minimised or maximised.
+        max_epochs: epochs of a whole trial.
+        num_trials: trials that the study is to have; 0 if that is unknown.
+        counts: number of trials by status. A paused trial has a checkpoint and may be promoted. A
+            waiting trial was enqueued, or interrupted, and runs next.
         best: the best complete trial, or None.
-        epochs: trained in ended trials; saved: by those that were pruned.
-        live: running and paused trials that may be shown, those that reported last first.
+        epochs: epochs trained by complete and pruned trials.
+        saved: epochs that pruned trials did not train.
+        live: running and paused trials, those that reported last first; at most as many as were
+            asked for.
         recent: the trials that ended last, latest first.
-        per_hour: trials that end in an hour, by the last ones; None before two have ended.
-        left_s: seconds until all have ended, by the epochs to come; None if that is not known.
-        quiet_s: seconds since anything was written, or None if that is not known; news_at: when
-            that was, in seconds since the epoch.
-        news: numbers of the trials that have changed since the look before; all at the first.
+        per_hour: trials that end in an hour, measured over the last ones; None before two have
+            ended.
+        elapsed_s: seconds in which the study was run.
+        eta_s: seconds until all trials have ended, by the epochs to come; None before two have
+            ended.
+        quiet_s: seconds since anything was written; None if unknown.
+        changed_at: time of the last write, in seconds since 1970; None if unknown.
+        changed: numbers of the trials that have changed since the last snapshot; of all trials in
+            the first one.
     """
 
     name: str
@@ -66,20 +80,22 @@ class Seen:
     mode: Literal["min", "max"]
     max_epochs: int
     num_trials: int
-    counts: Counter[Told]
-    best: Ended | None
+    counts: Counter[TrialStatus]
+    best: EndedTrial | None
     epochs: float
     saved: float
     live: tuple[TrialResult, ...]
-    recent: tuple[Ended, ...]
+    recent: tuple[EndedTrial, ...]
     per_hour: float | None
-    left_s: float | None
+    elapsed_s: float
+    eta_s: float | None
     quiet_s: float | None
-    news_at: float | None
-    news: frozenset[int]
+    changed_at: float | None
+    changed: frozenset[int]
 
     @property
     def ended(self) -> int:
+        """How many trials have ended."""
         return sum(self.counts[state] for state in ("complete", "pruned", "failed"))
 
     @property
@@ -89,99 +105,120 @@ class Seen:
 
     @property
     def live_count(self) -> int:
-        """How many trials run or are paused."""
+        """How many trials are running or paused."""
         return self.counts["running"] + self.counts["paused"]
 
     @property
     def finished(self) -> bool:
+        """Whether all trials have ended."""
         return self.ended > 0 and self.left == 0
 
 
 class StudyFollower:
-    """Looks at an open study; it holds no lock and writes nothing.
+    """Reads an open study again and again; it holds no lock and writes nothing.
 
     Args:
-        study: as opened for reading.
-        folder: of the study, or None.
-        now: seconds since the epoch.
+        study: the study, open for reading.
+        folder: the study's folder, or None.
+        now: returns the time in seconds since 1970.
     """
 
     def __init__(
         self, study: optuna.Study, folder: Path | None, now: Callable[[], float] = time.time
     ) -> None:
         self._study = study
-        # What never changes is read once, so that a look that fails has changed nothing here.
+        # Whatever never changes is read once, so that a failed poll leaves the follower as it was.
         self._name = study.study_name
         is_max = study.direction is StudyDirection.MAXIMIZE
         self._mode: Literal["min", "max"] = "max" if is_max else "min"
         self._now = now
         self._known = 0
-        self._open: dict[int, tuple[int, float]] = {}  # number -> what it had written, and when
-        self._counts: Counter[Told] = Counter()
+        self._open: dict[int, tuple[int, float]] = {}  # number -> items written, time of the last
+        self._rows: dict[int, tuple[int, TrialResult]] = {}  # number -> items written, the trial
+        self._counts: Counter[TrialStatus] = Counter()
         self._epochs = self._in_pruned = self._longest_s = 0.0
-        self._reached: list[float] = []  # epochs of those that have ended
-        self._moments: list[float] = []  # when these began and ended
-        self._best: Ended | None = None
-        self._recent: deque[tuple[datetime, Ended]] = deque(maxlen=_RECENT)
+        self._reached: list[float] = []  # epochs of the ended trials
+        self._moments: list[float] = []  # times at which these began and ended
+        self._best: EndedTrial | None = None
+        self._recent: deque[tuple[datetime, EndedTrial]] = deque(maxlen=_RECENT)
         journal = StudyFolder(folder).journal if folder else None
         there = journal is not None and journal.exists()
-        self._news_at = journal.stat().st_mtime if there and journal else None
+        self._changed_at = journal.stat().st_mtime if there and journal else None
 
-    def look(self, rows: int = 20) -> Seen:
-        """Return how the study stands, with up to `rows` running trials."""
+    def poll(self, rows: int = 20) -> StudySnapshot:
+        """Read what has changed in the study, and return its state.
+
+        Args:
+            rows: how many running and paused trials to include, at most.
+        """
         attrs = self._study.user_attrs
         trials = self._study.get_trials(deepcopy=False)
-        longest = max((trial.last_step or 0 for trial in trials), default=0)
-        max_epochs = int(attrs.get(MAX_EPOCHS) or max(1, longest))
+        max_epochs = int(attrs.get(MAX_EPOCHS) or _longest(trials))
         first = self._known == 0
         for trial in trials[self._known :]:
             self._open[trial.number] = (-1, 0.0)
         self._known = len(trials)
-        ended, news = [], []
+        ended, changed = [], []
         for number, (before, _) in list(self._open.items()):
             if self._update(trials[number], before, first):
                 ended.append(trials[number])
             if self._open.get(number, (None,))[0] != before:
-                news.append(number)
+                changed.append(number)
         for trial in sorted(ended, key=_completed):
             self._end(trial)
-        standing: Counter[Told] = Counter(self._counts)
-        standing["waiting"] = sum(trials[n].state == TrialState.WAITING for n in self._open)
-        standing["paused"] = sum(_is_paused(trials[n]) for n in self._open)
-        standing["running"] = len(self._open) - standing["waiting"] - standing["paused"]
+        counts: Counter[TrialStatus] = Counter(self._counts)
+        counts["waiting"] = sum(trials[n].state == TrialState.WAITING for n in self._open)
+        counts["paused"] = sum(_is_paused(trials[n]) for n in self._open)
+        counts["running"] = len(self._open) - counts["waiting"] - counts["paused"]
         running = [n for n in self._open if trials[n].state == TrialState.RUNNING]
         running.sort(key=lambda number: (-self._open[number][1], -self._open[number][0], number))
         num_trials = int(attrs.get(NUM_TRIALS, 0))
-        return Seen(
+        live = [trials[n] for n in self._open]
+        elapsed_s = self._elapsed_s(live)
+        return StudySnapshot(
             name=self._name,
             metric=str(attrs.get(METRIC, "value")),
             mode=self._mode,
             max_epochs=max_epochs,
             num_trials=num_trials,
-            counts=standing,
+            counts=counts,
             best=self._best,
             epochs=self._epochs,
             saved=self._counts["pruned"] * max_epochs - self._in_pruned,
-            live=tuple(read_trial(trials[number], max_epochs, None) for number in running[:rows]),
+            live=self._live(trials, running[:rows], max_epochs),
             recent=tuple(trial for _, trial in reversed(self._recent)),
             per_hour=self._per_hour(),
-            left_s=self._left_s([trials[n] for n in self._open], num_trials, max_epochs),
-            quiet_s=None if self._news_at is None else max(0.0, self._now() - self._news_at),
-            news_at=self._news_at,
-            news=frozenset(news),
+            elapsed_s=elapsed_s,
+            eta_s=self._eta_s(live, elapsed_s, num_trials, max_epochs),
+            quiet_s=None if self._changed_at is None else max(0.0, self._now() - self._changed_at),
+            changed_at=self._changed_at,
+            changed=frozenset(changed),
         )
 
+    def _live(
+        self, trials: Sequence[FrozenTrial], numbers: Sequence[int], max_epochs: int
+    ) -> tuple[TrialResult, ...]:
+        """Return trials that have not ended; one that has written nothing new is not read again."""
+        known, self._rows = self._rows, {}
+        for number in numbers:
+            written = self._open[number][0]
+            row = known.get(number)
+            if row is None or row[0] != written:
+                row = (written, read_trial(trials[number], max_epochs, None))
+            self._rows[number] = row
+        return tuple(self._rows[number][1] for number in numbers)
+
     def _update(self, trial: FrozenTrial, before: int, first: bool) -> bool:
-        """Note what a trial has written since; return whether it has ended."""
+        """Record what a trial has written since the last poll; return whether it has ended."""
         written = len(trial.user_attrs) + len(trial.intermediate_values) + len(trial.params)
         written += trial.state == TrialState.RUNNING
         ended = trial.state.is_finished()
         if (ended or written != before) and not first:
-            self._news_at = self._now()
+            self._changed_at = self._now()
         if ended:
             del self._open[trial.number]
         elif written != before:
-            # At the first look nobody knows when: the order is then that of what they have written.
+            # The first poll cannot know the time. Trials are then in the order of items written.
             self._open[trial.number] = (written, 0.0 if first else self._now())
         return ended
 
@@ -189,7 +226,7 @@ class StudyFollower:
         epochs = max(reports_of(trial), default=0.0)
         read = read_trial(trial, max(1, math.ceil(epochs)), None)
         state = STATES[trial.state]
-        shown = Ended(trial.number, state, read.value, epochs, read.reason)
+        shown = EndedTrial(trial.number, state, read.value, epochs, read.seconds, read.reason)
         self._counts[state] += 1
         if state != "failed":
             self._epochs += epochs
@@ -202,7 +239,7 @@ class StudyFollower:
         self._longest_s = max(self._longest_s, read.seconds)
         self._recent.append((_completed(trial), shown))
 
-    def _leads(self, trial: Ended) -> bool:
+    def _leads(self, trial: EndedTrial) -> bool:
         if math.isnan(trial.value):
             return False
         if self._best is None:
@@ -216,27 +253,34 @@ class StudyFollower:
         span = (self._recent[-1][0] - self._recent[0][0]).total_seconds()
         return (len(self._recent) - 1) / span * 3600 if span > 0 else None
 
-    def _left_s(
-        self, live: Sequence[FrozenTrial], num_trials: int, max_epochs: int
+    def _elapsed_s(self, live: Sequence[FrozenTrial]) -> float:
+        """Return the seconds since the first trial began, less the gaps in which nothing ran."""
+        moments = [*self._moments, *(at for trial in live for at in _moments(trial))]
+        between = np.diff(np.sort(moments), append=self._now()) if moments else np.zeros(1)
+        gap_s = max(_GAP * self._longest_s, _GAP_S) if self._longest_s else math.inf
+        return float(between.clip(0.0, gap_s).sum())
+
+    def _eta_s(
+        self, live: Sequence[FrozenTrial], elapsed_s: float, num_trials: int, max_epochs: int
     ) -> float | None:
-        """Seconds for the epochs to come, at the rate of those that have been trained."""
+        """Return the seconds for the epochs to come, at the rate of those that were trained."""
         if len(self._recent) < 2:
             return None
         reached = {trial.number: max(reports_of(trial), default=0.0) for trial in live}
-        waiting = [reached[trial.number] for trial in live if _is_paused(trial)]
         to_come = epochs_to_come(
             ended=self._reached,
             running=[reached[trial.number] for trial in live if not _is_paused(trial)],
-            waiting=waiting,
+            waiting=[reached[trial.number] for trial in live if _is_paused(trial)],
             new=max(0, num_trials - self._known),
             max_epochs=max_epochs,
         )
-        moments = [*self._moments, *(at for trial in live for at in _moments(trial))]
-        between = np.diff(np.sort(moments), append=self._now())
-        longest_s = _PAUSE * self._longest_s or math.inf
-        spent_s = float(between.clip(0.0, longest_s).sum())
         trained = math.fsum([*self._reached, *reached.values()])
-        return to_come * spent_s / trained if trained else None
+        return to_come * elapsed_s / trained if trained else None
+
+
+def _longest(trials: Sequence[FrozenTrial]) -> int:
+    """Return the most epochs that any trial has reported, at least 1."""
+    return max(1, *(trial.last_step or 0 for trial in trials)) if trials else 1
 
 
 def _is_paused(trial: FrozenTrial) -> bool:
@@ -244,7 +288,7 @@ def _is_paused(trial: FrozenTrial) -> bool:
 
 
 def _moments(trial: FrozenTrial) -> list[float]:
-    """When a trial began and ended, as far as it has, in seconds since the epoch."""
+    """Return when a trial began and ended, as far as it has, in seconds since 1970."""
     known = (trial.datetime_start, trial.datetime_complete)
     return [at.timestamp() for at in known if at is not None]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tuner.report import formatting as told
+from tuner.report import formatting
 from tuner.report.formatting import one_line
 from tuner.report.html.templating import frame, read, template
-from tuner.report.study_follower import Seen
+from tuner.report.study_follower import StudySnapshot
 from tuner.serve.streaming import Parts
 from tuner.serve.studies import HTTPError, Reader, Signature, StudySource
 
@@ -128,24 +128,24 @@ def sign_in_page(line: str) -> str:
     )
 
 
-def _state(seen: Seen) -> int:
+def _state(seen: StudySnapshot) -> int:
     """What runs comes first."""
     return 0 if seen.live_count else 1
 
 
-def _row(seen: Seen) -> dict[str, Any]:
+def _row(seen: StudySnapshot) -> dict[str, Any]:
     best, last = seen.best, next(iter(seen.recent), None)
     state = "running" if seen.live_count else "finished" if seen.finished else "waiting"
-    written = None if seen.news_at is None else datetime.fromtimestamp(seen.news_at, UTC)
+    written = None if seen.changed_at is None else datetime.fromtimestamp(seen.changed_at, UTC)
     return {
         "state": state,
         "metric": one_line(seen.metric),
-        "best": told.number(best.value) if best else "–",
+        "best": formatting.number(best.value) if best else "–",
         "best_trial": best.number if best else None,
         "ended": f"{seen.ended} of {seen.ended + seen.left}",
         "share": seen.ended / max(1, seen.ended + seen.left),
         "running": seen.counts["running"],
-        "pace": told.pace(seen),
+        "pace": formatting.pace(seen),
         "written": written and written.isoformat(timespec="seconds"),
         "last": last and f"trial {last.number} {last.state}",
         "reason": one_line(last.reason) if last else "",

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuner.errors import InvalidInput
 from tuner.report.formatting import one_line
 from tuner.report.html.live import Live
-from tuner.report.study_follower import Seen, StudyFollower
+from tuner.report.study_follower import StudyFollower, StudySnapshot
 from tuner.storage.database import close_database, open_database
 from tuner.study.folder import StudyFolder
 from tuner.study.load import open_study, opened, read_result
@@ -192,10 +192,10 @@ class _Reading:
 
     def look(self) -> Live:
         """Look again, and return how the study stands."""
-        seen = self.following.look()
-        if seen.news or self.live is None or _attributes(seen) != _attributes(self.live.seen):
+        seen = self.following.poll()
+        if seen.changed or self.live is None or _attributes(seen) != _attributes(self.live.seen):
             self.count += 1
-            self.changed.update(dict.fromkeys(seen.news, self.count))
+            self.changed.update(dict.fromkeys(seen.changed, self.count))
         self.live = Live(seen, f"{self.name}-{self.count}")
         self.at = time.monotonic()
         return self.live
@@ -289,6 +289,6 @@ class Reader:
         self._open.close()
 
 
-def _attributes(seen: Seen) -> tuple[object, ...]:
+def _attributes(seen: StudySnapshot) -> tuple[object, ...]:
     """What may change without a trial: the study's own."""
     return seen.metric, seen.mode, seen.max_epochs, seen.num_trials

@@ -7,14 +7,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tuner.report import formatting as told
+from tuner.report import formatting
 from tuner.report.formatting import one_line
 from tuner.report.html.templating import as_json, template
-from tuner.report.study_follower import Seen, Told
+from tuner.report.study_follower import StudySnapshot, TrialStatus
 from tuner.study.result import TrialResult
 
 _RECENT = 5
-_STATES: tuple[Told, ...] = ("complete", "pruned", "failed", "running", "paused", "waiting")
+_STATES: tuple[TrialStatus, ...] = ("complete", "pruned", "failed", "running", "paused", "waiting")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Live:
         revision: of the study; another one means that it has changed.
     """
 
-    seen: Seen
+    seen: StudySnapshot
     revision: str
 
     @property
@@ -36,7 +36,9 @@ class Live:
             f"{seen.counts[state]} {state}" for state in _STATES if seen.counts[state]
         )
         planned = seen.ended + seen.left
-        return f"{seen.ended} of {planned} trials ({counts or 'none yet'}); {told.saved(seen)}"
+        return (
+            f"{seen.ended} of {planned} trials ({counts or 'none yet'}); {formatting.saved(seen)}"
+        )
 
     @property
     def running(self) -> Markup:
@@ -45,7 +47,7 @@ class Live:
         return Markup(
             template("running.html.j2").render(
                 title=_title(seen),
-                pace="" if seen.finished else told.pace(seen),
+                pace="" if seen.finished else formatting.pace(seen),
                 metric=one_line(seen.metric),
                 rows=[_row(trial, seen) for trial in seen.live],
                 more=seen.live_count - len(seen.live),
@@ -53,7 +55,7 @@ class Live:
                     {
                         "number": trial.number,
                         "state": trial.state,
-                        "told": _verdict(told.ended(trial, seen), one_line(trial.reason)),
+                        "told": _verdict(formatting.ended(trial, seen), one_line(trial.reason)),
                     }
                     for trial in seen.recent[:_RECENT]
                 ],
@@ -72,24 +74,24 @@ class Live:
         )
 
 
-def _title(seen: Seen) -> str:
+def _title(seen: StudySnapshot) -> str:
     if count := seen.counts["running"]:
         paused = f", {seen.counts['paused']} paused" if seen.counts["paused"] else ""
         return f"{count} {'trial is' if count == 1 else 'trials are'} running{paused}"
     return "The study is finished" if seen.finished else "No trial is running"
 
 
-def _row(trial: TrialResult, seen: Seen) -> dict[str, Any]:
-    layer = told.lowest(trial)
+def _row(trial: TrialResult, seen: StudySnapshot) -> dict[str, Any]:
+    layer = formatting.lowest(trial)
     return {
         "number": trial.number,
         "epoch": f"{round(trial.epochs, 2):g} of {seen.max_epochs}",
-        "value": told.number(trial.value),
-        "value_curve": told.metric_curve(trial),
+        "value": formatting.number(trial.value),
+        "value_curve": formatting.metric_curve(trial),
         "rotation": f"{trial.rotation[layer]:.3f}" if layer else "-",
-        "rotation_curve": told.rotation_curve(trial, layer) if layer else "",
+        "rotation_curve": formatting.rotation_curve(trial, layer) if layer else "",
         "layer": one_line(layer),
-        "params": told.params(trial),
+        "params": formatting.params(trial),
     }
 
 
