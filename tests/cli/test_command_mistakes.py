@@ -58,6 +58,8 @@ BEFORE_RAY = {
     DIGITS + "--mode best": "'best' is not one of 'min', 'max'",
     DIGITS + "--storage nonsense": "storage must be the URL of a database that answers",
     DIGITS + "--folder file/studies": "the output folder must be writable, got",
+    "find-rate --trainable digits-mlp --space sgd --log mlflow": "No such option '--log'",
+    "report new --json --html": "Give --csv, --json, --top and --sort for the printed report",
     DIGITS + "--nonsense": "No such option '--nonsense'. .*see quarterturn run --help",
     "run --trainable digits-mlp --space sgd --name a/b": "name must be letters, digits",
     DIGITS + "--storage @nowhere": "--storage @FILE must name a file that can be read, got '@nowh",

@@ -61,5 +61,5 @@ def test_a_trial_that_ray_kills_for_its_memory_fails_alone(little_memory, make_j
     assert [trial.state for trial in result.trials] == ["complete", "failed"]
     reason = result.trials[1].reason
     assert re.search(r"its node ran out of memory, and Ray killed it with [\d.]+GB in use", reason)
-    assert "--max-concurrent" in reason
+    assert "--concurrent" in reason
     assert "\n" not in reason

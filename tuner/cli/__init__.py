@@ -1,4 +1,12 @@
-"""The command `quarterturn`: it parses, and hands over."""
+"""The command `quarterturn`: it parses arguments and calls the other packages.
+
+- options.py: options that several commands share
+- studies.py: run, resume, report, export, advise, watch, find-rate, serve
+- cluster.py: submit, status, logs, stop, list, doctor
+- lab.py: replay, paper, spaces, trainables
+
+Begin with `main` below; each command imports its package only when it runs.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +36,11 @@ for module in (studies, cluster, lab):
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's is one line on stderr and exit code 2, and so
-    is a study that could not be written, with exit code 1."""
+    """Run the command line.
+
+    A mistake of the user is one line on stderr and exit code 2. A study that could not be written
+    is one line and exit code 1.
+    """
     try:
         sys.exit(cli(standalone_mode=False))
     except InvalidInput as error:

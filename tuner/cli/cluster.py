@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from tuner.cluster.job_client import Job, JobServer
 
 
-# How long `submit` waits to see the job begin, for mistakes that only the cluster can find.
+# `submit` waits this long for the job to begin, to show mistakes that only the cluster can find.
 _BEGINS_WITHIN_S = 60.0
 
-AT = click.option("--address", help="The study is on this cluster: http://HEAD:8265.")
+AT = click.option("--address", help="Cluster that has the study: http://HEAD:8265.")
 _ADDRESS = click.option(
     "--address",
     envvar="RAY_API_SERVER_ADDRESS",
     required=True,
-    help="Of the cluster's job server, http://HEAD:8265; or RAY_API_SERVER_ADDRESS.",
+    help="The cluster's job server, http://HEAD:8265; or RAY_API_SERVER_ADDRESS.",
 )
-_FOLLOW = click.option("--follow", "-f", is_flag=True, help="Print what it prints, to its end.")
+_FOLLOW = click.option("--follow", "-f", is_flag=True, help="Print the job's output until it ends.")
 
 
 @click.command()
@@ -34,9 +34,9 @@ _FOLLOW = click.option("--follow", "-f", is_flag=True, help="Print what it print
 @options(
     click.option(
         "--folder",
-        help="Where studies are kept there.  [default: its QUARTERTURN_FOLDER, or ~/studies]",
+        help="Folder of studies there.  [default: its QUARTERTURN_FOLDER, or ~/studies]",
     ),
-    click.option("--include", multiple=True, help="File or folder beside FILE to send with it."),
+    click.option("--include", multiple=True, help="Also send this file beside FILE; repeatable."),
     _ADDRESS,
     _FOLLOW,
 )
@@ -50,10 +50,10 @@ def submit(
     follow: bool,
     **given: Any,
 ) -> None:
-    """Send a tuning job to a Ray cluster, where it runs on without this terminal.
+    """Send a tuning job to a Ray cluster, where it runs without this terminal.
 
-    The job is checked here first. What FILE imports from its own folder goes with it, and the
-    packages of quarterturn; 100 MB at most. Submitting it again continues the study.
+    The job is checked here first. The modules that FILE imports from its own folder are sent with
+    it, and the packages of quarterturn; at most 100 MB. Submit it again to continue the study.
 
     \b
     quarterturn submit fashion.py --address http://head:8265
@@ -94,7 +94,7 @@ def submit(
 @click.argument("job")
 @_ADDRESS
 def status(job: str, address: str) -> None:
-    """Say how a submitted job is doing.
+    """Print the state of a submitted job.
 
     JOB is its id, or the name of its study for the newest one.
 
@@ -115,7 +115,7 @@ def status(job: str, address: str) -> None:
 @_ADDRESS
 @_FOLLOW
 def logs(job: str, address: str, follow: bool) -> None:
-    """Print what a submitted job has printed.
+    """Print the output of a submitted job.
 
     JOB is its id, or the name of its study for the newest one.
 
@@ -136,7 +136,7 @@ def logs(job: str, address: str, follow: bool) -> None:
 @click.argument("job")
 @_ADDRESS
 def stop(job: str, address: str) -> None:
-    """End a submitted job; what its trials reported and their checkpoints are kept.
+    """End a submitted job; the reports and checkpoints of its trials are kept.
 
     JOB is its id, or the name of its study for the newest one.
 
@@ -161,7 +161,7 @@ def stop(job: str, address: str) -> None:
 @click.command(name="list")
 @_ADDRESS
 def list_jobs(address: str) -> None:
-    """List the tuning jobs that a cluster knows of, newest first.
+    """List the tuning jobs of a cluster, newest first.
 
     \b
     quarterturn list --address http://head:8265
@@ -173,7 +173,7 @@ def list_jobs(address: str) -> None:
 
 
 def resume_there(address: str, name: str, folder: Path | None, given: dict[str, Any]) -> None:
-    """Continue a study on its cluster, and say what to type next."""
+    """Continue a study on its cluster, and print the next commands."""
     from tuner.cluster.job_client import JobServer
     from tuner.cluster.submit import resume as resume_job
     from tuner.cluster.submit import wait_for_start
@@ -190,7 +190,7 @@ def resume_there(address: str, name: str, folder: Path | None, given: dict[str, 
 
 @contextmanager
 def studies_at(address: str | None, name: str, folder: Path | None) -> Iterator[Path]:
-    """Give the folder of studies to read one from, which is fetched if it is on a cluster."""
+    """Yield the folder of studies to read; the study is fetched first if it is on a cluster."""
     from tuner.study.folder import DEFAULT_FOLDER
 
     if not address:
@@ -207,7 +207,7 @@ def studies_at(address: str | None, name: str, folder: Path | None) -> Iterator[
 
 
 def _beside(*references: str | None) -> Path | None:
-    """Return the file of a trainable or space that is given as module:attribute."""
+    """Return the file of the first trainable or space that is given as module:attribute."""
     for reference in references:
         module, colon, _ = (reference or "").partition(":")
         file = Path(f"{module.removesuffix('.py').replace('.', '/')}.py")
@@ -217,7 +217,7 @@ def _beside(*references: str | None) -> Path | None:
 
 
 def _follow(server: JobServer, job_id: str) -> None:
-    """Print a job's output to its end, and end as it did."""
+    """Print a job's output until it ends, then exit with its code if it failed."""
     from tuner.cluster.logs import follow
 
     try:
@@ -235,7 +235,7 @@ def _follow(server: JobServer, job_id: str) -> None:
 
 
 def _end(server: JobServer, job: Job) -> None:
-    """End as a job has that did not succeed: 2 after a mistake of its user's, else 1."""
+    """Exit after a job that did not succeed: with 2 after a user's mistake, else with 1."""
     from tuner.cluster.remote_read import last_words
 
     words = f": {last_words(server.logs(job.id))}" if job.state == "failed" else ""
@@ -254,11 +254,11 @@ def _next(server: JobServer, job: Job) -> None:
 
 
 @click.command()
-@click.option("--address", envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's job server.")
-@click.option("--folder", help="Where studies are kept.  [default: [~/]studies]")
+@click.option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's job server.")
+@click.option("--folder", help="Folder of studies.  [default: [~/]studies]")
 @click.option("--data", help="Folder with the training data.")
 def doctor(address: str | None, folder: str | None, data: str | None) -> None:
-    """Look for what people get wrong: here, and on every node of a cluster.
+    """Check this machine, or every node of a cluster, for common mistakes.
 
     \b
     quarterturn doctor
@@ -268,7 +268,7 @@ def doctor(address: str | None, folder: str | None, data: str | None) -> None:
     from tuner.cluster.doctor import examine as examine_cluster
     from tuner.study.folder import DEFAULT_FOLDER
 
-    # With a cluster, the folder and the data are those there.
+    # With a cluster, the folder and the data are on its nodes.
     here = describe_machine((not address and folder) or DEFAULT_FOLDER, None if address else data)
     checks = check_here(here, runs_trials=not address)
     if address:
@@ -288,7 +288,7 @@ def doctor(address: str | None, folder: str | None, data: str | None) -> None:
 @click.option("--folder", required=True)
 @click.option("--data")
 def examine(folder: str, data: str | None) -> None:
-    """Print what the nodes of this cluster say of themselves, for a reader on another machine."""
+    """Print the checks of this cluster's nodes, for a process on another machine."""
     import json
 
     from tuner.cluster.doctor import describe_nodes

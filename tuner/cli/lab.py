@@ -15,23 +15,23 @@ from tuner.cli.options import FOLDER, INTERRUPTED, console, given_by
 @click.argument("file", type=Path)
 @click.option(
     "--schedulers",
-    help="Comma-separated names; asha, one-epoch and all stand for several.  [default: all but "
+    help="Comma-separated names; asha, one-epoch and all are groups.  [default: all but "
     "wilcoxon, whose permutation tests take seconds a repeat]",
 )
-@click.option("--trials", default=50, show_default=True, help="To draw for each repeat.")
-@click.option("--repeats", default=50, show_default=True, help="Random draws of trials.")
+@click.option("--trials", default=50, show_default=True, help="Trials to draw for each repeat.")
+@click.option("--repeats", default=50, show_default=True, help="Number of random draws.")
 @click.option("--workers", default=1, show_default=True, help="Trials at a time.")
-@click.option("--seed", default=0, show_default=True, help="Of the draws.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--plot", type=Path, help="Draw costs and losses to a .png or .svg file.")
 def replay(
     file: Path, schedulers: str | None, as_json: bool, plot: Path | None, **given: int
 ) -> None:
-    """Replay recorded trials through several schedulers: what each costs, and what it loses.
+    """Replay recorded trials through several schedulers, and print their costs and losses.
 
-    FILE is a recording, as `quarterturn export` writes it. Every repeat draws trials in random
-    order, the same for every scheduler. The loss is how much worse the selected trial ends than
-    the one that is best when every trial runs to its end.
+    FILE is a recording that `quarterturn export` wrote. Each repeat draws trials in random order,
+    the same for every scheduler. The loss is the final metric of the best trial, minus that of
+    the trial that the scheduler selects.
 
     \b
     quarterturn replay fashion.parquet
@@ -63,10 +63,10 @@ def replay(
 @click.argument("finding")
 @click.option("--scale", default="small", show_default=True, help="small or full.")
 @click.option("--seeds", default=2, show_default=True, help="Runs of each setting.")
-@click.option("--tasks", help="Comma-separated, to use only some.  [default: all]")
-@click.option("--out", type=Path, help="Folder for paper.md and the plots.")
+@click.option("--tasks", help="Comma-separated names of tasks.  [default: all]")
+@click.option("--out", type=Path, help="Write paper.md and the plots to this folder.")
 @click.option("--cpus-per-trial", type=float, help="CPUs that a run reserves.")
-@click.option("--gpus-per-trial", type=float, help="GPUs that it reserves; 0.5 shares one.")
+@click.option("--gpus-per-trial", type=float, help="GPUs that a run reserves; 0.5 is half.")
 @click.option("--data", "data_dir", help="Folder with the training data.")
 @FOLDER
 def paper(
@@ -78,10 +78,10 @@ def paper(
     folder: Path | None,
     **given: Any,
 ) -> None:
-    """Run a finding of arXiv:1806.01603 again, and hold it against the paper's figures.
+    """Reproduce a finding of arXiv:1806.01603, and compare it with the paper's figures.
 
-    FINDING is rates, alpha, weight-decay, warmup, adaptive, features, speed, or all. Running it
-    again continues it; runs that several findings need are made once.
+    FINDING is rates, alpha, weight-decay, warmup, adaptive, features, speed, or all. Run the
+    command again to continue. Runs that several findings need are made once.
 
     \b
     quarterturn paper features

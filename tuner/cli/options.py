@@ -1,4 +1,4 @@
-"""The options that several commands share, and how what was given is handed on."""
+"""Options that several commands share, and functions that pass on their values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from tuner.job import TuningJob
 
-INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
 
 
 def options(*several: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return one decorator that adds several options, in their order."""
+    """Return a decorator that adds several options, in this order."""
 
     def add(command: Any) -> Any:
         for option in reversed(several):
@@ -30,14 +30,19 @@ def options(*several: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def given_by(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, by the name of their field."""
+    """Return the options that were given, by the names of their fields."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def job_of(
     file: str | None, trainable: str | None, space: str | None, given: dict[str, Any]
 ) -> TuningJob:
-    """Return the job that a command line describes."""
+    """Return the job that a command line describes.
+
+    Raises:
+        UsageError: neither a file, nor both a trainable and a space.
+        InvalidInput: the job cannot be made.
+    """
     from tuner.jobfile import built_in_job, find_space, load_job
 
     changes = given_by(given)
@@ -51,7 +56,7 @@ def job_of(
 
 
 def as_arguments(given: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list[str]:
-    """Return options of the current command as a command line would give them."""
+    """Return options of the current command as arguments of a command line."""
     names = {option.name: option.opts[0] for option in click.get_current_context().command.params}
     return [
         f"{names[field]}={one}"
@@ -62,21 +67,21 @@ def as_arguments(given: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list
 
 
 def _each(value: Any) -> list[Any]:
-    """The values of an option, one for each time that it is given."""
+    """Return the values of an option, one for each time that it is given."""
     if isinstance(value, dict):
         return [f"{key}={amount}" for key, amount in value.items()]
     return list(value) if isinstance(value, tuple) else [value]
 
 
 def console() -> Console:
-    """Return the console that reports are printed on."""
+    """Return the console for reports: standard output."""
     from rich.console import Console
 
     return Console(highlight=False, emoji=False)
 
 
 def storage_url(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Return a storage's URL, read from FILE where @FILE was given."""
+    """Return the URL of a storage; @FILE reads it from a file."""
     if not value or not value.startswith("@"):
         return value
     try:
@@ -91,7 +96,7 @@ def storage_url(context: click.Context, option: click.Parameter, value: str | No
 def pairs(
     context: click.Context, option: click.Parameter, given: tuple[str, ...]
 ) -> dict[str, str] | None:
-    """Return KEY=VALUE options as a dict, and None where there is none."""
+    """Return KEY=VALUE options as a dict; None if there is none."""
     for pair in given:
         if not all(pair.partition("=")):
             raise click.BadParameter(f"must be {option.metavar}, got {pair!r}", context, option)
@@ -104,18 +109,18 @@ def _unless_empty(
     return given or None
 
 
-FOLDER = click.option("--folder", type=Path, help="Where studies are kept.  [default: studies]")
-PLACE = options(
+FOLDER = click.option("--folder", type=Path, help="Folder of studies.  [default: studies]")
+RESOURCES = options(
     click.option("--cpus-per-trial", type=float, help="CPUs that a trial reserves."),
-    click.option("--gpus-per-trial", type=float, help="GPUs that it reserves; 0.5 shares one."),
-    click.option("--memory-gb-per-trial", type=float, help="Memory that it reserves, in GB."),
+    click.option("--gpus-per-trial", type=float, help="GPUs that a trial reserves; 0.5 is half."),
+    click.option("--memory-gb-per-trial", type=float, help="Memory that a trial reserves, in GB."),
     click.option(
         "--node-label",
         "node_labels",
         multiple=True,
         metavar="KEY=VALUE",
         callback=pairs,
-        help="Only nodes with this label, e.g. gpu=H200; repeatable.",
+        help="Use only nodes with this label, e.g. gpu=H200; repeatable.",
     ),
     click.option(
         "--resource-per-trial",
@@ -123,35 +128,36 @@ PLACE = options(
         multiple=True,
         metavar="NAME=AMOUNT",
         callback=pairs,
-        help="Of the cluster's own resources; repeatable.",
+        help="Amount of another resource of the cluster; repeatable.",
     ),
-    click.option("--data", "data_dir", help="Folder with the training data."),
+)
+DATA = click.option("--data", "data_dir", help="Folder with the training data.")
+BUDGET = options(
+    click.option("--trials", "num_trials", type=int, help="Number of trials in all."),
+    RESOURCES,
+    DATA,
     click.option(
         "--log",
         "loggers",
         multiple=True,
         callback=_unless_empty,
-        help="Log to tensorboard or mlflow as well; repeatable; none for neither.",
+        help="Also log to tensorboard or mlflow; repeatable. none stops both.",
     ),
-)
-BUDGET = options(
-    click.option("--trials", "num_trials", type=int, help="Trials in all."),
-    PLACE,
-    click.option("--concurrent", "max_concurrent", type=int, help="Trials at a time, at most."),
+    click.option("--concurrent", "max_concurrent", type=int, help="Most trials at a time."),
 )
 JOB = options(
     click.argument("file", required=False),
     click.option("--trainable", help="A name from `quarterturn trainables`, or module:Class."),
     click.option("--space", help="A name from `quarterturn spaces`, or module:function."),
-    click.option("--name", help="Of the study."),
-    click.option("--metric", help="What to optimise."),
-    click.option("--mode", type=click.Choice(["min", "max"]), help="Make it small, or large."),
-    click.option("--epochs", "max_epochs", type=int, help="Epochs of a trial that is not pruned."),
-    click.option("--seed", type=int, help="Of suggestions and training."),
+    click.option("--name", help="Name of the study."),
+    click.option("--metric", help="Metric to optimise, a key of the reports."),
+    click.option("--mode", type=click.Choice(["min", "max"]), help="Minimise or maximise it."),
+    click.option("--epochs", "max_epochs", type=int, help="Epochs of a whole trial."),
+    click.option("--seed", type=int, help="Seed of suggestions and training."),
     click.option(
         "--storage",
         callback=storage_url,
-        help="Database URL for the study, instead of a file; @FILE reads it from one.",
+        help="Database URL for the study, instead of a file; @FILE reads the URL from a file.",
     ),
     click.option("--checkpoints", help="Shared folder or URL for checkpoints: s3://bucket/path."),
     click.option("--pruner", help="rotation, none, median, percentile, asha, hyperband, wilcoxon."),
@@ -159,7 +165,7 @@ JOB = options(
     click.option(
         "--start",
         type=click.Choice(["rotation", "random"]),
-        help="Begin with a ladder of rotations, or with the sampler.",
+        help="First trials: a ladder of rotations, or the sampler's.",
     ),
     BUDGET,
 )

@@ -14,10 +14,11 @@ import click
 from tuner.cli.cluster import AT, resume_there, studies_at
 from tuner.cli.options import (
     BUDGET,
+    DATA,
     FOLDER,
     INTERRUPTED,
     JOB,
-    PLACE,
+    RESOURCES,
     console,
     given_by,
     job_of,
@@ -40,17 +41,17 @@ REPORT_FILES = options(
         is_flag=False,
         flag_value=_BY_NAME,
         metavar="[FILE]",
-        help="Write a page to read in a browser, offline.  [default: NAME.html]",
+        help="Write an offline page for the browser.  [default: NAME.html]",
     ),
     click.option("--plot", type=click.Choice(_KINDS), help="Write one chart to --out."),
-    click.option("--out", type=Path, metavar="FILE", help="A .png or .svg file for --plot."),
-    click.option("--parquet", type=Path, metavar="FILE", help="Write the ranked table to a file."),
+    click.option("--out", type=Path, metavar="FILE", help="The .png or .svg file of --plot."),
+    click.option("--parquet", type=Path, metavar="FILE", help="Write the table as Parquet."),
 )
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Which files are asked for; `html` is empty for one that is named after the study."""
+    """The files to write; an empty `html` is named after the study."""
 
     html: str | None
     plot: str | None
@@ -61,7 +62,7 @@ class ReportFiles:
         return self.html is not None or self.plot is not None or self.parquet is not None
 
     def write(self, result: StudyResult, name: str, folder: Path | None) -> list[Path]:
-        """Write them, and return where they are; the database of a study is not told."""
+        """Write the files and return their paths. The page does not show a database's URL."""
         written = []
         if self.html is not None:
             from tuner.report.html import write_html
@@ -95,7 +96,7 @@ def report_files(
     """Return the files that a command line asks for.
 
     Raises:
-        UsageError: a plot without its file, or the other way round.
+        UsageError: only one of --plot and --out is given.
     """
     if (plot is None) != (out is None):
         raise click.UsageError("Give --plot KIND and --out FILE together")
@@ -105,11 +106,11 @@ def report_files(
 @click.command()
 @JOB
 @FOLDER
-@click.option("--code", type=Path, hidden=True, help="Folder to keep with the study.")
+@click.option("--code", type=Path, hidden=True, help="Folder of modules to keep with the study.")
 def run(
     file: str | None, trainable: str | None, space: str | None, code: Path | None, **given: Any
 ) -> None:
-    """Run a tuning job, then print its report. Running it again continues it.
+    """Run a tuning job, then print its report; run it again to continue.
 
     FILE is a Python file that defines a TuningJob; or name a trainable and a space.
 
@@ -151,7 +152,7 @@ def resume(name: str, folder: Path | None, address: str | None, **given: Any) ->
 @click.argument("name")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON object.")
-@click.option("--top", type=click.IntRange(min=1), help="Only so many trials.")
+@click.option("--top", type=click.IntRange(min=1), help="Number of trials to print.")
 @click.option("--sort", default="rank", show_default=True, help="Column or parameter to sort by.")
 @REPORT_FILES
 @FOLDER
@@ -183,6 +184,10 @@ def report(
     from tuner.study.load import load_study
 
     files = report_files(html=html, plot=plot, out=out, parquet=parquet)
+    if files and (form or top or sort != "rank"):
+        raise click.UsageError(
+            "Give --csv, --json, --top and --sort for the printed report, without files to write"
+        )
 
     with studies_at(address, name, folder) as home:
         result = load_study(name, folder=home)
@@ -199,14 +204,14 @@ def report(
 
 @click.command()
 @click.argument("name")
-@click.option("--output", type=Path, help="File to write.  [default: NAME.parquet]")
+@click.option("--output", type=Path, help="The file.  [default: NAME.parquet]")
 @FOLDER
 @AT
 def export(name: str, output: Path | None, folder: Path | None, address: str | None) -> None:
     """Write the curves of a study's complete and pruned trials to a Parquet file.
 
-    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. A file
-    that is there already is replaced.
+    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. An
+    existing file is replaced.
 
     \b
     quarterturn export fashion
@@ -225,7 +230,7 @@ def export(name: str, output: Path | None, folder: Path | None, address: str | N
 @click.argument("name")
 @FOLDER
 def send(name: str, folder: Path | None) -> None:
-    """Print a study as text, for a reader on another machine."""
+    """Print a study as text, for a process on another machine."""
     from tuner.study.folder import DEFAULT_FOLDER, find_study
     from tuner.study.load import pack
 
@@ -233,7 +238,7 @@ def send(name: str, folder: Path | None) -> None:
 
 
 def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:
-    """Run or resume, and print what came of it and what to type next."""
+    """Run or resume a study, then print its report and the command that continues it."""
     from tuner.report import print_outcome
 
     again = f"quarterturn resume {name}" + (
@@ -259,17 +264,17 @@ def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:
     "--enqueue",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Put up to K of the configurations into the study, for `resume` to run.",
+    help="Enqueue up to K of the configurations; `resume` runs them.",
 )
 @FOLDER
 @AT
 def advise(
     name: str, as_json: bool, enqueue: int | None, folder: Path | None, address: str | None
 ) -> None:
-    """Say what to try next, with the evidence from the study's own trials.
+    """Print what to try next, with the evidence from the study's own trials.
 
-    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. Where the
-    trials show nothing that is more than chance, nothing is advised.
+    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. There is
+    no advice if the trials show nothing beyond chance.
 
     \b
     quarterturn advise fashion
@@ -326,14 +331,14 @@ def advise(
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks.",
+    help="Seconds between two updates.",
 )
 @FOLDER
 def watch(name: str, interval: float, folder: Path | None) -> None:
-    """Show a study on the terminal while it runs elsewhere; Ctrl-C ends the view alone.
+    """Show a study on the terminal while another process runs it; Ctrl-C ends only the view.
 
-    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. Off a
-    terminal it prints one snapshot.
+    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. An output
+    that is no terminal gets one snapshot.
 
     \b
     quarterturn watch fashion
@@ -351,22 +356,23 @@ def watch(name: str, interval: float, folder: Path | None) -> None:
 @click.option("--space", help="A name from `quarterturn spaces`, or module:function.")
 @click.option(
     "--optimizer",
-    help="sgd, adam, adamw, rmsprop, layca, layca-adam, ...  [default: the space's own Layca]",
+    help="sgd, adam, adamw, rmsprop, layca, layca-adam, ...  [default: the space's Layca]",
 )
-@click.option("--distance", default=0.95, show_default=True, help="To turn the hidden layers by.")
-@click.option("--epochs", "max_epochs", type=int, help="Epochs of the run that the rate is for.")
-@click.option("--seed", type=int, help="Of the initialisation and the batches.")
+@click.option("--distance", default=0.95, show_default=True, help="Hidden layers' final distance.")
+@click.option("--epochs", "max_epochs", type=int, help="Epochs of the run.")
+@click.option("--seed", type=int, help="Seed of initialisation and batches.")
 @click.option(
     "--set",
     "config",
     multiple=True,
     metavar="KEY=VALUE",
     callback=pairs,
-    help="Of the run's config, e.g. batch_size=32; repeatable.",
+    help="Set a key of the run's config, e.g. batch_size=32; repeatable.",
 )
-@PLACE
+@RESOURCES
+@DATA
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--plot", type=Path, help="A .png or .svg file to draw the curve to.")
+@click.option("--plot", type=Path, help="Draw the curve to a .png or .svg file.")
 def find_rate(
     file: str | None,
     trainable: str | None,
@@ -380,9 +386,9 @@ def find_rate(
 ) -> None:
     """Find the rate at which an optimizer turns the hidden layers by a given distance.
 
-    A few short probes, one epoch together at most, say how far each rate of Layca, or learning
-    rate of another optimizer, will turn them in a run of this model, optimizer, schedule and
-    length, whether it learns there, and which layers lag.
+    Four short probes, together at most one epoch, forecast how far each rate turns the layers in a
+    run of this model, optimizer, schedule and length. They also show whether the run learns at
+    that rate, and which layers lag. The rate is Layca's, or another optimizer's learning rate.
 
     \b
     quarterturn find-rate fashion.py
@@ -411,7 +417,7 @@ def find_rate(
 
 
 def _value(text: str) -> Any:
-    """Return what a value means in JSON, or itself where it means nothing."""
+    """Return a value parsed as JSON, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -423,23 +429,23 @@ def _value(text: str) -> Any:
 @click.option(
     "--storage",
     callback=storage_url,
-    help="Database URL, to show the studies in it; @FILE reads it from one.",
+    help="Show the studies of this database URL; @FILE reads the URL from a file.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8270, show_default=True)
 @click.option(
     "--token-file",
     type=Path,
     metavar="FILE",
-    help="Holds the token.  [default: QUARTERTURN_SERVE_TOKEN, or ~/.quarterturn/serve_token]",
+    help="File with the token.  [default: QUARTERTURN_SERVE_TOKEN, ~/.quarterturn/serve_token]",
 )
-@click.option("--no-token", is_flag=True, help="Let everyone on this machine look.")
+@click.option("--no-token", is_flag=True, help="Let everyone on this machine in without a token.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks at the storage.",
+    help="Seconds between two reads of the storage.",
 )
 def serve(
     folder: Path | None,
@@ -450,9 +456,9 @@ def serve(
     no_token: bool,
     interval: float,
 ) -> None:
-    """Show all studies in a browser, live, until Ctrl-C. It changes nothing.
+    """Show all studies in a browser, live, until Ctrl-C; nothing is written.
 
-    Whoever opens it needs the token; the terminal says how to sign in.
+    A visitor needs the token. The terminal shows how to sign in.
 
     \b
     quarterturn serve

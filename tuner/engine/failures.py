@@ -125,7 +125,7 @@ def _out_of_memory(message: str) -> str:
     with_how_much = f" with {used[1]} in use" if used else ""
     return (
         f"its node ran out of memory, and Ray killed it{with_how_much}; run fewer trials at a time "
-        "(--max-concurrent, or more of --cpus-per-trial), or smaller ones"
+        "(--concurrent, or more of --cpus-per-trial), or smaller ones"
     )
 
 

@@ -130,6 +130,7 @@ class RunProgress:
         """Print the number of trials that have ended, where the output is no terminal."""
         if not self._console.is_terminal:
             study = self._poll()
+            self._line_at = time.monotonic()
             self._print(f"study {study.name}: {study.ended}/{study.num_trials} trials")
 
     def noted(self, line: str) -> None:
