@@ -1,6 +1,27 @@
-"""quarterturn: hyperparameter tuning that watches how far each layer turns.
+"""quarterturn: hyperparameter tuning that measures how far each layer turns.
 
-The public names are handed on lazily: importing one costs only that one.
+Packages, from the lowest floor to the highest; each imports only those below it:
+
+- errors.py: InvalidInput, the error that a user can cause
+- files.py: write a file whole or not at all
+- vega.py: what all charts share, and writing one as a picture
+- rotation/: measure, forecast and judge layer rotation
+- storage/: where a study is kept: journal, database, lease, paths
+- study/: the Optuna study: schema, search spaces, samplers, pruners, results
+- job.py: TuningJob, the description of a tuning job
+- jobfile.py: a job from a Python file, or from names on the command line
+- engine/: run the trials of one study on Ray Tune
+- replay/: recorded curves, and the simulator that compares schedulers on them
+- report/: tables, pages, charts, advice and the live view of a study
+- api.py: run and resume, with the live view
+- rate_finder/: find the learning rate for a final rotation
+- paper/: reproduce the findings of arXiv:1806.01603
+- serve/: all studies in a browser
+- cluster/: submit jobs to a Ray cluster, and read them from afar
+- cli/: the command `quarterturn`
+
+Begin with job.py, then api.py. The public names are imported on first use, so importing one costs
+only that one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,17 @@
-"""Reports of a study: it reads through `tuner.study`, and never imports Ray.
+"""Reports of a study: tables, a page, charts, advice and the live view. Ray is never imported.
 
-The page and the charts are handed on lazily: a report in a terminal does not wait for their import.
+- summary.py: the headline, the ranked table, JSON and Parquet
+- evidence.py: what a study shows of its pruning and of rotation, and its metric's noise
+- terminal.py: the live view, for the run itself and for `quarterturn watch`
+- study_follower.py: StudyFollower, which polls a study while it runs
+- formatting.py: numbers, durations and small curves as text
+- plots.py: the charts for a notebook
+- charts/: the charts themselves
+- html/: the page
+- advice/: what to try next, with the evidence
+
+Begin with summary.py. The page and the charts are imported on first use, so that a report on the
+terminal does not wait for Altair.
 """
 
 from importlib import import_module

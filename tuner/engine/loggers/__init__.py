@@ -1,7 +1,12 @@
-"""Loggers: every report of every trial in TensorBoard or MLflow as well.
+"""Loggers write every report of every trial to TensorBoard or MLflow.
 
-An observer hands what happens to one process for each logger, through a pipe that it never waits
-for: logging takes no time from the decisions, and a server that does not answer holds nobody up.
-What is in the log already is asked of the log itself, so that nothing is in it twice, however
-often the study is resumed, and nothing is missing that the study knows.
+- registry.py: the loggers by name, what each needs and where it writes
+- callback.py: LoggerCallback, which sends the events of a run to a logger's process
+- process.py: the process that writes a log
+- base.py: LogWriter, the base class of loggers, and the events
+- tensorboard.py, mlflow.py: the two loggers
+
+Begin with base.py. Each logger has a process of its own and reads events from a pipe, so that
+logging never delays a decision and a server that does not answer stops nothing. A logger reads its
+own log to find what is missing, so that a resumed study writes nothing twice.
 """

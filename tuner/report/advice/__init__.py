@@ -1,4 +1,12 @@
-"""What to try next, and why: rules that read a study's own trials, one rule a file."""
+"""Advice on what to try next, from rules that read the trials of a study.
+
+- study_view.py: StudyView, the data that the rules read, and Advice, what they return
+- rules.py: the rules; each may propose one change, with its evidence
+- rank_tests.py: one-sided rank tests for few trials
+- render.py: advice as text and as JSON
+
+Begin with `advice` below.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""Charts of a study, for the page, for notebooks, and as pictures. `KINDS` lists them by name."""
+"""The charts of a study, for the page, for notebooks and as pictures, by name in `KINDS`.
+
+- base.py: ChartSpec, and the scales and states that charts share
+- rotation.py: curves by layer, the map of layers and trials, the charts of one trial
+- search.py: importance and slices of parameters, metric against rotation, cost
+- export.py: a chart by name, and as a .png or .svg file
+
+Begin with base.py. Parts that other packages' charts need too are in `tuner.vega`.
+"""
 
 from __future__ import annotations
 
