@@ -106,15 +106,17 @@ def test_a_resumed_trial_draws_what_an_unbroken_one_does(config, reports_per_epo
 def test_training_batches_alone_are_augmented_and_only_where_asked_for(config):
     trial = C10Cnn2Small(config=config)
     trial.train()
-    inputs, _ = trial._run.data.validation
-    seen = torch.cat([batch for batch, _ in trial.evaluation_batches(trial._run.data.validation)])
+    inputs, _ = trial.training_state.data.validation
+    seen = torch.cat(
+        [batch for batch, _ in trial.evaluation_batches(trial.training_state.data.validation)]
+    )
     assert torch.equal(seen, inputs)
 
-    known = {image.numpy().tobytes() for image in trial._run.data.train[0]}
+    known = {image.numpy().tobytes() for image in trial.training_state.data.train[0]}
     share = {}
     for augment in (True, False):
         trial = C10Cnn2Small(config={**config, "augment": augment})
-        trial._started().begin_part()
+        trial.training_state.begin_interval()
         images = torch.cat([batch for batch, _ in trial.training_batches()])
         share[augment] = sum(image.numpy().tobytes() in known for image in images) / len(images)
     assert share[False] == 1

@@ -70,16 +70,18 @@ def test_a_last_batch_too_small_to_share_is_learnt_by_each_and_counts_once(two):
     assert_alike(one.model, both.model)
 
 
-def test_shares_make_up_the_batch_and_their_weights_its_mean():
+def test_the_shards_make_up_the_batch_and_their_weights_its_mean():
     batch = torch.arange(11.0)
-    shares = [DataShard(rank, 4) for rank in range(4)]
-    taken = [share.take(batch) for share in shares]
-    assert torch.cat(taken).tolist() == batch.tolist()
-    weighted = [share.weight(11) * part.mean() for share, part in zip(shares, taken, strict=True)]
+    shards = [DataShard(rank, 4) for rank in range(4)]
+    selected = [shard.select(batch) for shard in shards]
+    assert torch.cat(selected).tolist() == batch.tolist()
+    weighted = [
+        shard.weight(11) * samples.mean() for shard, samples in zip(shards, selected, strict=True)
+    ]
     assert sum(weighted) / 4 == pytest.approx(batch.mean())
     small = batch[:7]
-    assert [share.take(small).tolist() for share in shares] == [small.tolist()] * 4
-    assert [share.weight(7) for share in shares] == [1.0] * 4
+    assert [shard.select(small).tolist() for shard in shards] == [small.tolist()] * 4
+    assert [shard.weight(7) for shard in shards] == [1.0] * 4
 
 
 def notes(folder: Path, what: str) -> tuple[list[str], list[str]]:

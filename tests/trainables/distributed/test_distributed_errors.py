@@ -14,7 +14,7 @@ from ray import cloudpickle
 from shared_nets import CONFIG, Unpicklable, alone, other_processes
 
 from trainables.distributed.data_parallel import check_processes
-from trainables.distributed.worker_main import told
+from trainables.distributed.worker_main import error_message
 from tuner.errors import InvalidInput
 
 
@@ -50,7 +50,7 @@ def test_more_processes_than_gpus_are_refused():
 )
 def test_an_error_in_any_process_is_the_trials(fault, rank, error, message):
     trial = alone(processes=2, fault=fault, **{"in": rank})
-    trial._start_all()
+    _ = trial.training_state
     begun = time.monotonic()
     with pytest.raises(error, match=message) as raised:
         trial.step()
@@ -70,7 +70,7 @@ ray_trainable.DEFAULT_STORAGE_PATH = sys.argv[1]
 from shared_nets import Shared
 trial = Shared(config={"max_epochs": 10**6, "batch_size": 6, "processes": 2})
 trial.step()
-print(*(process.pid for process in trial._team._processes.values()), flush=True)
+print(*(process.pid for process in trial._workers._processes.values()), flush=True)
 while True:
     trial.step()
 """
@@ -94,7 +94,7 @@ def test_no_process_outlives_one_that_was_killed(tmp_path):
 
 
 def test_an_error_that_cannot_be_pickled_is_told_in_words():
-    when, error, text = cloudpickle.loads(told(Unpicklable(lambda: 0, 1)))[1]
+    when, error, text = cloudpickle.loads(error_message(Unpicklable(lambda: 0, 1)))[1]
     assert when <= time.monotonic()
     assert (type(error), str(error)) == (RuntimeError, "Unpicklable: the loss is purple")
     assert "Unpicklable" in text

@@ -56,7 +56,7 @@ def test_batches_are_normalised_over_both_and_half_precision_learns(request):
 )
 def test_an_error_on_another_gpu_ends_the_trial_in_seconds(request, fault, rank, error, message):
     trial = trial_of(Shared, request, processes=2, fault=fault, **{"in": rank})
-    trial._start_all()
+    _ = trial.training_state
     begun = time.monotonic()
     with pytest.raises(error, match=message):
         trial.step()

@@ -80,7 +80,7 @@ def test_a_full_size_task_trains_on_files_of_its_format(folder):
     assert math.isfinite(report["train_loss"])
     assert math.isfinite(report["test_loss"])
     assert all(value > 0 for key, value in report.items() if key.startswith("rotation/"))
-    inputs, targets = trial._run.data.train
+    inputs, targets = trial.training_state.data.train
     assert inputs.dtype == torch.uint8
     assert trial.model.eval()(inputs[:1]).shape == (1, CLASSES.get(name, 10))
     assert int(targets.max()) < CLASSES.get(name, 10)

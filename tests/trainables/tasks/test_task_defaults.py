@@ -15,7 +15,7 @@ class Own(Smallest):
 
 def settings(trial):
     trial.step()
-    return trial._run.settings
+    return trial.training_state.settings
 
 
 def test_defaults_and_epochs_hold_where_the_config_says_nothing():
@@ -41,7 +41,7 @@ def test_a_reused_actor_takes_them_anew():
 
 def test_without_any_the_settings_own_defaults_hold():
     found = settings(Smallest(config={}))
-    assert (found.max_epochs, found.batch_size) == (10, 128)
+    assert (found.max_epochs, found.batch_size) == (20, 128)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from tuner.errors import InvalidInput
         ({"lr": float("nan")}, "lr must be a number > 0, got nan"),
         ({"lr": float("inf")}, "lr must be a number > 0, got inf"),
         ({"lr": "0.1"}, "lr must be a number > 0, got '0.1'"),
+        ({"lr": None}, "lr must be a number > 0, got None"),
+        ({"lr": True}, "lr must be a number > 0, got True"),
         ({"max_epochs": 0}, "max_epochs must be a whole number >= 1"),
         ({"momentum": 1}, "momentum must be a number in [0, 1), got 1"),
         ({"beta2": 1.0}, "beta2 must be a number in [0, 1)"),
@@ -76,6 +78,18 @@ def test_numpy_scalars_count_as_numbers():
     assert config == {"batch_size": 8, "lr": 0.5, "width": 3}
     assert {type(value) for value in config.values()} == {int, float}
     assert read_settings(config).batch_size == 8
+
+
+def test_numpy_scalars_inside_lists_and_mappings_count_as_numbers():
+    config = {
+        "reports_per_epoch": [2, np.int64(5)],
+        "step_at": (np.float32(0.5),),
+        "optimizer": "layca",
+        "layer_rates": {"head.*": np.float32(2)},
+    }
+    settings = read_settings(config)
+    assert (settings.reports_per_epoch, settings.step_at) == ((2, 5), (0.5,))
+    assert type(plain_config(config)["layer_rates"]["head.*"]) is float
 
 
 def test_every_default_keeps_its_own_rule():

@@ -43,7 +43,7 @@ def test_a_random_split_is_the_same_in_every_process():
         torch.manual_seed(seed)
         trial = owner(config={"seed": seed})
         trial.step()
-        held_out.append(trial._run.data.validation[0])
+        held_out.append(trial.training_state.data.validation[0])
     assert torch.equal(*held_out)
 
 

@@ -28,7 +28,7 @@ def test_a_trial_starts_at_the_rate_for_its_own_length_schedule_and_momentum(
     config = {"max_epochs": 2, "batch_size": 20, "schedule": "cosine", **settings}
     trial = Smallest(config={**config, "optimizer": optimizer, "final_distance": 0.6})
     trial.train()
-    initial = trial._started().initial_lrs
+    initial = trial.training_state.initial_lrs
     assert initial == [RateRelation(momentum).rate_for(0.6, lr_factors("cosine", 10))]
 
 

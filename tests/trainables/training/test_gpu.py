@@ -20,8 +20,8 @@ def test_a_trial_trains_on_the_gpu_in_half_precision_and_resumes(tmp_path):
     trial.save(str(tmp_path))
     expected = trial.step()
     assert trial.device.type == "cuda"
-    assert trial._run.data.train[0].is_cuda
-    assert trial._run.precision.dtype in (torch.bfloat16, torch.float16)
+    assert trial.training_state.data.train[0].is_cuda
+    assert trial.training_state.precision.dtype in (torch.bfloat16, torch.float16)
 
     resumed = DigitsMlp(config=config)
     resumed.restore(str(tmp_path))
@@ -33,4 +33,4 @@ def test_a_trial_trains_on_the_gpu_in_half_precision_and_resumes(tmp_path):
 def test_half_precision_can_be_turned_off():
     trial = DigitsMlp(config={"amp": "off"})
     trial.step()
-    assert trial._run.precision.dtype is None
+    assert trial.training_state.precision.dtype is None

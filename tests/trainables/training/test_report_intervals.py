@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from trainables.training.loop import Position, part_end, reports_in_epoch
+from trainables.training.loop import Position, next_report_step, reports_in_epoch
 
 
 def ends(steps: int, reports: int) -> list[int]:
     found = [0]
     while found[-1] < steps:
-        found.append(part_end(found[-1], steps, reports))
+        found.append(next_report_step(found[-1], steps, reports))
     return found[1:]
 
 
@@ -25,7 +25,7 @@ def test_report_i_of_k_comes_after_its_share_of_the_steps_rounded_up(steps):
 
 
 def test_from_a_step_between_two_reports_the_next_one_comes():
-    assert [part_end(step, 10, 4) for step in range(10)] == [3, 3, 3, 5, 5, 8, 8, 8, 10, 10]
+    assert [next_report_step(step, 10, 4) for step in range(10)] == [3, 3, 3, 5, 5, 8, 8, 8, 10, 10]
 
 
 @pytest.mark.parametrize(
