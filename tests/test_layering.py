@@ -97,7 +97,8 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("search_spaces", ("search_spaces", "tuner.errors")),
         ("tuner/storage", ("tuner.storage", "tuner.errors")),
         ("tuner/study", ("tuner.study", *ON_STORAGE)),
-        ("tuner/job.py", ("tuner.study", *ON_STORAGE)),
+        # The default number of epochs, which a job and a trial's config share.
+        ("tuner/job.py", ("tuner.study", "trainables.training", *ON_STORAGE)),
         ("tuner/jobfile.py", ("tuner.job", "tuner.errors", "trainables", "search_spaces")),
         ("tuner/report", ("tuner.report", "tuner.study", *ON_STORAGE)),
         ("tuner/replay", ("tuner.replay", "tuner.study", *ON_STORAGE)),

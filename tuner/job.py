@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from trainables.training import DEFAULT_EPOCHS
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import RotationTarget
 from tuner.storage.paths import StoragePath
 from tuner.study.folder import DEFAULT_FOLDER
 from tuner.study.pruners import PRUNERS
 from tuner.study.samplers import SAMPLERS
+from tuner.study.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from ray.tune import Trainable
+
+    AnyTrainable = type[Trainable] | Callable[[dict[str, Any]], Any]
+    """A class trainable, or a function that takes a config and calls `tune.report`."""
+else:  # Importing Ray takes a second; a validator checks the value.
+    AnyTrainable = Any
 
 LOGGERS = ("tensorboard", "mlflow")
 
@@ -73,12 +83,12 @@ class TuningJob(BaseModel):
     )
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    trainable: Any
-    search_space: Any
+    trainable: AnyTrainable
+    search_space: SearchSpace
     metric: str = ""
     mode: Literal["min", "max", ""] = ""
     num_trials: int = Field(default=50, ge=1)
-    max_epochs: int = Field(default=20, ge=1)
+    max_epochs: int = Field(default=DEFAULT_EPOCHS, ge=1)
     rotation_target: RotationTarget = RotationTarget()
     pruner: str | BasePruner = "rotation"
     sampler: str | BaseSampler = "tpe"
@@ -107,14 +117,14 @@ class TuningJob(BaseModel):
         except ValidationError as error:
             raise InvalidInput(_in_one_line(error)) from error
 
-    @field_validator("trainable")
+    @field_validator("trainable", mode="plain")
     @classmethod
     def _trains(cls, trainable: Any) -> Any:
         if not callable(trainable):
             raise ValueError("must be a class trainable or a function")
         return trainable
 
-    @field_validator("search_space")
+    @field_validator("search_space", mode="plain")
     @classmethod
     def _suggests(cls, space: Any) -> Any:
         if not callable(space) and not isinstance(space, Mapping):

@@ -25,12 +25,16 @@ from optuna.distributions import (
 from tuner.errors import InvalidInput
 
 Space = Callable[[optuna.Trial], dict[str, Any]]
+"""A define-by-run search space."""
+
+SearchSpace = Space | Mapping[str, Any]
+"""A search space in any accepted form; `as_function` makes a `Space` of it."""
 
 # A conditional branch as rare as one in ten is seen by this many draws in 97 % of cases.
 _PROBES = 32
 
 
-def as_function(space: Space | Mapping[str, Any]) -> Space:
+def as_function(space: SearchSpace) -> Space:
     """Return the space as a function that suggests one configuration for a trial.
 
     Raises:
