@@ -67,7 +67,7 @@ def folder(request, tmp_path, write_fashion):
     elif name == "mnist-features":
         write_fashion(tmp_path / "MNIST" / "raw")
     else:
-        write_cifar(CIFAR100 if CLASSES.get(name) == 100 else CIFAR10, tmp_path)
+        write_cifar(CIFAR100 if CLASSES.get(name) == 100 else CIFAR10, tmp_path, binary=True)
     return name, str(tmp_path)
 
 
