@@ -42,7 +42,9 @@ from tuner.study.schema import (
     START,
     curve_of,
     read_config,
+    read_target,
     read_test,
+    read_warmup,
     seconds_of,
 )
 
@@ -155,6 +157,8 @@ def read_result(
             for trial in trials
         ),
         checkpoints=elsewhere or None,
+        rotation_target=read_target(attrs),
+        warmup_epochs=read_warmup(attrs),
     )
 
 

@@ -26,7 +26,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import HalvingState, PruningConfig, RotationTarget, Verdict, decide
-from tuner.study.schema import AUDIT, REASON, START, curve_of
+from tuner.study.schema import (
+    AUDIT,
+    REASON,
+    ROTATION_TARGET,
+    START,
+    WARMUP_EPOCHS,
+    curve_of,
+    read_target,
+)
 
 MAX_EPOCHS = "max_epochs"  # study attribute
 METRIC = "metric"  # study attribute
@@ -40,8 +48,12 @@ class RotationPruner(BasePruner):
     alone. The reason of every pruning is stored as the trial's user attribute ``reason``; a trial
     that is trained to its end to measure what pruning costs keeps its reason as ``audit``.
 
+    In plain Optuna the first call of `prune` writes the target and the warmup into the study, so
+    that reports judge by them. `tuner.run` has written them before.
+
     Args:
-        target: what the layers should reach; the default is a quarter turn of the hidden ones.
+        target: what the layers should reach. When left out, it is read from the study; a study
+            without one has the default, a quarter turn of the hidden layers.
         max_epochs: the epochs of a whole run, >= 1; read from the study's user attribute
             ``max_epochs`` when left out.
         warmup_epochs, early_keep, keep, audit, seed: see `tuner.rotation.PruningConfig`.
@@ -64,7 +76,7 @@ class RotationPruner(BasePruner):
         if max_epochs is not None and max_epochs < 1:
             raise InvalidInput(f"max_epochs must be >= 1, got {max_epochs}; use 1 or more")
         self.criteria = PruningConfig(
-            target=target or RotationTarget(),
+            target=target or RotationTarget(),  # `field` replaces the default by the study's
             warmup_epochs=warmup_epochs,
             early_keep=early_keep,
             keep=keep,
@@ -72,14 +84,20 @@ class RotationPruner(BasePruner):
             seed=seed,
         )
         self.max_epochs = max_epochs
+        self._target = target
         self._known: _Known | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # What it remembers of a study stays with the process that opened it.
         return {**self.__dict__, "_known": None}
 
+    def target_or(self, default: RotationTarget) -> RotationTarget:
+        """Return the pruner's own target, or `default` where it was made without one."""
+        return self._target or default
+
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         verdict = self.verdict(study, trial)
+        self._describe(study)
         # The trial that Optuna hands over lacks what is written past it, as the reasons here are.
         if verdict.audit and AUDIT not in study._storage.get_trial(trial._trial_id).user_attrs:
             study._storage.set_trial_user_attr(trial._trial_id, AUDIT, verdict.reason)
@@ -114,12 +132,25 @@ class RotationPruner(BasePruner):
             minimize = study.direction is StudyDirection.MINIMIZE
             criteria = replace(
                 self.criteria,
+                target=self.target_or(read_target(study.user_attrs)),
                 mode="min" if minimize else "max",
                 metric_name=study.user_attrs.get(METRIC, "value"),
             )
             field = HalvingState(criteria, self._max_epochs(study))
             self._known = _Known((study._storage, study._study_id), field)
         return self._known.updated(study)
+
+    def _describe(self, study: Study) -> None:
+        """Store in the study what its trials are judged by, once for each study."""
+        assert self._known is not None  # since `verdict` was asked
+        if self._known.described:
+            return
+        self._known.described = True
+        criteria, attrs = self._known.field.criteria, study.user_attrs
+        if ROTATION_TARGET not in attrs or read_target(attrs) != criteria.target:
+            study.set_user_attr(ROTATION_TARGET, criteria.target.to_dict())
+        if attrs.get(WARMUP_EPOCHS) != criteria.warmup_epochs:
+            study.set_user_attr(WARMUP_EPOCHS, criteria.warmup_epochs)
 
     def _max_epochs(self, study: Study) -> int:
         known = self.max_epochs or study.user_attrs.get(MAX_EPOCHS)
@@ -139,6 +170,7 @@ class _Known:
     field: HalvingState
     open: dict[int, int] = dataclasses.field(default_factory=dict)  # number -> reports read
     trials: int = 0
+    described: bool = False  # whether the study stores what its trials are judged by
     # Optuna's `optimize` may run trials in several threads, which share the study's pruner.
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
@@ -182,6 +214,15 @@ PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
     ),
     "wilcoxon": lambda target, epochs, seed: WilcoxonPruner(),
 }
+
+
+def rotation_pruner_of(pruner: BasePruner) -> RotationPruner | None:
+    """Return a pruner that reads rotation: this one, or the one that it wraps; None without one.
+
+    Optuna's `PatientPruner` wraps another pruner.
+    """
+    candidates = (pruner, *vars(pruner).values())
+    return next((found for found in candidates if isinstance(found, RotationPruner)), None)
 
 
 def make_pruner(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tuner.errors import InvalidInput
-from tuner.rotation import RotationCurve
+from tuner.rotation import PruningConfig, RotationCurve, RotationTarget
 from tuner.storage.paths import StoragePath, unusable
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class StudyResult:
         num_trials: how many the job asks for in all.
         space: what may be suggested, as canonical JSON; empty for a study made elsewhere.
         checkpoints: folder or URL that holds those of all trials; None for the study's folder.
+        rotation_target: what the layers should reach; the default for a study that stores none.
+        warmup_epochs: the first epoch at which trials are compared, > 0.
     """
 
     name: str
@@ -137,6 +139,8 @@ class StudyResult:
     space: str
     trials: tuple[TrialResult, ...]
     checkpoints: str | None = None
+    rotation_target: RotationTarget = field(default_factory=RotationTarget)
+    warmup_epochs: float = PruningConfig.warmup_epochs
 
     @cached_property
     def ranked(self) -> tuple[TrialResult, ...]:

@@ -15,8 +15,12 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tuner.errors import InvalidInput
-from tuner.rotation import RotationCurve
+from tuner.rotation import PruningConfig, RotationCurve, RotationTarget
 
+# Attributes of the study: what its trials are judged by.
+ROTATION_TARGET = "rotation_target"  # as `RotationTarget.to_dict` gives it
+WARMUP_EPOCHS = "warmup_epochs"  # the first epoch of comparison
+# Attributes of a trial.
 LAYERS = "rotation:layers"
 AUDIT = "audit"  # why it would have been pruned, had it not been let finish to measure that
 ADVICE = "advice"  # which advice the trial tests, if it was enqueued for one
@@ -28,6 +32,28 @@ ROTATION = "rotation"  # the last distances by layer; beside it rotation_min and
 TEST = "test"  # metrics on the test split, by name; no curve holds them
 _REPORT = "rotation:"
 _NAN = float("nan")
+
+
+def read_target(attrs: Mapping[str, Any]) -> RotationTarget:
+    """Return the rotation target from a study's user attributes.
+
+    The default one where there is none: older versions stored no target. A study that was made
+    elsewhere may use the attribute's name for something else, and has the default as well.
+    """
+    stored = attrs.get(ROTATION_TARGET)
+    try:
+        return RotationTarget.from_dict(stored) if isinstance(stored, dict) else RotationTarget()
+    except InvalidInput:
+        return RotationTarget()
+
+
+def read_warmup(attrs: Mapping[str, Any]) -> float:
+    """Return the warmup in epochs from a study's user attributes, or the default where it has
+    none."""
+    stored = attrs.get(WARMUP_EPOCHS)
+    if isinstance(stored, int | float) and not isinstance(stored, bool) and stored > 0:
+        return float(stored)
+    return PruningConfig.warmup_epochs
 
 
 def report_rotation(
