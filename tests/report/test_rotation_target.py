@@ -10,7 +10,7 @@ import optuna
 import pytest
 from rich.console import Console
 
-from tests.report.made_up_advice import LAYERS, LR, rates, starting, steady, study, trial
+from tests.report.advice_studies import LAYERS, LR, rates, starting, steady, study, trial
 from tests.study.pruned_studies import EPOCHS, optimized, pruner_of
 from tuner.replay.compare import replay
 from tuner.replay.recording import read_recording, write_recording
