@@ -7,7 +7,7 @@ import json
 import pytest
 from optuna.distributions import FloatDistribution, distribution_to_json
 
-from tests.report.night import HOSTILE, night
+from tests.report.tuned_studies import HOSTILE, night
 from tests.study.example_studies import study_result, trial_result
 from tuner import report
 from tuner.errors import InvalidInput

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.report.night import EVIL, night
+from tests.report.tuned_studies import EVIL, night
 from tests.study.example_studies import study_result, trial_result
 from tuner.report import to_html
 from tuner.report.html.page import (

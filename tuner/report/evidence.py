@@ -226,9 +226,10 @@ def rotation_worth(result: StudyResult) -> RotationWorth | None:
     curves = {trial.number: trial.curve for trial in result.trials if trial.state != "failed"}
     if not any(curve.layers for curve in curves.values()):
         return None
-    weights = (
-        HalvingState(PruningConfig(mode=result.mode), result.max_epochs).with_curves(curves).weights
+    judged_by = PruningConfig(
+        target=result.rotation_target, mode=result.mode, warmup_epochs=result.warmup_epochs
     )
+    weights = HalvingState(judged_by, result.max_epochs).with_curves(curves).weights
     return RotationWorth(
         weights.rotation_is,
         float(weights.mean[ROTATION]),

@@ -28,6 +28,8 @@ from tuner.report.evidence import (
     started,
 )
 from tuner.report.files import check_file, write_whole
+from tuner.report.formatting import target_words
+from tuner.rotation import RotationTarget
 from tuner.study.result import StudyResult
 
 
@@ -67,6 +69,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
             "mode": result.mode,
             "max_epochs": result.max_epochs,
             "checkpoints": result.checkpoints,
+            "rotation_target": result.rotation_target.to_dict(),
             "trials": [
                 {
                     "rank": int(row["rank"]),
@@ -149,8 +152,11 @@ def print_report(
     console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
     if not records:
         return
+    # The default target goes without saying: what it asks for is in the documentation.
+    own_target = result.rotation_target != RotationTarget()
+    target = [f"target: {target_words(result.rotation_target)}"] if own_target else []
     where = [f"checkpoints: {result.checkpoints}"] if result.checkpoints else []
-    for line in (*evidence(result), *where):
+    for line in (*target, *evidence(result), *where):
         console.print(Text(line), soft_wrap=not console.is_terminal)
     words = {
         trial.number: _in_one_line(

@@ -291,4 +291,4 @@ class Reader:
 
 def _attributes(seen: Seen) -> tuple[object, ...]:
     """What may change without a trial: the study's own."""
-    return seen.metric, seen.mode, seen.max_epochs, seen.num_trials
+    return seen.metric, seen.mode, seen.max_epochs, seen.num_trials, seen.rotation_target

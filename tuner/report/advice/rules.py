@@ -122,7 +122,7 @@ def _speeds_up(case: StudyView, trial: TrialResult) -> bool:
 
 _EARLY = 0.1  # of the training
 _MOST_EARLY = 0.5  # of the turn
-# Less than this is no turn to speak of, however early.
+# A share of the target: less is no turn to speak of, however early.
 _LEAST = 0.2
 
 
@@ -135,7 +135,7 @@ def turned_early(case: StudyView) -> Iterator[Advice]:
     hasty = [
         (trial, early, whole)
         for trial, early, whole in known
-        if early > _LEAST and early > _MOST_EARLY * whole
+        if early > _LEAST * case.target.distance and early > _MOST_EARLY * whole
     ]
     others = [trial for trial, early, whole in known if early <= _MOST_EARLY * whole]
     scores = [case.score(trial) for trial, _, _ in hasty]
@@ -314,8 +314,9 @@ def _places(spread: Range, by: float, high: bool) -> tuple[float, float]:
     return at_place(spread, ends[0]), at_place(spread, ends[1])
 
 
-# Where most hidden layers of the best runs end, .91 to .99 (arXiv:1806.01603).
-GOAL = 0.95
+# Where most hidden layers of the best runs end, .91 to .99 of the paper's target, a quarter turn
+# (arXiv:1806.01603).
+GOAL = 0.95  # of the target's distance
 
 
 def not_far_enough(case: StudyView) -> Iterator[Advice]:
@@ -370,9 +371,12 @@ def with_alpha(
     units: Mapping[str, float],
     exponent: float,
     space: Mapping[str, BaseDistribution],
+    goal: float = GOAL,
 ) -> dict[str, Any] | None:
-    """Return the leader's configuration with the alpha that brings the layers closest together,
-    or None if none is searched, or another would not help this one."""
+    """Return the leader's configuration with the alpha that brings the layers closest to `goal`.
+
+    None if no alpha is searched, or if another one would not help this layer.
+    """
     if (name := name_of("alpha", leader.params, space)) is None:
         return None
     layers, now = leader.curve.layers, float(leader.params[name])
@@ -384,7 +388,7 @@ def with_alpha(
             s_of(leader.rotation[other]) * (rates[other] / before[other]) ** exponent
             for other in units
         ]
-        return math.fsum(max(0.0, s_of(GOAL) - s) ** 2 for s in turned)
+        return math.fsum(max(0.0, s_of(goal) - s) ** 2 for s in turned)
 
     spread = space[name]
     chosen = min({fitting(spread, alpha) for alpha in _CANDIDATES}, key=shortfall)
@@ -466,6 +470,7 @@ def _behind(
     if len(behind) > _FEW * len(units):
         return []
     scores = [case.score(trial) for trial in alike]
+    floor = case.target.floor / case.target.distance  # a share of each layer's bar
     found = []
     for layer in behind:
         turned = [trial.rotation[layer] for trial in alike]
@@ -483,7 +488,7 @@ def _behind(
         (
             each
             for each in found
-            if each.reached * units[each.layer] < case.target.floor
+            if each.reached * units[each.layer] < floor
             and is_positive(min(each.rho, each.alone), len(alike))
         ),
         key=lambda each: each.reached * units[each.layer],
@@ -512,7 +517,9 @@ def _at_once(
     now = leader.config.get(_RATES, {})
     rates: dict[str, float] = {}
     for each in found:
-        level = min(_others(leader, each.layer, units) / units[each.layer], GOAL)
+        bar = 1 / units[each.layer]
+        most = GOAL * min(max(case.target.distance, bar), 1.0)
+        level = min(_others(leader, each.layer, units) * bar, most)
         rates |= levelling_rates({each.layer: leader.rotation[each.layer]}, level, now)
     told = [each for each in found if each.layer in rates]
     if not told:
@@ -542,7 +549,8 @@ def _one_by_one(
     rate = case.rate(leader)
     how = layer_relation(alike, rate[0] if rate else "", layer)
     factor = how.factor(each.reached, min(each.peers, 1.0))
-    params = with_alpha(leader, layer, units, how.exponent, case.space)
+    goal = GOAL * case.target.distance
+    params = with_alpha(leader, layer, units, how.exponent, case.space, goal)
     if params is not None:
         name = name_of("alpha", leader.params, case.space)
         assert name is not None

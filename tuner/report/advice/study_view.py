@@ -141,8 +141,7 @@ class StudyView:
 
     Attributes:
         result: the study.
-        target: what its layers should reach. A study does not keep the job's own, so this is the
-            default one.
+        target: what its layers should reach.
         space: what may be suggested, by parameter.
         ended: its complete trials with a finite metric, best first.
     """
@@ -156,7 +155,7 @@ class StudyView:
     def of(cls, result: StudyResult) -> StudyView:
         return cls(
             result,
-            RotationTarget(),
+            result.rotation_target,
             _space(result.space),
             tuple(
                 trial

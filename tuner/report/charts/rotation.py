@@ -21,6 +21,7 @@ from tuner.report.charts.base import (
     tip,
     values,
 )
+from tuner.report.formatting import distance_words, other_bars
 from tuner.rotation import RotationTarget, forecast
 from tuner.study.result import StudyResult, TrialResult
 
@@ -37,20 +38,39 @@ def draw_rotation(result: StudyResult) -> ChartSpec | None:
         return None
     layers = shown_layers(turned)
     picked = _picked(turned)
+    target = result.rotation_target
     lines = [row for trial, kind in picked for row in _curve(trial, kind, layers)]
+    bars = _bars(turned, layers, target)
     ahead = [row for trial, kind in picked if kind == _PRUNED_KIND for row in _ahead(trial, layers)]
     kinds = [kind for kind in _KINDS if any(kind == picked_as for _, picked_as in picked)]
     return ChartSpec(
-        _curves_chart(lines, ahead, kinds, layers, result.max_epochs),
-        _curves_finding(turned, layers),
-        _curves_caption(turned, picked, layers),
+        _curves_chart(lines, ahead, bars, kinds, layers, result.max_epochs),
+        _curves_finding(turned, target),
+        _curves_caption(turned, picked, layers, target),
     )
 
 
 def shown_layers(trials: list[TrialResult]) -> list[str]:
     """Return the layers of the most common network, up to 12 of them, in model order."""
-    network, _ = Counter(trial.curve.layers for trial in trials).most_common(1)[0]
+    network = _most_common_network(trials)
     return [network[i] for i in spread(len(network), _CURVE_LAYERS)]
+
+
+def _most_common_network(trials: list[TrialResult]) -> tuple[str, ...]:
+    network, _ = Counter(trial.curve.layers for trial in trials).most_common(1)[0]
+    return network
+
+
+def _bars(
+    turned: list[TrialResult], layers: list[str], target: RotationTarget
+) -> list[dict[str, Any]]:
+    """Return how far each of these layers should turn; none for a layer that has no target."""
+    network = _most_common_network(turned)
+    return [
+        {"layer": layer, "bar": round(bar, 4)}
+        for layer, bar in zip(network, target.bars(network), strict=True)
+        if layer in layers and not math.isnan(bar)
+    ]
 
 
 def _picked(turned: list[TrialResult]) -> list[tuple[TrialResult, str]]:
@@ -119,6 +139,7 @@ def _ahead(trial: TrialResult, layers: list[str]) -> list[dict[str, Any]]:
 def _curves_chart(
     lines: list[dict[str, Any]],
     ahead: list[dict[str, Any]],
+    bars: list[dict[str, Any]],
     kinds: list[str],
     layers: list[str],
     max_epochs: int,
@@ -131,7 +152,8 @@ def _curves_chart(
         legend=alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=2),
     )
     x = alt.X(**number_of("epoch", "epoch", domain=[0, max_epochs], nice=False))
-    top = max([1.0, *(row["distance"] for row in lines), *(row["high"] for row in ahead)])
+    highest = [row["bar"] for row in bars] + [row["high"] for row in ahead]
+    top = max([1.0, *(row["distance"] for row in lines), *highest])
     y = alt.Y(**number_of("distance", "cosine distance", domain=[0, math.ceil(top * 10) / 10]))
     seen = alt.Chart().transform_filter("isValid(datum.epoch) && !isValid(datum.end)").encode(x, y)
     cut = alt.Chart().transform_filter("isValid(datum.end)")
@@ -150,9 +172,14 @@ def _curves_chart(
         tip("mid", "forecast, middle", "quantitative", ".2f"),
         tip("high", "forecast, high", "quantitative", ".2f"),
     ]
-    quarter = alt.Chart().mark_rule(strokeDash=[2, 3], color=GREY).encode(y=alt.YDatum(1))
+    wanted = (
+        alt.Chart()
+        .transform_filter("isValid(datum.bar)")
+        .mark_rule(strokeDash=[2, 3], color=GREY)
+        .encode(alt.Y(field="bar", type="quantitative"))
+    )
     parts = [
-        quarter,
+        wanted,
         seen.mark_line(strokeWidth=1.4).encode(
             colour,
             alt.Detail(field="trial", type="nominal"),
@@ -177,7 +204,7 @@ def _curves_chart(
             cut.mark_point(filled=True, size=34, opacity=1).encode(x, y, colour, tooltip=ends),
         ]
     return (
-        alt.layer(*parts, data=values([*lines, *ahead]))
+        alt.layer(*parts, data=values([*lines, *ahead, *bars]))
         .properties(width=220, height=170)
         .facet(
             facet=alt.Facet(
@@ -192,11 +219,11 @@ def _curves_chart(
     )
 
 
-def _curves_finding(turned: list[TrialResult], layers: list[str]) -> str:
+def _curves_finding(turned: list[TrialResult], target: RotationTarget) -> str:
     best = next((t for t in turned if t.state == "complete"), None)
     if best is None:
         return "How far each layer has turned so far"
-    hidden = RotationTarget().hidden(best.curve.layers)
+    hidden = target.hidden(best.curve.layers)
     known = [
         best.rotation[name]
         for name in (best.curve.layers[i] for i in hidden)
@@ -206,11 +233,15 @@ def _curves_finding(turned: list[TrialResult], layers: list[str]) -> str:
         return "How far each layer turned"
     low, high = min(known), max(known)
     far = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
-    return f"The best trial's hidden layers ended at {far}; 1 is a quarter turn"
+    goal = "1 is a quarter turn" if target.distance == 1 else f"the target is {target.distance:g}"
+    return f"The best trial's hidden layers ended at {far}; {goal}"
 
 
 def _curves_caption(
-    turned: list[TrialResult], picked: list[tuple[TrialResult, str]], layers: list[str]
+    turned: list[TrialResult],
+    picked: list[tuple[TrialResult, str]],
+    layers: list[str],
+    target: RotationTarget,
 ) -> str:
     counts = Counter(kind for _, kind in picked)
     some = (
@@ -226,7 +257,8 @@ def _curves_caption(
     )
     return (
         "Cosine distance of each layer's weights from their initial values, by epochs trained. "
-        f"The dotted line is a quarter turn.{cut}{some}{fewer}"
+        f"The dotted line is the target, {distance_words(target)} in hidden layers."
+        f"{cut}{some}{fewer}"
     )
 
 
@@ -246,11 +278,11 @@ def draw_layers(result: StudyResult) -> ChartSpec | None:
     ]
     if not turned:
         return None
-    network, _ = Counter(trial.curve.layers for _, trial in turned).most_common(1)[0]
+    network = _most_common_network([trial for _, trial in turned])
     alike = [(rank, trial) for rank, trial in turned if trial.curve.layers == network]
     picked = [alike[i] for i in spread(len(alike), _MAP_TRIALS)]
     layers = [network[i] for i in spread(len(network), _MAP_LAYERS)]
-    target = RotationTarget()
+    target = result.rotation_target
     cells = [
         cell
         for place, (rank, trial) in enumerate(picked, start=1)
@@ -278,17 +310,25 @@ def _cells(
             "state": trial.state,
             "layer": layer,
             "end": round(end, 3),
-            "verdict": _verdict(trial, index, end, bar - target.tolerance),
+            "verdict": _verdict(trial, index, end, floor, _LEAST * target.distance),
         }
-        for index, (layer, end, bar) in enumerate(
-            zip(curve.layers, ends, target.bars(curve.layers), strict=True)
+        for index, (layer, end, floor) in enumerate(
+            zip(curve.layers, ends, target.floors(curve.layers), strict=True)
         )
         if math.isfinite(end)
     ]
 
 
-def _verdict(trial: TrialResult, layer: int, end: float, floor: float) -> str:
-    """Say how a layer turned; `floor` is NaN for one that has no target."""
+def _verdict(trial: TrialResult, layer: int, end: float, floor: float, least: float) -> str:
+    """Return how a layer turned.
+
+    Args:
+        trial: whose layer it is.
+        layer: its index.
+        end: the distance that it ends at, or is forecast to.
+        floor: the distance that is enough; NaN for a layer without a target.
+        least: a smaller distance is no turn to speak of, however early.
+    """
     curve = trial.curve
     known = [
         (epoch, row[layer])
@@ -297,7 +337,7 @@ def _verdict(trial: TrialResult, layer: int, end: float, floor: float) -> str:
     ]
     epochs, distances = zip(*known, strict=True) if known else ((), ())
     early = float(np.interp(_EARLY * curve.max_epochs, (0.0, *epochs), (0.0, *distances)))
-    if early > _LEAST and early > _MOST * end:
+    if early > least and early > _MOST * end:
         return _FAST
     if math.isnan(floor):
         return _FREE
@@ -381,8 +421,7 @@ def _map_caption(
     others = len(turned) - alike
     said = [
         "Where each layer ends, or is forecast to end, trial by trial, best on the left.",
-        f"Enough is {target.floor:.1f} or more in hidden layers; the first layer and the last have "
-        "no target.",
+        f"Enough is {target.floor:.3g} or more in hidden layers; {other_bars(target)}.",
         "Too fast is most of a turn within the first tenth of the training.",
     ]
     if picked < alike:
@@ -423,8 +462,8 @@ def _rotation(max_epochs: int) -> AnyChart:
     y = alt.Y(**number_of("distance", "cosine distance", zero=True))
     seen = alt.Chart(alt.NamedData(name="seen"))
     ahead = alt.Chart(alt.NamedData(name="ahead"))
-    quarter = (
-        alt.Chart(alt.NamedData(name="quarter"))
+    wanted = (
+        alt.Chart(alt.NamedData(name="target"))
         .mark_rule(strokeDash=[2, 3], color=GREY)
         .encode(alt.Y(field="distance", type="quantitative"))
     )
@@ -440,7 +479,7 @@ def _rotation(max_epochs: int) -> AnyChart:
         tip("high", "forecast, high", "quantitative", ".2f"),
     ]
     chart: AnyChart = alt.layer(
-        quarter,
+        wanted,
         seen.mark_line(point=alt.OverlayMarkDef(size=14)).encode(x, y, colour, tooltip=tips),
         ahead.mark_rule(strokeDash=[3, 3]).encode(
             x, y, alt.X2(field="end"), alt.Y2(field="mid"), colour, tooltip=ends

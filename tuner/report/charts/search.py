@@ -274,7 +274,8 @@ _ENOUGH_POINTS = 8  # fewer trials show nothing by ranks that is not nearly perf
 
 def draw_metric(result: StudyResult) -> ChartSpec | None:
     """Return the scatter; None where no trial has both."""
-    known = [(t, far) for t in with_value(result) if math.isfinite(far := hidden(t))]
+    target = result.rotation_target
+    known = [(t, far) for t in with_value(result) if math.isfinite(far := hidden(t, target))]
     if not known:
         return None
     picked = known[:_BEST] + [
@@ -320,14 +321,17 @@ def draw_metric(result: StudyResult) -> ChartSpec | None:
     return ChartSpec(chart, _finding(result, known), caption)
 
 
-def hidden(trial: TrialResult) -> float:
-    """Return the mean distance of a trial's hidden layers at its last report; NaN if unknown."""
+def hidden(trial: TrialResult, target: RotationTarget) -> float:
+    """Return the mean distance of a trial's hidden layers at its last report; NaN if unknown.
+
+    The target says which layers are hidden.
+    """
     curve = trial.curve
     if not len(curve) or not curve.layers:
         return math.nan
     known = [
         distance
-        for i in RotationTarget().hidden(curve.layers)
+        for i in target.hidden(curve.layers)
         if math.isfinite(distance := curve.distances[-1][i])
     ]
     return math.fsum(known) / len(known) if known else math.nan

@@ -19,6 +19,7 @@ from tuner.report.charts import LABELS, all_drawn, trial_charts
 from tuner.report.charts.base import spread
 from tuner.report.evidence import Compared, advised, audits, rotation_worth, started
 from tuner.report.files import check_file, write_whole
+from tuner.report.formatting import target_words
 from tuner.report.html.live import Live
 from tuner.report.html.templating import as_json, frame, number, plain, read, template
 from tuner.report.summary import headline
@@ -210,6 +211,7 @@ def records(result: StudyResult, only: Collection[int] | None = None) -> dict[st
         "metric": result.metric,
         "mode": result.mode,
         "maxEpochs": result.max_epochs,
+        "target": number(result.rotation_target.distance),
         "layers": networks,
         "reports": reports,
         "kept": kept,
@@ -349,6 +351,7 @@ def summary_sections(
         "going_on": going_on(result, name, folder),
         "pruning": pruning(result),
         "worth": worth(result),
+        "target": f"{capital(target_words(result.rotation_target))}.",
         "started": _in_words(started(result), result.metric),
         "advice": [_with_params(piece) for piece in pieces],
         "advised": _in_words(advised(result), result.metric),

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.report.night import HOSTILE
+from tests.report.tuned_studies import HOSTILE
 from tests.serve.serving import server, written
 from tests.study.example_studies import make_study, report
 from tests.waiting import until

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from tests.report.browser import DESKTOP, PHONE, opened
-from tests.report.night import EVIL, HOSTILE, night
+from tests.report.tuned_studies import EVIL, HOSTILE, night
 from tests.serve.serving import TOKEN, server, written
 from tests.serve.stored import store
 from tests.study.example_studies import make_study, report
