@@ -25,7 +25,7 @@ REMEDY = (
 )
 
 
-def read_tiny(data_dir: str | None) -> tuple[Images, Images]:
+def read_tiny_imagenet(data_dir: str | None) -> tuple[Images, Images]:
     """Return the training and the validation images, shape (n, 3, 64, 64), each with labels (n,).
 
     A label is the place of the class among the sorted names in `wnids.txt`; gray images are given

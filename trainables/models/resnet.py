@@ -68,7 +68,7 @@ class WideBlock(nn.Module):
         return torch.add(left, right)
 
 
-def resnet(
+def basic_resnet(
     pixels: Standardise,
     channels: int,
     depth: int,

@@ -36,9 +36,9 @@ from trainables.datasets.images import (
     stratified,
     tenth_for_validation,
 )
-from trainables.datasets.tiny_imagenet import read_tiny
+from trainables.datasets.tiny_imagenet import read_tiny_imagenet
 from trainables.models.mlp_cnn import Standardise, frozen_norm, glorot_uniform
-from trainables.models.resnet import resnet, wide_resnet
+from trainables.models.resnet import basic_resnet, wide_resnet
 from trainables.models.vgg import dense_vgg, plain_vgg
 from trainables.training.data import Data
 from tuner.errors import InvalidInput
@@ -121,7 +121,9 @@ class C100Resnet(ImageTask):
 
     def build_net(self) -> nn.Module:
         """Return ResNet-32: 34 kernels, two of them shortcuts, and 0.47 M weights."""
-        return resnet(Standardise(*CIFAR100_PIXELS), 3, 32, 100, norm_momentum=KERAS_NORM_MOMENTUM)
+        return basic_resnet(
+            Standardise(*CIFAR100_PIXELS), 3, 32, 100, norm_momentum=KERAS_NORM_MOMENTUM
+        )
 
     def build_data(self, data_dir: str | None) -> Data:
         """Return 45,000 / 5,000 / 10,000 images; see `read_cifar` for where they are looked for."""
@@ -145,11 +147,11 @@ class TinyCnn(ImageTask):
         return plain_vgg(Standardise(*TINY_PIXELS), 3, (32, 64, 128, 256, 512), 2, 200)
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 90,000 / 10,000 / 10,000 images; see `read_tiny` for where they are looked for.
+        """Return 90,000 / 10,000 / 10,000 images; see `read_tiny_imagenet` for where they are looked for.
 
         The last are the official validation images, since the test images have no labels.
         """
-        return tenth_for_validation(*read_tiny(data_dir))
+        return tenth_for_validation(*read_tiny_imagenet(data_dir))
 
 
 class C10Cnn2(ImageTask):
@@ -223,7 +225,9 @@ class WarmupResnet(ImageTask):
 
     def build_net(self) -> nn.Module:
         """Return ResNet-110: 112 kernels, two of them shortcuts, and 1.7 M weights."""
-        return resnet(Standardise(*CIFAR10_PIXELS), 3, 110, 10, norm_momentum=KERAS_NORM_MOMENTUM)
+        return basic_resnet(
+            Standardise(*CIFAR10_PIXELS), 3, 110, 10, norm_momentum=KERAS_NORM_MOMENTUM
+        )
 
     def build_data(self, data_dir: str | None) -> Data:
         """Return 45,000 / 5,000 / 10,000 images; see `read_cifar` for where they are looked for."""
@@ -321,7 +325,7 @@ class C100ResnetSmall(SmallFashion):
 
     def build_net(self) -> nn.Module:
         """Return ResNet-14 of 12 to 48 channels."""
-        return resnet(Standardise(*FASHION_PIXELS), 1, 14, 10, widths=(12, 24, 48))
+        return basic_resnet(Standardise(*FASHION_PIXELS), 1, 14, 10, widths=(12, 24, 48))
 
 
 class TinyCnnSmall(SmallFashion):
@@ -369,7 +373,7 @@ class WarmupResnetSmall(SmallFashion):
 
     def build_net(self) -> nn.Module:
         """Return ResNet-26 of 8 to 32 channels."""
-        return resnet(Standardise(*FASHION_PIXELS), 1, 26, 10, widths=(8, 16, 32))
+        return basic_resnet(Standardise(*FASHION_PIXELS), 1, 26, 10, widths=(8, 16, 32))
 
 
 class MnistFeaturesSmall(MnistFeatures):
