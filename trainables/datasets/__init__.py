@@ -1,8 +1,8 @@
 """Image data sets: each reader returns arrays, which become the `Data` of a task.
 
-`read_fashion`, `read_mnist`, `read_cifar` and `read_tiny_imagenet` find the files, download what can
-be downloaded, and check what they read. `stratified`, `tenth_for_validation` and
-`samples_of_each_class` make splits; `flip_and_shift` augments a batch. Begin with `images`.
+Begin with `images`. `read_fashion`, `read_mnist`, `read_cifar` and `read_tiny_imagenet` find the
+files, download them if they can, and check them. `stratified`, `tenth_for_validation` and
+`samples_of_each_class` make splits; `flip_and_shift` augments a batch.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 from image_files import colour, write_tiny
 from PIL import Image
 
-from trainables.datasets import tiny_imagenet as tiny_files
+from trainables.datasets import tiny_imagenet
 from trainables.datasets.images import DATA_VARIABLE
 from trainables.datasets.tiny_imagenet import read_tiny_imagenet
 from tuner.errors import InvalidInput
@@ -53,7 +53,7 @@ def refuse_to_decode(monkeypatch) -> None:
     def refuse(*given):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(tiny_files, "_decoded", refuse)
+    monkeypatch.setattr(tiny_imagenet, "_decode", refuse)
 
 
 def test_the_images_are_decoded_once_and_kept_beside_the_folder(tmp_path, monkeypatch, home):
@@ -71,9 +71,11 @@ def test_the_images_are_decoded_once_and_kept_beside_the_folder(tmp_path, monkey
 
 def test_where_the_folder_cannot_be_written_the_cache_is_at_home(tmp_path, monkeypatch, home):
     write_tiny(tmp_path)
-    kept = tiny_files._kept
+    write_cache = tiny_imagenet._write_cache
     monkeypatch.setattr(
-        tiny_files, "_kept", lambda cache, held: cache.parent != tmp_path and kept(cache, held)
+        tiny_imagenet,
+        "_write_cache",
+        lambda cache, held: cache.parent != tmp_path and write_cache(cache, held),
     )
     first = arrays(read_tiny_imagenet(str(tmp_path)))
     assert not (tmp_path / "tiny-imagenet-200.npz").exists()
