@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OWN = ("tuner", "trainables", "search_spaces")
+BELOW_TRAINABLES = ("trainables._lazy", "tuner.rotation", "tuner.errors")
 ON_STORAGE = ("tuner.storage", "tuner.rotation", "tuner.errors")
 
 
@@ -32,6 +33,7 @@ ON_STORAGE = ("tuner.storage", "tuner.rotation", "tuner.errors")
         ("import tuner.replay.recording", "torch ray optuna pandas", ""),
         ("from tuner import TuningJob", "ray pandas", ""),
         ("import trainables, search_spaces", "torch ray optuna pandas", ""),
+        ("import trainables.training, trainables.tasks, trainables.distributed", "torch ray", ""),
         ("from trainables import DigitsMlp, FashionCnn", "sklearn torch._dynamo optuna", ""),
         ("import tuner.paper.plan", "torch ray", ""),
         ("import tuner.engine.run", "tensorboardX tensorboard mlflow", ""),
@@ -94,6 +96,21 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("tuner/errors.py", ()),
         ("tuner/rotation", ("tuner.rotation", "tuner.errors")),
         ("trainables", ("trainables", "tuner.rotation", "tuner.errors")),
+        ("trainables/distributed", ("trainables.distributed", *BELOW_TRAINABLES)),
+        ("trainables/layca", ("trainables.layca", *BELOW_TRAINABLES)),
+        ("trainables/models", ("trainables.models", *BELOW_TRAINABLES)),
+        (
+            "trainables/training",
+            (
+                *("trainables.training", "trainables.layca", "trainables.distributed"),
+                *BELOW_TRAINABLES,
+            ),
+        ),
+        ("trainables/datasets", ("trainables.datasets", "trainables.training", *BELOW_TRAINABLES)),
+        (
+            "trainables/base.py",
+            ("trainables.training", "trainables.distributed", *BELOW_TRAINABLES),
+        ),
         ("search_spaces", ("search_spaces", "tuner.errors")),
         ("tuner/storage", ("tuner.storage", "tuner.errors")),
         ("tuner/study", ("tuner.study", *ON_STORAGE)),

@@ -9,9 +9,9 @@ import pytest
 from image_files import colour, write_tiny
 from PIL import Image
 
-from trainables.datasets import tiny_imagenet as tiny_files
+from trainables.datasets import tiny_imagenet
 from trainables.datasets.images import DATA_VARIABLE
-from trainables.datasets.tiny_imagenet import read_tiny
+from trainables.datasets.tiny_imagenet import read_tiny_imagenet
 from tuner.errors import InvalidInput
 
 
@@ -31,7 +31,9 @@ def arrays(found) -> list[np.ndarray]:
 @pytest.mark.parametrize("inside", [False, True], ids=["its parent", "the folder itself"])
 def test_labels_follow_the_sorted_class_names_and_pixels_the_pictures(tmp_path, inside):
     names, folder = write_tiny(tmp_path)
-    (images, labels), (val_images, val_labels) = read_tiny(str(folder if inside else tmp_path))
+    (images, labels), (val_images, val_labels) = read_tiny_imagenet(
+        str(folder if inside else tmp_path)
+    )
     assert (images.shape, images.dtype, labels.dtype) == ((12, 3, 64, 64), np.uint8, np.int64)
     # The files list the classes from the last name to the first.
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -51,33 +53,35 @@ def refuse_to_decode(monkeypatch) -> None:
     def refuse(*given):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(tiny_files, "_decoded", refuse)
+    monkeypatch.setattr(tiny_imagenet, "_decode", refuse)
 
 
 def test_the_images_are_decoded_once_and_kept_beside_the_folder(tmp_path, monkeypatch, home):
     write_tiny(tmp_path)
-    first = arrays(read_tiny(str(tmp_path)))
+    first = arrays(read_tiny_imagenet(str(tmp_path)))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "tiny-imagenet-200",
         "tiny-imagenet-200.npz",
     ]
     assert not list(home.iterdir())
     refuse_to_decode(monkeypatch)
-    again = arrays(read_tiny(str(tmp_path)))
+    again = arrays(read_tiny_imagenet(str(tmp_path)))
     assert all(map(np.array_equal, first, again))
 
 
 def test_where_the_folder_cannot_be_written_the_cache_is_at_home(tmp_path, monkeypatch, home):
     write_tiny(tmp_path)
-    kept = tiny_files._kept
+    write_cache = tiny_imagenet._write_cache
     monkeypatch.setattr(
-        tiny_files, "_kept", lambda cache, held: cache.parent != tmp_path and kept(cache, held)
+        tiny_imagenet,
+        "_write_cache",
+        lambda cache, held: cache.parent != tmp_path and write_cache(cache, held),
     )
-    first = arrays(read_tiny(str(tmp_path)))
+    first = arrays(read_tiny_imagenet(str(tmp_path)))
     assert not (tmp_path / "tiny-imagenet-200.npz").exists()
     assert len(list((home / ".cache" / "quarterturn").iterdir())) == 1
     refuse_to_decode(monkeypatch)
-    assert all(map(np.array_equal, first, arrays(read_tiny(str(tmp_path)))))
+    assert all(map(np.array_equal, first, arrays(read_tiny_imagenet(str(tmp_path)))))
 
 
 def test_without_any_place_for_the_cache_it_is_read_all_the_same(tmp_path, monkeypatch):
@@ -87,7 +91,7 @@ def test_without_any_place_for_the_cache_it_is_read_all_the_same(tmp_path, monke
         raise OSError("No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    assert len(read_tiny(str(tmp_path))[0][0]) == 12
+    assert len(read_tiny_imagenet(str(tmp_path))[0][0]) == 12
     assert [path.name for path in tmp_path.iterdir()] == ["tiny-imagenet-200"]
 
 
@@ -95,13 +99,13 @@ def test_without_any_place_for_the_cache_it_is_read_all_the_same(tmp_path, monke
 def test_a_cache_that_does_not_fit_is_made_anew(tmp_path, spoil):
     _, folder = write_tiny(tmp_path)
     cache = tmp_path / "tiny-imagenet-200.npz"
-    first = arrays(read_tiny(str(tmp_path)))
+    first = arrays(read_tiny_imagenet(str(tmp_path)))
     if spoil == "damaged":
         cache.write_bytes(cache.read_bytes()[:1000])
-        assert all(map(np.array_equal, first, arrays(read_tiny(str(tmp_path)))))
+        assert all(map(np.array_equal, first, arrays(read_tiny_imagenet(str(tmp_path)))))
     else:
         colour(0, 9).save(folder / "train" / "n0900" / "images" / "n0900_9.JPEG")
-        assert len(read_tiny(str(tmp_path))[0][0]) == 13
+        assert len(read_tiny_imagenet(str(tmp_path))[0][0]) == 13
 
 
 def remove_images(path: Path) -> None:
@@ -148,7 +152,7 @@ def test_a_bad_file_is_one_line(tmp_path, file, damage, says):
     _, folder = write_tiny(tmp_path)
     damage(folder / file)
     with pytest.raises(InvalidInput) as raised:
-        read_tiny(str(tmp_path))
+        read_tiny_imagenet(str(tmp_path))
     message = str(raised.value)
     assert says in message
     assert str(tmp_path) in message
@@ -158,4 +162,4 @@ def test_a_bad_file_is_one_line(tmp_path, file, damage, says):
 
 def test_a_missing_folder_is_one_line_that_says_where_to_get_it():
     with pytest.raises(InvalidInput, match=r"needs wnids.txt, .* unpack https://.*--data DIR"):
-        read_tiny(None)
+        read_tiny_imagenet(None)

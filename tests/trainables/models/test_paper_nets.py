@@ -10,7 +10,7 @@ from torch import nn
 
 from trainables import PAPER_TASKS, find
 from trainables.models.mlp_cnn import Standardise, glorot_uniform, he_normal, he_uniform
-from trainables.models.resnet import resnet, wide_resnet
+from trainables.models.resnet import basic_resnet, wide_resnet
 from trainables.models.vgg import dense_vgg, plain_vgg
 from tuner.rotation.layers import rotating_parameters
 from tuner.rotation.target import roles
@@ -72,7 +72,7 @@ def small(family: str, classes: int = 7) -> nn.Module:
     nets = {
         "plain": lambda: plain_vgg(PIXELS, 3, (4, 8), 2, classes),
         "dense": lambda: dense_vgg(PIXELS, 3, (4, 8), (1, 2), classes, size_px=14, hidden=6),
-        "resnet": lambda: resnet(PIXELS, 3, 8, classes, widths=(4, 8, 16)),
+        "resnet": lambda: basic_resnet(PIXELS, 3, 8, classes, widths=(4, 8, 16)),
         "wide": lambda: wide_resnet(PIXELS, 3, 1, (8, 16), classes, dropout=0.3, first=4),
     }
     return nets[family]()
@@ -120,4 +120,4 @@ def test_weights_are_drawn_as_keras_draws_them(start, deviation, bound):
 
 def test_a_depth_that_makes_no_whole_blocks_is_a_mistake_in_the_code():
     with pytest.raises(AssertionError, match="got depth 31"):
-        resnet(PIXELS, 3, 31, 10)
+        basic_resnet(PIXELS, 3, 31, 10)
