@@ -362,7 +362,7 @@ def summary_sections(
     }
 
 
-def retold(
+def summary_update(
     result: StudyResult, revision: str, *, name: str | None = None, folder: str | None = None
 ) -> str:
     """Return the same for a page that is open, as JSON: its parts as HTML, and its charts."""
