@@ -16,7 +16,7 @@ from tuner.replay.compare import replay
 from tuner.replay.recording import read_recording, write_recording
 from tuner.report import print_report, to_html, to_json
 from tuner.report.advice import advice
-from tuner.report.charts import all_drawn
+from tuner.report.charts import all_charts
 from tuner.report.evidence import rotation_worth
 from tuner.rotation import RotationTarget
 from tuner.study.load import load_study, read_result
@@ -51,7 +51,7 @@ def printed(result: StudyResult) -> str:
 
 def data_of(result: StudyResult, kind: str) -> list[dict[str, Any]]:
     """Return the rows that a chart is drawn of."""
-    (rows,) = all_drawn(result)[kind].page_spec()["datasets"].values()
+    (rows,) = all_charts(result)[kind].page_spec()["datasets"].values()
     return list(rows)
 
 
@@ -104,10 +104,10 @@ class TestCharts:
 
     def test_the_findings_name_the_target(self):
         result = turning(0.2, 0.6, SIX)
-        drawn = all_drawn(result)
+        drawn = all_charts(result)
         assert drawn["rotation"].title.endswith("hidden layers ended at 0.60; the target is 0.6")
         assert "Enough is 0.5 or more in hidden layers; " in drawn["layers"].caption
-        drawn = all_drawn(turning(0.2, 0.6))
+        drawn = all_charts(turning(0.2, 0.6))
         assert drawn["rotation"].title.endswith("ended at 0.60; 1 is a quarter turn")
         assert "Enough is 0.9 or more in hidden layers; " in drawn["layers"].caption
 

@@ -18,11 +18,11 @@ from rich.text import Text
 
 from tuner.errors import unknown_name
 from tuner.report.evidence import (
-    Audits,
-    Compared,
+    ControlTrials,
+    GroupComparison,
     RotationWorth,
     advised,
-    audits,
+    control_trials,
     evidence,
     rotation_worth,
     started,
@@ -92,7 +92,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
                 for row in table.to_dict("records")
             ],
             "saved": {"epochs": _whole(result.saved.epochs), "share": round(result.saved.share, 4)},
-            "audits": _rounded(audits(result)),
+            "audits": _rounded(control_trials(result)),
             "rotation": _rounded(rotation_worth(result)),
             "advised": _rounded(advised(result)),
             "started": _rounded(started(result)),
@@ -116,7 +116,9 @@ def headline(result: StudyResult) -> str:
     )
 
 
-def _rounded(shown: Audits | RotationWorth | Compared | None) -> dict[str, Any] | None:
+def _rounded(
+    shown: ControlTrials | RotationWorth | GroupComparison | None,
+) -> dict[str, Any] | None:
     """Return its fields, numbers to 6 digits; what is not known is null."""
     if shown is None:
         return None
