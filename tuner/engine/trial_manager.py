@@ -125,7 +125,7 @@ class ReportHandler:
         verdict = self._room.verdict(trial)
         if verdict is None:
             return self._ask_the_pruner(trial)
-        if verdict.wait:
+        if verdict.pause:
             return _STOPS if self._room.should_pause(trial.number, more_to_come) else _GOES_ON
         if verdict.audit and AUDIT not in known_of(trial).user_attrs:
             trial.set_user_attr(AUDIT, verdict.reason)

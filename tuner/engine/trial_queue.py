@@ -66,7 +66,7 @@ class PausedTrials(Collection[int]):
             return None
         frozen = self._study._storage.get_trial(trial._trial_id)
         may_wait = not final and AUDIT not in frozen.user_attrs
-        return self._pruner.verdict(self._study, frozen, may_wait=may_wait, final=final)
+        return self._pruner.verdict(self._study, frozen, may_pause=may_wait, final=final)
 
     def should_pause(self, number: int, more_to_come: bool) -> bool:
         """Whether a running trial whose verdict is to wait has to; it is then entering."""
@@ -120,7 +120,7 @@ class PausedTrials(Collection[int]):
     @property
     def _field(self) -> HalvingState:
         assert self._pruner is not None, "nobody waits for another pruner"
-        return self._pruner.field(self._study)
+        return self._pruner.state(self._study)
 
     def _audited(self) -> int | None:
         """A trial that would be pruned, and is trained to its end all the same."""
@@ -439,7 +439,7 @@ class TrialQueue:
     def _waits(self, trial: optuna.Trial) -> bool:
         """Whether a trial that is taken up has to wait for its peers."""
         verdict = self._room.verdict(trial)
-        return verdict is not None and verdict.wait
+        return verdict is not None and verdict.pause
 
     def _enter(self, trial: optuna.Trial) -> None:
         self._room.enter(trial)

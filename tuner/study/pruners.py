@@ -1,4 +1,4 @@
-"""The pruner that reads rotation, and Optuna's own by name."""
+"""RotationPruner, and Optuna's own pruners by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput, unknown_name
-from tuner.rotation import HalvingState, PruningConfig, RotationTarget, Verdict, decide
+from tuner.rotation import (
+    HalvingState,
+    PruningConfig,
+    RotationCurve,
+    RotationTarget,
+    Verdict,
+    decide,
+)
 from tuner.study.schema import AUDIT, REASON, START, curve_of
 
 MAX_EPOCHS = "max_epochs"  # study attribute
@@ -33,21 +40,22 @@ METRIC = "metric"  # study attribute
 
 
 class RotationPruner(BasePruner):
-    """Prunes trials that their peers outdo by metric, train loss and rotation, with a reason.
+    """Prunes the trials that rank low by metric, train loss and rotation, with a reason.
 
-    It gathers what `decide` needs from the study; the rules themselves are in `tuner.rotation`.
-    Trials feed it with `report_rotation(trial, step, distances)`; without, it ranks by the metric
-    alone. The reason of every pruning is stored as the trial's user attribute ``reason``; a trial
-    that is trained to its end to measure what pruning costs keeps its reason as ``audit``.
+    It reads the study and calls `tuner.rotation.decide`, which holds the rules. Trials report with
+    `report_rotation(trial, step, distances)`; without such reports it ranks by the metric alone.
+    The reason of a pruned trial is its user attribute ``reason``. A control trial, which is trained
+    to its end to measure the cost of pruning, has its reason in ``audit``.
 
     Args:
-        target: what the layers should reach; the default is a quarter turn of the hidden ones.
-        max_epochs: the epochs of a whole run, >= 1; read from the study's user attribute
-            ``max_epochs`` when left out.
+        target: the distances that the layers should reach; by default a quarter turn of the hidden
+            layers.
+        max_epochs: the epochs of a whole run, >= 1; the default is the study's user attribute
+            ``max_epochs``.
         warmup_epochs, early_keep, keep, audit, seed: see `tuner.rotation.PruningConfig`.
 
     Raises:
-        InvalidInput: a bound is broken, or (when pruning) nobody says what a whole run is.
+        InvalidInput: a bound is broken, or (when pruning) the epochs of a whole run are unknown.
     """
 
     def __init__(
@@ -75,12 +83,12 @@ class RotationPruner(BasePruner):
         self._known: _Known | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # What it remembers of a study stays with the process that opened it.
+        # The cache belongs to the process that opened the study.
         return {**self.__dict__, "_known": None}
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         verdict = self.verdict(study, trial)
-        # The trial that Optuna hands over lacks what is written past it, as the reasons here are.
+        # Optuna's trial is a copy, so it lacks the attributes that are set here.
         if verdict.audit and AUDIT not in study._storage.get_trial(trial._trial_id).user_attrs:
             study._storage.set_trial_user_attr(trial._trial_id, AUDIT, verdict.reason)
         if verdict.prune:
@@ -92,36 +100,45 @@ class RotationPruner(BasePruner):
         study: Study,
         trial: FrozenTrial,
         *,
-        may_wait: bool = False,
+        may_pause: bool = False,
         final: bool = False,
     ) -> Verdict:
-        """Return the verdict on a running trial at its last report; it changes nothing.
+        """Return the verdict on a running trial at its last report; the study stays as it is.
 
-        `may_wait` and `final` are those of `tuner.rotation.decide`.
+        `may_pause` and `final` are those of `tuner.rotation.decide`.
         """
+        state = self.state(study)
+        assert self._known is not None, "the state is read from it"
         return decide(
             trial.number,
-            curve_of(trial, self._max_epochs(study)),
-            self.field(study),
-            may_wait=may_wait,
+            self._known.curve(trial),
+            state,
+            may_pause=may_pause,
             final=final,
             exempt=START in trial.user_attrs,
         )
 
-    def field(self, study: Study) -> HalvingState:
-        """Return how all trials of the study stand; those that failed are left out."""
+    def state(self, study: Study) -> HalvingState:
+        """Return the standing of all trials of the study; failed trials do not count."""
         if self._known is None or self._known.of != (study._storage, study._study_id):
-            minimize = study.direction is StudyDirection.MINIMIZE
-            criteria = replace(
-                self.criteria,
-                mode="min" if minimize else "max",
-                metric_name=study.user_attrs.get(METRIC, "value"),
-            )
-            field = HalvingState(criteria, self._max_epochs(study))
-            self._known = _Known((study._storage, study._study_id), field)
+            state = HalvingState(self.config_for(study), self.max_epochs_of(study))
+            self._known = _Known((study._storage, study._study_id), state)
         return self._known.updated(study)
 
-    def _max_epochs(self, study: Study) -> int:
+    def config_for(self, study: Study) -> PruningConfig:
+        """Return the settings with the study's direction and the name of its metric."""
+        return replace(
+            self.criteria,
+            mode="min" if study.direction is StudyDirection.MINIMIZE else "max",
+            metric_name=study.user_attrs.get(METRIC, "value"),
+        )
+
+    def max_epochs_of(self, study: Study) -> int:
+        """Return the epochs of a whole run.
+
+        Raises:
+            InvalidInput: neither the pruner nor the study knows them.
+        """
         known = self.max_epochs or study.user_attrs.get(MAX_EPOCHS)
         if known is None:
             raise InvalidInput(
@@ -133,11 +150,11 @@ class RotationPruner(BasePruner):
 
 @dataclass
 class _Known:
-    """What a pruner has read of a study: reports never change, so each is read once."""
+    """A pruner's cache of a study: each report is read once, because reports never change."""
 
     of: tuple[BaseStorage, int]
-    field: HalvingState
-    open: dict[int, int] = dataclasses.field(default_factory=dict)  # number -> reports read
+    state: HalvingState
+    open: dict[int, _Open] = dataclasses.field(default_factory=dict)  # trials that have not ended
     trials: int = 0
     # Optuna's `optimize` may run trials in several threads, which share the study's pruner.
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
@@ -146,29 +163,45 @@ class _Known:
         with self.lock:
             return self._updated(study.get_trials(deepcopy=False))
 
+    def curve(self, trial: FrozenTrial) -> RotationCurve:
+        """Return the reports of a trial."""
+        with self.lock:
+            known = self.open.get(trial.number)
+        if known is not None and known.written == _written(trial):
+            return known.curve
+        return curve_of(trial, self.state.max_epochs)
+
     def _updated(self, trials: list[FrozenTrial]) -> HalvingState:
-        if any(
-            read and trials[number].state == TrialState.FAIL for number, read in self.open.items()
-        ):
-            # What it reported was counted while it ran: begin again, without it.
-            self.field = HalvingState(self.field.criteria, self.field.max_epochs)
-            self.open, self.trials = {}, 0
-        self.open.update((trial.number, 0) for trial in trials[self.trials :])
+        for trial in trials[self.trials :]:
+            self.open[trial.number] = _Open(RotationCurve((), self.state.max_epochs))
         self.trials = len(trials)
         news = {}
-        for number, read in list(self.open.items()):
+        for number, known in list(self.open.items()):
             trial = trials[number]
-            written = len(trial.user_attrs) + len(trial.intermediate_values)
-            if written != read and trial.state != TrialState.FAIL:
-                self.open[number] = written
-                news[number] = curve_of(trial, self.field.max_epochs)
+            if trial.state == TrialState.FAIL:  # its reports counted while it ran
+                self.state = self.state.without_trial(number)
+            elif (written := _written(trial)) != known.written:
+                known.written = written
+                news[number] = known.curve = curve_of(trial, self.state.max_epochs)
             if trial.state.is_finished():
-                self.open.pop(number, None)
-        self.field = self.field.with_curves(news)
-        return self.field
+                del self.open[number]
+        self.state = self.state.with_curves(news)
+        return self.state
 
 
-# By what the layers should reach, the epochs of a whole run, and the study's seed.
+@dataclass
+class _Open:
+    """A trial that had not ended when it was last read, and how much of it was written then."""
+
+    curve: RotationCurve
+    written: int = 0
+
+
+def _written(trial: FrozenTrial) -> int:
+    return len(trial.user_attrs) + len(trial.intermediate_values)
+
+
+# Makes a pruner from the target, the epochs of a whole run and the study's seed.
 PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
     "rotation": lambda target, epochs, seed: RotationPruner(target, max_epochs=epochs, seed=seed),
     "none": lambda target, epochs, seed: NopPruner(),
@@ -187,7 +220,7 @@ PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
 def make_pruner(
     pruner: str | BasePruner, target: RotationTarget, max_epochs: int, seed: int = 0
 ) -> BasePruner:
-    """Return a pruner by name, or the one given; `seed` is of what a named one draws.
+    """Return a pruner by name, or the given pruner; `seed` is that of a named one.
 
     Raises:
         InvalidInput: the name is unknown.
@@ -197,15 +230,15 @@ def make_pruner(
     if pruner not in PRUNERS:
         raise unknown_name("pruner", pruner, PRUNERS)
     with warnings.catch_warnings():
-        # Who names one of Optuna's experimental pruners need not be told at every run.
+        # A user who names one of Optuna's experimental pruners needs no warning at every run.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return PRUNERS[pruner](target, max_epochs, seed)
 
 
 def explain(study: Study, trial: optuna.Trial, metric: str, max_epochs: int) -> str:
-    """Say in words why a pruner that keeps its reasons to itself has pruned a trial.
+    """Return a reason for a pruner that gives none.
 
-    Returns: the pruner's name, the trial's metric, and how it compares at the same epoch.
+    Returns: the pruner's name, the trial's metric, and its rank at the same epoch.
     """
     frozen = study.get_trials(deepcopy=False)[trial.number]
     step = frozen.last_step

@@ -15,7 +15,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tuner.errors import InvalidInput
-from tuner.rotation import RotationCurve
+from tuner.rotation import EpochReport, RotationCurve
+from tuner.rotation.report import read_number, stored_number
 
 LAYERS = "rotation:layers"
 AUDIT = "audit"  # why it would have been pruned, had it not been let finish to measure that
@@ -54,11 +55,35 @@ def report_rotation(
     Raises:
         InvalidInput: the layers are not those of the trial's first report, or the step is not > 0.
     """
-    if not step > 0:
-        raise InvalidInput(
-            f"step must be > 0, the epochs finished, got {step:g}; count epochs from 1"
-        )
-    layers = list(distances)
+    _record_rotation(
+        trial,
+        EpochReport(
+            epoch=step,
+            layers=tuple(distances),
+            distances=tuple(distances.values()),
+            lr_progress=lr_progress,
+            train_loss=train_loss,
+            epoch_s=epoch_s,
+        ),
+    )
+
+
+def record_report(trial: optuna.Trial, report: EpochReport) -> None:
+    """Store one whole report of a trial.
+
+    The metric comes last, so that a reader who finds the metric finds all else too.
+
+    Raises:
+        InvalidInput: the layers are not those of the trial's first report.
+    """
+    _record_rotation(trial, report)
+    report_test(trial, report.test)
+    if report.metric is not None:
+        trial.report(report.metric, int(report.epoch))
+
+
+def _record_rotation(trial: optuna.Trial, report: EpochReport) -> None:
+    layers = list(report.layers)
     known = trial.user_attrs.get(LAYERS)
     if known is None:
         trial.set_user_attr(LAYERS, layers)
@@ -66,18 +91,9 @@ def report_rotation(
         odd = sorted(set(known) ^ set(layers)) or layers
         raise InvalidInput(
             f"every report of a trial must name the same layers in the same order, got another "
-            f"{odd[0]!r} at epoch {step:g}; measure the same model each time"
+            f"{odd[0]!r} at epoch {report.epoch:g}; measure the same model each time"
         )
-    trial.set_user_attr(
-        _key(step),
-        {
-            # Six decimals: float32 weights do not know more.
-            "distances": [_stored(round(distance, 6)) for distance in distances.values()],
-            "lr_progress": _stored(lr_progress),
-            "train_loss": _stored(train_loss),
-            "epoch_s": _stored(epoch_s),
-        },
-    )
+    trial.set_user_attr(_key(report.epoch), report.to_attribute())
 
 
 def report_last_rotation(trial: optuna.Trial, stored: FrozenTrial) -> None:
@@ -107,7 +123,7 @@ def report_test(trial: optuna.Trial, metrics: Mapping[str, float]) -> None:
     if not metrics:
         return
     known = trial.user_attrs.get(TEST, {})
-    stored = {**known, **{name: _stored(value) for name, value in metrics.items()}}
+    stored = {**known, **{name: stored_number(value) for name, value in metrics.items()}}
     if stored != known:
         trial.set_user_attr(TEST, stored)
 
@@ -118,7 +134,7 @@ def read_test(trial: FrozenTrial) -> dict[str, float]:
     if not isinstance(stored, dict):  # a study made elsewhere may mean something else by the name
         return {}
     return {
-        name: _read(stored, name)
+        name: read_number(stored, name)
         for name, value in stored.items()
         if value is None or isinstance(value, (int, float))
     }
@@ -145,21 +161,20 @@ def read_config(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:
-    """Return everything a trial has reported so far, as one curve; empty when it has nothing."""
+    """Return all reports of a trial as one curve; it is empty if there is none."""
     layers = tuple(trial.user_attrs.get(LAYERS, ()))
-    reports = reports_of(trial)
-    return RotationCurve(
-        layers=layers,
-        max_epochs=max_epochs,
-        epochs=tuple(reports),
-        lr_progress=tuple(_read(report, "lr_progress") for report in reports.values()),
-        distances=tuple(
-            tuple(_NAN if d is None else d for d in report.get("distances", ()))
-            or (_NAN,) * len(layers)
-            for report in reports.values()
+    return RotationCurve.from_reports(
+        (
+            EpochReport.from_attribute(
+                epoch,
+                layers,
+                stored,
+                trial.intermediate_values.get(epoch),  # type: ignore[call-overload]
+            )
+            for epoch, stored in reports_of(trial).items()
         ),
-        train_loss=tuple(_read(report, "train_loss") for report in reports.values()),
-        metric=tuple(trial.intermediate_values.get(epoch, _NAN) for epoch in reports),  # type: ignore[call-overload]
+        layers,
+        max_epochs,
     )
 
 
@@ -183,19 +198,9 @@ def has_report(trial: FrozenTrial, epoch: float, with_metric: bool) -> bool:
 
 def seconds_of(trial: FrozenTrial) -> float:
     """Return the seconds that the trial has trained, over all its reports."""
-    spent = (_read(report, "epoch_s") for report in reports_of(trial).values())
+    spent = (read_number(report, "epoch_s") for report in reports_of(trial).values())
     return sum(seconds for seconds in spent if not math.isnan(seconds))
 
 
 def _key(epoch: float) -> str:
     return f"{_REPORT}{int(epoch) if float(epoch).is_integer() else float(epoch)!r}"
-
-
-def _stored(value: float) -> float | None:
-    """Unknown is null in the study, where NaN would not survive every database."""
-    return None if math.isnan(value) else value
-
-
-def _read(report: Mapping[str, Any], key: str) -> float:
-    value = report.get(key)
-    return _NAN if value is None else float(value)
