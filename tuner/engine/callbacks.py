@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self
 
-from tuner.study.result import State, StudyResult, TrialResult
+from tuner.study.result import State, StudyResult
 
 Told = ParamSpec("Told")
 
@@ -43,9 +43,6 @@ class RunCallback:
 
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
         """A trial ended; `value` is its last metric, NaN if it never reported one."""
-
-    def ended_elsewhere(self, trial: TrialResult) -> None:
-        """A trial that another process runs has ended."""
 
 
 def _to_each(
@@ -88,4 +85,3 @@ class RunCallbacks(RunCallback):
     reported = _to_each(RunCallback.reported)
     paused = _to_each(RunCallback.paused)
     finished = _to_each(RunCallback.finished)
-    ended_elsewhere = _to_each(RunCallback.ended_elsewhere)

@@ -19,7 +19,6 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tuner.engine.resources import Node
-from tuner.engine.trial_queue import Company
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.storage.paths import StoragePath, unusable
@@ -62,7 +61,7 @@ def remove_other_attempts(number: int, trials: StoragePath, checkpoint: str) -> 
 
 
 def bring_checkpoint(name: str, place: StoragePath, trials: StoragePath) -> bool:
-    """Copy a checkpoint from the place of another driver's trials, under the same name.
+    """Copy a checkpoint from the path of a former driver's trials, under the same name.
 
     Returns: whether it is now here; it cannot be where that place is out of reach.
     """
@@ -115,25 +114,16 @@ def open_trials(study: optuna.Study, job: TuningJob, home: StudyFolder) -> Stora
     assert kept is not None, "a study that is run has a folder"
     asked = StoragePath(job.checkpoints) / job.name / home.trials.name if job.checkpoints else kept
     if asked != kept and study.get_trials(deepcopy=False):
-        raise _another(job, str(kept))
+        raise InvalidInput(
+            f"a study keeps the place of its checkpoints, {job.name!r} was given "
+            f"{str(job.checkpoints)!r} where it has {str(kept)!r}; leave --checkpoints out, or "
+            "choose another name"
+        )
     asked.check_writable()
-    company = Company(study)
     if asked != kept:
-        if company.is_alone:  # else another may be the first to use it
-            _check_empty(asked)
-        agreed = company.agree({CHECKPOINTS: str(asked)}, over=True)[CHECKPOINTS]
-        if agreed != str(asked):
-            raise _another(job, agreed)
-    company.keep_trials_at(asked)
+        _check_empty(asked)
+        study.set_user_attr(CHECKPOINTS, str(asked))
     return asked
-
-
-def _another(job: TuningJob, kept: str) -> InvalidInput:
-    return InvalidInput(
-        f"a study keeps the place of its checkpoints, {job.name!r} was given "
-        f"{str(job.checkpoints)!r} where it has {kept!r}; leave --checkpoints out, or "
-        "choose another name"
-    )
 
 
 def forget_trials(trials: StoragePath, home: StudyFolder) -> None:

@@ -109,14 +109,6 @@ class Progress(RunCallback):
         if not self._console.is_terminal:
             self._print_line(line)
 
-    def ended_elsewhere(self, trial: TrialResult) -> None:
-        self._paused.pop(trial.number, None)
-        self._before += 1  # which says nothing of how long those here take
-        self._count(trial.number, trial.state, trial.value, trial.epochs, trial.seconds)
-        if not self._console.is_terminal:
-            value = f"{self._job.metric} {_number(trial.value)}"
-            self._print_line(f"trial {trial.number} {trial.state} elsewhere, {value}")
-
     def _now(self) -> str:
         """What goes on, in words: how many trials run and wait, and which is ahead."""
         live = {**self._running, **self._paused}

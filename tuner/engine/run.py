@@ -37,7 +37,6 @@ from tuner.engine.resources import (
 )
 from tuner.engine.session import ray_session
 from tuner.engine.trial_manager import TrialManager
-from tuner.engine.trial_queue import Company
 from tuner.engine.trial_report import epoch_of
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
@@ -108,7 +107,6 @@ def run(
                 ended = manager.ended
                 if manager.fatal:
                     raise manager.fatal
-                Company(study).settle()
                 return read_result(study, home.path)
         except LeaseLost:  # the study is others'
             raise
@@ -265,18 +263,18 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         )
     # What a study cannot change without its trials ceasing to be comparable.
     identity = {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
-    # A study that was interrupted before its first trial has nothing to compare.
-    agreed = Company(study).agree(identity, over=True)
-    for key, value in identity.items():
-        kept = agreed.get(key, value)
-        if kept != value:
-            given = "another" if key == SPACE else f"{value!r} where it has {kept!r}"
-            raise InvalidInput(
-                f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given {given}; "
-                f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
-            )
-    if agreed.get(NUM_TRIALS) != job.num_trials:
-        study.set_user_attr(NUM_TRIALS, job.num_trials)
+    kept = study.user_attrs
+    if study.get_trials(deepcopy=False):  # else there is nothing to compare
+        for key, value in identity.items():
+            if kept.get(key, value) != value:
+                given = "another" if key == SPACE else f"{value!r} where it has {kept[key]!r}"
+                raise InvalidInput(
+                    f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given {given}; "
+                    f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
+                )
+    for key, value in {**identity, NUM_TRIALS: job.num_trials}.items():
+        if kept.get(key) != value:
+            study.set_user_attr(key, value)
 
 
 def _keep(code: Path, home: StudyFolder) -> None:

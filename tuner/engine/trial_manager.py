@@ -160,9 +160,14 @@ def _record(trial: optuna.Trial, report: Report) -> None:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial to run: its number in the study, its whole config, and the checkpoint (relative to
-    the trials' folder) it goes on from, if it was interrupted or has waited. That is in another
-    place than this study's folder if another driver ran it there."""
+    """A trial to run.
+
+    Attributes:
+        number: of the trial in the study.
+        config: its whole config.
+        checkpoint: what it continues from, relative to the trials' folder; None to begin.
+        place: the path that holds the checkpoint, if a former driver kept it in another folder.
+    """
 
     number: int
     config: dict[str, Any]
@@ -216,7 +221,6 @@ class TrialManager:
             study,
             self._room,
             num_trials=num_trials,
-            max_epochs=max_epochs,
             sampler=sampler,
             seed=seed,
             start=start,
@@ -249,10 +253,7 @@ class TrialManager:
         return self._room.rungs(self.max_epochs)
 
     def recover(self) -> None:
-        """Take up the trials that another process left running or paused when it ended.
-
-        Only for the one process that runs the study, or that runs it from its folder.
-        """
+        """Queue the trials that an earlier process left running or paused when it ended."""
         self._roster.recover()
 
     def release(self) -> None:
@@ -279,7 +280,7 @@ class TrialManager:
         return None
 
     def listen(self) -> None:
-        """Take in what others have done, and say what is to be said of them or the database.
+        """Read which trials were enqueued from elsewhere, and show what is new of the database.
 
         Raises:
             NotStored: the study can no longer be written.
