@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self
 
+from tuner.rotation import EpochReport
 from tuner.study.result import State, StudyResult
 
 Told = ParamSpec("Told")
@@ -35,8 +36,8 @@ class RunCallback:
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial was suggested and will run as soon as there is room."""
 
-    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
-        """A trial reported; `epoch` counts the epochs it has finished."""
+    def reported(self, number: int, report: EpochReport) -> None:
+        """A trial reported."""
 
     def paused(self, number: int, epochs: float) -> None:
         """A trial waits at a checkpoint until more of its peers are known."""

@@ -37,10 +37,10 @@ from tuner.engine.resources import (
 )
 from tuner.engine.session import ray_session
 from tuner.engine.trial_manager import TrialManager
-from tuner.engine.trial_report import epoch_of
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
+from tuner.rotation.report import epoch_of
 from tuner.storage.database import close_database, open_database
 from tuner.storage.lease import LeaseLost, any_alive, records_in
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
@@ -174,7 +174,7 @@ def _manager(
         seed=job.seed,
         constants=constants,
         observer=observer,
-        may_wait=can_pause(job.trainable),
+        may_pause=can_pause(job.trainable),
         start=first_trials(space, job.start, job.sampler, study.direction),
     )
     manager.recover()

@@ -2,146 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from tuner.engine.callbacks import RunCallback
-from tuner.engine.trial_report import known_of
-from tuner.rotation import HalvingState, Verdict
-from tuner.rotation.decision import is_audited
+from tuner.rotation import Decision, Promotion
 from tuner.storage.lease import PAUSED
 from tuner.storage.paths import StoragePath
 from tuner.storage.write_behind import WriteBehindDatabase
 from tuner.study.initial_trials import InitialTrials
 from tuner.study.load import FIXED_PARAMS, NUM_TRIALS, CheckpointPaths
-from tuner.study.pruners import RotationPruner
+from tuner.study.pruners import MAX_EPOCHS, RotationPruner
 from tuner.study.samplers import sampler_for_trial
-from tuner.study.schema import AUDIT, START
+from tuner.study.schema import ADVICE, AUDIT, START, curve_of, reports_of
 
 
-class PausedTrials(Collection[int]):
-    """Keeps the trials that wait, and says which of them goes on; a collection of their numbers.
+@dataclass
+class LiveTrial:
+    """A trial that has not ended: it runs, is paused or was interrupted.
 
-    A trial that is to wait is still running until its checkpoint is written: it is entering. To
-    Optuna one that waits is running too.
-
-    Args:
-        study: whose trials they are.
-        is_open: whether trials can wait; needs a `RotationPruner`. Otherwise nobody ever does.
+    Attributes:
+        trial: as Optuna runs it.
+        epochs: the epochs that it has reported, >= 0.
+        decision: the decision on its last report since it started; None before that report.
+        failure: why it failed; empty if it did not.
     """
 
-    def __init__(self, study: optuna.Study, *, is_open: bool) -> None:
-        self._study = study
-        self._pruner = study.pruner if isinstance(study.pruner, RotationPruner) else None
-        if not is_open:
-            self._pruner = None
-        self._entering: set[int] = set()
-        self._waiting: dict[int, optuna.Trial] = {}
-
-    def __contains__(self, number: object) -> bool:
-        return number in self._waiting
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._waiting)
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def rungs(self, max_epochs: int) -> tuple[float, ...]:
-        """Return the epochs at which trials may come to wait."""
-        return self._pruner.criteria.rungs(max_epochs) if self._pruner else ()
-
-    def verdict(self, trial: optuna.Trial, *, final: bool = False) -> Verdict | None:
-        """Return the verdict on a trial at its last report; None where nobody ever waits.
-
-        An audited trial runs to its end: it waits no more.
-        """
-        if self._pruner is None:
-            return None
-        frozen = self._study._storage.get_trial(trial._trial_id)
-        may_wait = not final and AUDIT not in frozen.user_attrs
-        return self._pruner.verdict(self._study, frozen, may_pause=may_wait, final=final)
-
-    def should_pause(self, number: int, more_to_come: bool) -> bool:
-        """Whether a running trial whose verdict is to wait has to; it is then entering."""
-        candidates = {*self._waiting, *self._entering, number}
-        if self._field.next_promotable(candidates, more_to_come) == number:
-            return False
-        self._entering.add(number)
-        return True
-
-    def is_entering(self, number: int) -> bool:
-        """Whether a trial's checkpoint is to be written now, for it to go on from later."""
-        return number in self._entering
-
-    def enter(self, trial: optuna.Trial) -> None:
-        """Keep a trial whose checkpoint is written."""
-        self._entering.discard(trial.number)
-        self._waiting[trial.number] = trial
-
-    def discard(self, number: int) -> None:
-        """Forget a trial that ended instead of entering."""
-        self._entering.discard(number)
-
-    def pop_promotable(self, more_to_come: bool) -> optuna.Trial | None:
-        """Return, and keep no longer, the trial that goes on now, if any may.
-
-        It is ahead of its peers, or, once there is nothing new to run, audited.
-        """
-        if not self._waiting:
-            return None
-        number = self._field.next_promotable(self._waiting, more_to_come)
-        if number is None and not more_to_come:
-            number = self._audited()
-        return None if number is None else self._waiting.pop(number)
-
-    def close(self) -> Iterator[tuple[optuna.Trial, str]]:
-        """Yield those who are not to go on, each with the reason; the room is then empty."""
-        while self._waiting:
-            trial = self._waiting.pop(min(self._waiting))
-            verdict = self.verdict(trial, final=True)
-            assert verdict is not None, "nobody waits for another pruner"
-            assert verdict.prune, "who may go on, or is audited, was let go"
-            yield trial, verdict.reason
-
-    def empty(self) -> list[optuna.Trial]:
-        """Return those who wait, and keep them no longer."""
-        trials = list(self._waiting.values())
-        self._waiting.clear()
-        self._entering.clear()
-        return trials
+    trial: optuna.Trial
+    epochs: float = 0.0
+    decision: Decision | None = None
+    failure: str = ""
 
     @property
-    def _field(self) -> HalvingState:
-        assert self._pruner is not None, "nobody waits for another pruner"
-        return self._pruner.state(self._study)
+    def number(self) -> int:
+        return self.trial.number
 
-    def _audited(self) -> int | None:
-        """A trial that would be pruned, and is trained to its end all the same."""
-        assert self._pruner is not None, "nobody waits for another pruner"
-        for number, trial in self._waiting.items():
-            if not is_audited(number, self._pruner.criteria):
-                continue
-            verdict = self.verdict(trial, final=True)
-            if verdict is not None and verdict.audit:
-                trial.set_user_attr(AUDIT, verdict.reason)
-                return number
+    @property
+    def stored(self) -> FrozenTrial:
+        """The trial as the study holds it now; not a copy."""
+        return self.trial.study._storage.get_trial(self.trial._trial_id)
+
+    @property
+    def is_advised(self) -> bool:
+        """Whether the trial tests an advice; it may then lie outside of the space."""
+        return ADVICE in self.stored.user_attrs
+
+
+def promotion_of(study: optuna.Study, max_epochs: int, *, may_pause: bool) -> Promotion | None:
+    """Return the promotion of a study's trials; None if its pruner is no `RotationPruner`.
+
+    Args:
+        study: the study; the trials that it holds are compared with those to come.
+        max_epochs: epochs of a whole trial, if neither the pruner nor the study knows them.
+        may_pause: whether trials can pause at a checkpoint.
+    """
+    pruner = study.pruner
+    if not isinstance(pruner, RotationPruner):
         return None
+    max_epochs = pruner.max_epochs or study.user_attrs.get(MAX_EPOCHS, max_epochs)
+    promotion = Promotion(pruner.config_for(study), max_epochs, may_pause=may_pause)
+    promotion.load(
+        {
+            trial.number: curve_of(trial, max_epochs)
+            for trial in study.get_trials(deepcopy=False)
+            if trial.state != TrialState.FAIL
+        }
+    )
+    return promotion
 
 
 class TrialQueue:
-    """Keeps the trials that run, are paused, were interrupted or were enqueued, and makes new ones.
+    """Keeps the trials that run, are paused or were interrupted, and creates new ones.
 
     Args:
-        study: whose trials they are.
-        room: where trials wait for their peers.
+        study: the study.
+        promotion: the decisions on its trials; None where no trial ever pauses.
         num_trials: trials in all, those already in the study included, >= 1.
         sampler: a name or an Optuna sampler.
         seed: of a named sampler.
-        start: what suggests the first trials; the sampler where there is none.
+        start: suggests the first trials; None leaves them to the sampler.
         observer: gets the lines about the database.
 
     Attributes:
@@ -151,7 +94,7 @@ class TrialQueue:
     def __init__(
         self,
         study: optuna.Study,
-        room: PausedTrials,
+        promotion: Promotion | None,
         *,
         num_trials: int,
         sampler: str | BaseSampler,
@@ -160,9 +103,9 @@ class TrialQueue:
         observer: RunCallback,
     ) -> None:
         self.num_trials = num_trials
-        self.running: dict[int, optuna.Trial] = {}
+        self.running: dict[int, LiveTrial] = {}
         self._study = study
-        self._room = room
+        self._promotion = promotion
         storage = study._storage
         self._database = storage if isinstance(storage, WriteBehindDatabase) else None
         self._sampler = sampler
@@ -170,38 +113,40 @@ class TrialQueue:
         self._start_with = start
         self._observer = observer
         self._made = len(study.get_trials(deepcopy=False))
-        self._interrupted: list[optuna.Trial] = []
+        self._paused: dict[int, LiveTrial] = {}
+        self._interrupted: list[LiveTrial] = []
         self._enqueued: list[int] = []  # ids
 
     @property
     def exhausted(self) -> bool:
-        """Whether there is nothing left to run but what runs."""
-        left = self._interrupted or self._enqueued or self._room or self.more_to_come
+        """Whether no trial is left to start or to continue."""
+        left = self._interrupted or self._enqueued or self._paused or self.more_to_come
         return not left
 
     @property
     def more_to_come(self) -> bool:
-        """Whether new trials are to be made yet."""
+        """Whether new trials will be created."""
         return self._made < self.num_trials
 
     def recover(self) -> None:
         """Queue the trials that an earlier process left running or paused when it ended."""
         for trial_id in self._left():
-            trial = self._taken(trial_id)
-            if self._waits(trial):
-                self._enter(trial)
+            live = self._taken(trial_id)
+            if self._promotion and self._promotion.recover(live.number):
+                self._keep(live)
             else:
-                self._interrupted.append(trial)
+                self._interrupted.append(live)
 
     def release(self) -> None:
-        """Let every trial that has not ended wait, to go on when the study is resumed."""
-        for trial in (*self.running.values(), *self._room.empty(), *self._interrupted):
-            self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        """Hand every trial that has not ended back to the study, so that it can be resumed."""
+        for live in (*self.running.values(), *self._paused.values(), *self._interrupted):
+            self._study._storage.set_trial_state_values(live.trial._trial_id, TrialState.WAITING)
         self.running.clear()
+        self._paused.clear()
         self._interrupted.clear()
 
     def sync(self) -> None:
-        """Read which trials were enqueued from elsewhere, and show what is new of the database.
+        """Read which trials were enqueued from elsewhere, and show the news of the database.
 
         Raises:
             NotStored: the study can no longer be written.
@@ -216,10 +161,10 @@ class TrialQueue:
             self._enqueued += delta.enqueued
             self._made = len(self._study.get_trials(deepcopy=False))
 
-    def next(self) -> optuna.Trial | None:
-        """Return the trial to run next; None if there is nothing to run, or nothing yet.
+    def next(self) -> LiveTrial | None:
+        """Return the trial to run next; None if there is none now.
 
-        Interrupted trials come first, then enqueued ones, then paused ones that may go on, then new
+        Interrupted trials come first, then enqueued ones, then promotable paused ones, then new
         ones.
 
         Raises:
@@ -230,41 +175,45 @@ class TrialQueue:
             return self._interrupted.pop(0)
         if self._enqueued:
             return self._claimed(self._enqueued.pop(0))
-        if (trial := self._room.pop_promotable(self.more_to_come)) is not None:
-            return trial
+        if (live := self._promoted()) is not None:
+            return live
         return self._new() if self.more_to_come else None
 
-    def unpromotable(self) -> Iterator[tuple[optuna.Trial, str]]:
-        """Yield the paused trials, each with the reason to prune it, once there is no `next` and
-        nothing runs: none of them can go on any more."""
-        if not self.running:
-            yield from self._room.close()
+    def unpromotable(self) -> Iterator[tuple[LiveTrial, str]]:
+        """Yield the paused trials, each with the reason to prune it.
 
-    def start(self, trial: optuna.Trial) -> StoragePath | None:
-        """Note that a trial runs; return the path that holds its checkpoint, if a former driver
-        kept it in another folder."""
-        self.running[trial.number] = trial
-        self._mark(trial, paused=False)
-        return CheckpointPaths(self._study, None).of(known_of(trial))
+        It yields none while a trial runs. Call it when there is no `next`: no paused trial can
+        continue any more.
+        """
+        if not self.running and self._promotion:
+            for number, reason in self._promotion.pop_unpromotable():
+                yield self._paused.pop(number), reason
+
+    def start(self, live: LiveTrial) -> StoragePath | None:
+        """Have a trial run; return the path of its checkpoint, None if the study names none."""
+        live.decision = None
+        self.running[live.number] = live
+        self._mark(live, paused=False)
+        return CheckpointPaths(self._study, None).of(live.stored)
 
     def pause(self, number: int) -> None:
-        """Have a running trial whose checkpoint is written wait for its peers."""
-        self._enter(self.running.pop(number))
+        """Pause a running trial whose checkpoint is written."""
+        assert self._promotion is not None, "it decided that the trial pauses"
+        self._promotion.pause(number)
+        self._keep(self.running.pop(number))
 
     def interrupt(self, number: int) -> None:
-        """Take back a running trial, to be the `next`; one on its way to wait waits."""
-        if self._room.is_entering(number):
-            self.pause(number)
-        else:
-            self._interrupted.append(self.running.pop(number))
+        """Take back a running trial; it is the `next` one."""
+        self._interrupted.append(self.running.pop(number))
 
-    def discard(self, number: int) -> None:
-        """Forget a trial that has ended."""
+    def discard(self, number: int, *, failed: bool) -> None:
+        """Forget a trial that has ended; no trial is compared with one that failed."""
         self.running.pop(number, None)
-        self._room.discard(number)
+        if self._promotion:
+            self._promotion.discard(number, failed=failed)
 
     def stop_creating(self) -> None:
-        """Let the trials that were made by now be all."""
+        """Create no more trials."""
         self.num_trials = self._made
         self._study.set_user_attr(NUM_TRIALS, self._made)
 
@@ -281,12 +230,22 @@ class TrialQueue:
                 storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
                 yield trial._trial_id
 
-    def _claimed(self, trial_id: int) -> optuna.Trial:
-        """An enqueued trial, which runs from now on."""
+    def _claimed(self, trial_id: int) -> LiveTrial:
+        """Return an enqueued trial, which runs from now on."""
         self._study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         return self._taken(trial_id)
 
-    def _new(self) -> optuna.Trial:
+    def _promoted(self) -> LiveTrial | None:
+        """Return the paused trial that continues now, if any."""
+        promoted = self._promotion and self._promotion.pop_promotable(self.more_to_come)
+        if not promoted:
+            return None
+        live = self._paused.pop(promoted.number)
+        if promoted.audit:
+            live.trial.set_user_attr(AUDIT, promoted.audit)
+        return live
+
+    def _new(self) -> LiveTrial:
         trial_id = self._study._storage.create_new_trial(self._study._study_id)
         preset = self._start_with and self._start_with.next(self._study.get_trials(deepcopy=False))
         if preset:
@@ -294,29 +253,33 @@ class TrialQueue:
             storage.set_trial_system_attr(trial_id, FIXED_PARAMS, preset.params)
             if preset.why:
                 storage.set_trial_user_attr(trial_id, START, preset.why)
-        trial = self._taken(trial_id)
-        self._made = max(self._made, trial.number + 1)
-        return trial
+        live = self._taken(trial_id)
+        self._made = max(self._made, live.number + 1)
+        return live
 
-    def _taken(self, trial_id: int) -> optuna.Trial:
-        """A trial of this process, whose parameters are drawn as they are for its number."""
+    def _taken(self, trial_id: int) -> LiveTrial:
+        """Return a trial of this process; the sampler then draws as the trial's number demands."""
         number = self._study._storage.get_trial_number_from_id(trial_id)
-        self._study.sampler = sampler_for_trial(self._sampler, self._seed, number, {*self._room})
+        self._study.sampler = sampler_for_trial(self._sampler, self._seed, number, {*self._paused})
         self._study._thread_local.cached_all_trials = None  # as `Study.ask` does
-        return optuna.Trial(self._study, trial_id)
+        live = LiveTrial(optuna.Trial(self._study, trial_id))
+        stored = live.stored
+        live.epochs = max(reports_of(stored), default=0.0)
+        if self._promotion:
+            self._promotion.add(
+                number,
+                curve_of(stored, self._promotion.state.max_epochs),
+                exempt=START in stored.user_attrs,
+                audited=AUDIT in stored.user_attrs,
+            )
+        return live
 
-    def _waits(self, trial: optuna.Trial) -> bool:
-        """Whether a trial that is taken up has to wait for its peers."""
-        verdict = self._room.verdict(trial)
-        return verdict is not None and verdict.pause
+    def _keep(self, live: LiveTrial) -> None:
+        """Keep a paused trial, and record in the study that it is paused."""
+        self._paused[live.number] = live
+        self._mark(live, paused=True)
 
-    def _enter(self, trial: optuna.Trial) -> None:
-        self._room.enter(trial)
-        self._mark(trial, paused=True)
-
-    def _mark(self, trial: optuna.Trial, *, paused: bool) -> None:
-        """Record whether a trial is paused, for those who watch the study."""
-        storage = self._study._storage
-        known = storage.get_trial(trial._trial_id).system_attrs
-        if known.get(PAUSED, False) != paused:
-            storage.set_trial_system_attr(trial._trial_id, PAUSED, paused)
+    def _mark(self, live: LiveTrial, *, paused: bool) -> None:
+        """Record in the study whether a trial is paused."""
+        if live.stored.system_attrs.get(PAUSED, False) != paused:
+            self._study._storage.set_trial_system_attr(live.trial._trial_id, PAUSED, paused)

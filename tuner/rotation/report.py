@@ -81,7 +81,8 @@ class EpochReport:
         """
         epoch = epoch_of(result, metric, max_epochs)
         rotation = {
-            key.removeprefix(ROTATION_PREFIX): float(distance)
+            # Rounded here, so that a curve in memory equals the curve that the study holds.
+            key.removeprefix(ROTATION_PREFIX): round(float(distance), _DECIMALS)
             for key, distance in result.items()
             if key.startswith(ROTATION_PREFIX)
         }
@@ -159,10 +160,6 @@ class EpochReport:
             **self.test,
         }
         return {key: number for key, number in flat.items() if not math.isnan(number)}
-
-    def asstored_number(self) -> EpochReport:
-        """Return the report as the study gives it back: its distances are rounded."""
-        return EpochReport.from_attribute(self.epoch, self.layers, self.to_attribute(), self.metric)
 
 
 def epoch_of(result: Mapping[str, Any], metric: str, max_epochs: int) -> float:

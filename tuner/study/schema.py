@@ -65,26 +65,31 @@ def report_rotation(
             train_loss=train_loss,
             epoch_s=epoch_s,
         ),
+        trial.user_attrs.get(LAYERS),
     )
 
 
-def record_report(trial: optuna.Trial, report: EpochReport) -> None:
+def record_report(trial: optuna.Trial, report: EpochReport, stored: FrozenTrial) -> None:
     """Store one whole report of a trial.
 
     The metric comes last, so that a reader who finds the metric finds all else too.
 
+    Args:
+        trial: the running trial.
+        report: its new report.
+        stored: the trial as the study holds it; `trial.user_attrs` copies all earlier reports.
+
     Raises:
         InvalidInput: the layers are not those of the trial's first report.
     """
-    _record_rotation(trial, report)
+    _record_rotation(trial, report, stored.user_attrs.get(LAYERS))
     report_test(trial, report.test)
     if report.metric is not None:
         trial.report(report.metric, int(report.epoch))
 
 
-def _record_rotation(trial: optuna.Trial, report: EpochReport) -> None:
+def _record_rotation(trial: optuna.Trial, report: EpochReport, known: list[str] | None) -> None:
     layers = list(report.layers)
-    known = trial.user_attrs.get(LAYERS)
     if known is None:
         trial.set_user_attr(LAYERS, layers)
     elif known != layers:
