@@ -8,7 +8,7 @@ from curve_trials import report_at, space
 from optuna.pruners import ThresholdPruner
 from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
-from tuner.engine.failures import ActorLost, FailureHandler, death_of
+from tuner.engine.failures import ActorLost, FailureHandler, failure_cause
 from tuner.engine.trial_manager import TrialManager
 from tuner.rotation import Action
 from tuner.study.pruners import make_pruner
@@ -114,4 +114,4 @@ def test_a_trial_that_loses_node_after_node_fails_in_the_end(manager):
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
 )
 def test_whose_fault_it_was(error, fault):
-    assert death_of(error).fault == fault
+    assert failure_cause(error).fault == fault

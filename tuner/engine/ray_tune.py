@@ -19,7 +19,7 @@ from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKP
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import SearchAlgorithm
 
-from tuner.engine.checkpoints import bring_checkpoint, new_attempt_dir, remove_other_attempts
+from tuner.engine.checkpoints import copy_checkpoint, new_attempt_dir, remove_other_attempts
 from tuner.engine.failures import ActorLost, FailureHandler, LateNodes, StorageUnreachable
 from tuner.engine.resources import ClusterCapacity, as_placement_group
 from tuner.engine.trial_manager import Suggestion, TrialManager
@@ -168,7 +168,7 @@ class StudySearcher(SearchAlgorithm):
         if name is None:
             return None
         if path is not None and path != self._trials:
-            if not bring_checkpoint(name, path, self._trials):
+            if not copy_checkpoint(name, path, self._trials):
                 return None
             self._manager.checkpointed(suggestion.number, name)
         elif not self._trials.folders([name]):

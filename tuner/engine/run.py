@@ -33,7 +33,7 @@ from tuner.engine.resources import (
     ClusterCapacity,
     as_placement_group,
     may_have,
-    reservation_of,
+    request_of,
 )
 from tuner.engine.session import ray_session
 from tuner.engine.trial_manager import TrialManager
@@ -94,16 +94,16 @@ def run(
                 else:
                     trials = open_trials(study, job, home)
                     with ray_session(None if code else home.code):
-                        room = ClusterCapacity(reservation_of(job), may_have())
-                        room.check()
-                        nodes = room.nodes()
+                        capacity = ClusterCapacity(request_of(job), may_have())
+                        capacity.check()
+                        nodes = capacity.nodes()
                         check_shared(trials, nodes)
-                        seen = StorageProbe.after(trials, nodes)
+                        probe = StorageProbe.after(trials, nodes)
                         home.job.touch(mode=0o600)
                         home.job.write_bytes(pickle_job(job))
                         if code:
                             _keep(code, home)
-                        _tune(job, manager, home, seen, room)
+                        _tune(job, manager, home, probe, capacity)
                 ended = manager.ended
                 if manager.fatal:
                     raise manager.fatal
@@ -185,29 +185,32 @@ def _tune(
     job: TuningJob,
     manager: TrialManager,
     home: StudyFolder,
-    seen: StorageProbe,
-    room: ClusterCapacity,
+    probe: StorageProbe,
+    capacity: ClusterCapacity,
 ) -> None:
     """Let Ray Tune run what is left of the study."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
-    trials, rungs = seen.place, (*manager.rungs, job.max_epochs)
-    trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, seen.here)
+    trials, rungs = probe.path, (*manager.rungs, job.max_epochs)
+    trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, probe.here)
     try:
         with manager.observer, _own_interrupts(), patched_tune():
             manager.observer.begun(read_result(manager.study, home.path))
-            if hint := room.unused_gpus():
+            if hint := capacity.unused_gpus():
                 manager.observer.noted(hint)
             tune.run(
                 trainable,
                 name=posixpath.basename(trials.path),
                 storage_path=posixpath.dirname(trials.path),
                 storage_filesystem=trials.filesystem,
-                search_alg=StudySearcher(manager, trainable, trials, room, job.max_concurrent),
+                search_alg=StudySearcher(manager, trainable, trials, capacity, job.max_concurrent),
                 scheduler=StudyScheduler(manager),
-                callbacks=[CheckpointRecorder(manager), CapacityNotifier(room, manager.observer)],
-                # Two, so that the one the study names is whole whenever the process dies.
+                callbacks=[
+                    CheckpointRecorder(manager),
+                    CapacityNotifier(capacity, manager.observer),
+                ],
+                # Two, so that the checkpoint that the study names is always complete.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                resources_per_trial=as_placement_group(room.asked),
+                resources_per_trial=as_placement_group(capacity.asked),
                 reuse_actors=True,
                 verbose=0,
                 raise_on_failed_trial=False,
