@@ -8,8 +8,9 @@ from curve_trials import report_at, space
 from optuna.pruners import ThresholdPruner
 from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
-from tuner.engine.failures import ActorLost, FailureHandler, death_of
+from tuner.engine.failures import ActorLost, FailureHandler, failure_cause
 from tuner.engine.trial_manager import TrialManager
+from tuner.rotation import Action
 from tuner.study.pruners import make_pruner
 
 GONE = ActorUnavailableError("Socket closed", None)
@@ -41,7 +42,7 @@ def test_a_trial_that_lost_its_node_is_the_next_to_run_and_reports_nothing_twice
     report(1)
     manager.checkpointed(number, "trial-00000/checkpoint_000000")
     manager.interrupt(number, "its node died")
-    assert manager.live == 0
+    assert manager.num_running == 0
     again = manager.ask()
     assert (again.number, again.checkpoint) == (number, "trial-00000/checkpoint_000000")
     before = manager.study.trials[number].intermediate_values
@@ -62,7 +63,7 @@ def test_a_study_is_not_over_while_an_interrupted_trial_is_to_run():
 def test_a_trial_that_was_pruned_when_its_node_went_stays_pruned():
     manager = bridge_of(ThresholdPruner(lower=5.0))
     number, report = start(manager)
-    assert report(1)
+    assert report(1).action is Action.STOP
     manager.interrupt(number, "its node died")
     trial = manager.study.trials[number]
     assert trial.state == optuna.trial.TrialState.PRUNED
@@ -70,14 +71,15 @@ def test_a_trial_that_was_pruned_when_its_node_went_stays_pruned():
 
 
 def test_a_trial_on_its_way_to_wait_waits_without_its_node():
-    manager = bridge_of("rotation", may_wait=True)
+    manager = bridge_of("rotation", may_pause=True)
     numbers = []
     for _ in range(20):
         number, report = start(manager)
-        if report(1) and manager.is_pausing(number):
+        if report(1).action is Action.PAUSE:
             numbers.append(number)
+            running = manager.num_running
             manager.interrupt(number, "its node died")
-            assert not manager.is_pausing(number)
+            assert manager.num_running == running - 1
     assert numbers
     assert {manager.study.trials[number].state.name for number in numbers} == {"RUNNING"}
 
@@ -112,4 +114,4 @@ def test_a_trial_that_loses_node_after_node_fails_in_the_end(manager):
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
 )
 def test_whose_fault_it_was(error, fault):
-    assert death_of(error).fault == fault
+    assert failure_cause(error).fault == fault

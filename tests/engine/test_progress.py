@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tuner.engine import progress
 from tuner.engine.trial_manager import TrialManager
+from tuner.rotation import Action
 from tuner.storage.lease import PAUSED
 from tuner.study.load import read_result
 from tuner.study.pruners import make_pruner
@@ -41,7 +42,7 @@ class Run:
             num_trials=TRIALS,
             max_epochs=EPOCHS,
             observer=self.progress,
-            may_wait=True,
+            may_pause=True,
         )
         self.progress.begun(read_result(study, None))
 
@@ -65,11 +66,11 @@ class Run:
                 del result["epoch"], result["score"]
             self.now += EPOCH_S / 4
             self.epochs[number] = epoch
-            stops = self.manager.report(number, result)
+            decision = self.manager.report(number, result)
             console = Console(file=io.StringIO(), width=120)
             console.print(self.progress._view())
             self.shown.append(console.file.getvalue())
-            if stops:
+            if decision.action is not Action.CONTINUE:
                 self.manager.finish(number, result)
                 return True
         raise AssertionError("a whole trial stops at its end")

@@ -48,7 +48,7 @@ class Counting(RunCallback):
     def noted(self, line):
         self.lines.append(line)
 
-    def reported(self, number, epoch, result):
+    def reported(self, number, report):
         self.reports += 1
 
     def finished(self, number, state, value, epochs, reason):

@@ -200,7 +200,7 @@ class TestStudies:
         optimized(pruner_of(target=SIX), storage=url, trials=2)
         pruner = pruner_of()
         again = optimized(pruner, storage=url, trials=2)
-        assert pruner.field(again).criteria.target == SIX
+        assert pruner.state(again).config.target == SIX
         assert load_study(url).rotation_target == SIX
 
     def test_the_last_target_given_in_plain_optuna_is_the_studys(self, tmp_path):

@@ -37,17 +37,17 @@ def test_it_is_neither_pruned_nor_paused_later():
     for epochs in range(1, 21):
         verdict = decide(OWN, curve_of(0.01, epochs=epochs, metric=0.1), field)
         assert not verdict.prune
-        assert not verdict.wait
+        assert not verdict.pause
         assert verdict.audit == bool(verdict.reason)
         rules.add(rule_of(verdict))
     assert rules == {"", "target out of reach"}
 
 
-@pytest.mark.parametrize("may_wait", [False, True])
-def test_a_diverged_trial_is_not_audited(may_wait):
+@pytest.mark.parametrize("may_pause", [False, True])
+def test_a_diverged_trial_is_not_audited(may_pause):
     curve = curve_of(losses=[1.0, INF])
     field = field_of(curve, BETTER, audit=0.999999)
-    verdict = decide(OWN, curve, field, may_wait=may_wait)
+    verdict = decide(OWN, curve, field, may_pause=may_pause)
     assert (verdict.prune, verdict.audit) == (True, False)
 
 
@@ -58,7 +58,7 @@ def test_a_trial_that_goes_on_anyway_is_not_audited():
 def test_one_that_has_waited_is_audited_as_it_was_drawn():
     own, peers = by_metric(0.1), [by_metric(0.9)] * 9
     field = field_of(own, peers, audit=0.999999)
-    assert decide(OWN, own, field, may_wait=True).wait
+    assert decide(OWN, own, field, may_pause=True).pause
     closed = decide(OWN, own, field, final=True)
     assert (closed.prune, closed.audit) == (False, True)
 

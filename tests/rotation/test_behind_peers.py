@@ -139,7 +139,7 @@ def test_where_nothing_has_a_weight_nobody_is_pruned_and_a_reason_says_so():
     own = by_metric(0.5)
     field = learnt(field_of(own, [by_metric(0.9)] * 3), (-1.0, 0.0, 0.0, 0.0))
     assert not decide(OWN, own, field).prune
-    assert decide(OWN, own, field, may_wait=True).reason == (
+    assert decide(OWN, own, field, may_pause=True).reason == (
         "peers: place 1 of 4 at epoch 1 by nothing that has a weight, where the best 1 of 4 go on"
     )
 

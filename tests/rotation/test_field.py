@@ -27,7 +27,7 @@ UNHURRIED = settings(deadline=None)
 
 
 def assert_same(field: HalvingState, other: HalvingState) -> None:
-    assert field.criteria == other.criteria
+    assert field.config == other.config
     assert len(field.rungs) == len(other.rungs)
     for mine, theirs in zip(field.rungs, other.rungs, strict=True):
         assert mine.epoch == theirs.epoch

@@ -76,11 +76,11 @@ def test_no_decision_before_warmup(epochs, pruned):
 
 
 @pytest.mark.parametrize("loss", [1.0, INF, NAN])
-@pytest.mark.parametrize("may_wait", [False, True])
-def test_the_last_epoch_is_never_pruned(loss, may_wait):
+@pytest.mark.parametrize("may_pause", [False, True])
+def test_the_last_epoch_is_never_pruned(loss, may_pause):
     curve = curve_of(0.4, epochs=9, max_epochs=9, metric=0.0, losses=[0.5] * 8 + [loss])
     field = informative(field_of(curve, [curve_of(0.2, epochs=9, max_epochs=9)] * 9))
-    verdict = decide(OWN, curve, field, may_wait=may_wait)
+    verdict = decide(OWN, curve, field, may_pause=may_pause)
     assert verdict == Verdict(prune=False, reason="", forecast=verdict.forecast)
 
 
@@ -130,14 +130,14 @@ CRITERIA = st.fixed_dictionaries(
 @UNHURRIED
 @given(CURVES, PEERS, CRITERIA, st.booleans(), st.booleans(), st.booleans())
 def test_a_verdict_is_one_thing_with_a_reason_or_none_without_and_always_the_same(
-    curve, peers, given_, may_wait, final, ranked
+    curve, peers, given_, may_pause, final, ranked
 ):
     field = field_of(curve, peers, **given_)
     field = informative(field) if ranked else field
-    verdict = decide(OWN, curve, field, may_wait=may_wait, final=final)
-    assert verdict.prune + verdict.wait + verdict.audit == bool(verdict.reason)
-    assert may_wait or not verdict.wait
-    again = decide(OWN, curve, field, may_wait=may_wait, final=final)
+    verdict = decide(OWN, curve, field, may_pause=may_pause, final=final)
+    assert verdict.prune + verdict.pause + verdict.audit == bool(verdict.reason)
+    assert may_pause or not verdict.pause
+    again = decide(OWN, curve, field, may_pause=may_pause, final=final)
     assert repr(again) == repr(verdict)
 
 
@@ -147,7 +147,7 @@ def test_a_verdict_changes_nothing(curve, peers):
     field = field_of(curve, peers)
     assert field.started <= 1 + len(peers)  # worked out once, and kept
     before = pickle.dumps((curve, field))
-    decide(OWN, curve, field, may_wait=True)
+    decide(OWN, curve, field, may_pause=True)
     decide(OWN, curve, field, final=True)
     assert pickle.dumps((curve, field)) == before
 

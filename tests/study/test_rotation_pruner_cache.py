@@ -28,7 +28,7 @@ from tuner.study.schema import curve_of, report_rotation
 
 
 def assert_same(field: HalvingState, other: HalvingState) -> None:
-    assert (field.criteria, field.max_epochs) == (other.criteria, other.max_epochs)
+    assert (field.config, field.max_epochs) == (other.config, other.max_epochs)
     for mine, theirs in zip(field.rungs, other.rungs, strict=True):
         assert mine.epoch == theirs.epoch
         for column in ("numbers", "features", "scores"):
@@ -39,7 +39,7 @@ def assert_same(field: HalvingState, other: HalvingState) -> None:
 
 def at_once(study: optuna.Study, pruner: RotationPruner) -> HalvingState:
     """Return the field built from all trials of a study in one go, the failed left out."""
-    criteria = pruner.field(study).criteria
+    criteria = pruner.state(study).config
     counted = [trial for trial in study.trials if trial.state != TrialState.FAIL]
     curves = {trial.number: curve_of(trial, EPOCHS) for trial in counted}
     return HalvingState(criteria, EPOCHS).with_curves(curves)
@@ -53,28 +53,28 @@ class TestWhatItKnowsOfAStudy:
             try:
                 return objective(trial)
             finally:
-                assert_same(pruner.field(trial.study), at_once(trial.study, pruner))
+                assert_same(pruner.state(trial.study), at_once(trial.study, pruner))
 
         study = optimized(pruner, objective=checked, trials=25)
-        field = pruner.field(study)
+        field = pruner.state(study)
         assert_same(field, at_once(study, pruner))
-        assert_same(field, pruner_of().field(study))
+        assert_same(field, pruner_of().state(study))
         assert field.started == 25
 
     def test_with_nothing_new_it_is_the_very_same(self):
         pruner = pruner_of()
         study = optimized(pruner)
-        assert pruner.field(study) is pruner.field(study)
+        assert pruner.state(study) is pruner.state(study)
 
     def test_a_report_whose_metric_comes_later_is_read_again(self):
         pruner = pruner_of()
         study = optuna.create_study(direction="maximize", pruner=pruner)
         trial = study.ask()
         report_rotation(trial, 1, dict.fromkeys(LAYERS, 0.1), train_loss=1.0)
-        assert pruner.field(study).started == 0
+        assert pruner.state(study).started == 0
         trial.report(0.5, 1)
-        assert_same(pruner.field(study), at_once(study, pruner))
-        assert pruner.field(study).started == 1
+        assert_same(pruner.state(study), at_once(study, pruner))
+        assert pruner.state(study).started == 1
 
     def test_trials_that_fail_are_left_out_though_they_were_counted_while_they_ran(self):
         def failing(trial: optuna.Trial) -> float:
@@ -86,7 +86,7 @@ class TestWhatItKnowsOfAStudy:
         pruner = pruner_of(audit=0.999999)
         with_failures = optimized(pruner, objective=failing, trials=12, catch=ArithmeticError)
         assert len(of_state(with_failures, TrialState.FAIL)) == 4
-        field = pruner.field(with_failures)
+        field = pruner.state(with_failures)
         assert field.started == 8
         assert_same(field, at_once(with_failures, pruner))
 
@@ -113,13 +113,13 @@ class TestWhatItKnowsOfAStudy:
                 trial.should_prune()
             there.optimize(objective, n_trials=1)
             for study, pruner in zip((here, there), pruners, strict=True):
-                assert_same(pruner.field(study), at_once(study, pruner))
+                assert_same(pruner.state(study), at_once(study, pruner))
             there.tell(theirs, state=TrialState.FAIL)
             here.tell(mine, state=TrialState.PRUNED)
             for study, pruner in zip((here, there), pruners, strict=True):
-                assert_same(pruner.field(study), at_once(study, pruner))
-        assert_same(pruners[0].field(here), pruners[1].field(there))
-        assert pruners[0].field(here).started == 16
+                assert_same(pruner.state(study), at_once(study, pruner))
+        assert_same(pruners[0].state(here), pruners[1].state(there))
+        assert pruners[0].state(here).started == 16
 
     def test_a_resumed_study_goes_on_as_it_would_have(self, tmp_path: Path):
         whole = optimized(pruner_of(), trials=20)
@@ -138,14 +138,14 @@ class TestWhatItKnowsOfAStudy:
                     study.enqueue_trial(next(params))
                 study.optimize(objective, n_trials=trials)
                 ended = [(trial.state, trial.user_attrs.get("reason")) for trial in study.trials]
-                assert_same(pruner.field(study), at_once(study, pruner))
+                assert_same(pruner.state(study), at_once(study, pruner))
         assert ended == [(trial.state, trial.user_attrs.get("reason")) for trial in whole.trials]
 
     def test_trials_in_several_threads_lose_no_report(self):
         pruner = pruner_of(keep=0.9)
         study = optimized(pruner, trials=40, n_jobs=4)
-        assert_same(pruner.field(study), at_once(study, pruner))
-        assert pruner.field(study).started == 40
+        assert_same(pruner.state(study), at_once(study, pruner))
+        assert pruner.state(study).started == 40
 
     def test_a_pruner_that_served_one_study_judges_another_afresh(self):
         used = pruner_of()
@@ -161,5 +161,5 @@ class TestWhatItKnowsOfAStudy:
         study = optimized(used, trials=9)
         copied = pickle.loads(pickle.dumps(used))
         assert (copied.criteria, copied.max_epochs) == (used.criteria, used.max_epochs)
-        assert_same(copied.field(study), used.field(study))
+        assert_same(copied.state(study), used.state(study))
         assert len(pickle.dumps(used)) < 2000

@@ -57,7 +57,7 @@ class TestPeers:
     def test_the_rotation_of_diverged_peers_sets_no_pace(self):
         study, trial = standing(0.5, 0.1, [(0.1, 0.9)] * 3, train_loss=math.inf)
         assert verdict(study, trial) == Verdict(False, "", verdict(study, trial).forecast)
-        (rung,) = (rung for rung in pruner_of().field(study).rungs if rung.epoch == 1)
+        (rung,) = (rung for rung in pruner_of().state(study).rungs if rung.epoch == 1)
         assert np.isnan(rung.features[:3, 2]).all()
 
     def test_a_trial_that_has_not_reported_goes_on(self):
@@ -85,7 +85,7 @@ class TestPeers:
         criteria = PruningConfig(metric_name="value", **BOUNDS)
         curves = {peer.number: curve_of(peer, EPOCHS) for peer in study.trials}
         field = HalvingState(criteria, EPOCHS).with_curves(curves)
-        for options in ({}, {"may_wait": True}, {"final": True}):
+        for options in ({}, {"may_pause": True}, {"final": True}):
             for number, curve in curves.items():
                 expected = decide(number, curve, field, **options)
                 assert pruner_of().verdict(study, study.trials[number], **options) == expected

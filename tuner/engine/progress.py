@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.engine.callbacks import RunCallback
-from tuner.engine.trial_report import seconds_of
 from tuner.job import TuningJob
+from tuner.rotation import EpochReport
 from tuner.study.result import State, StudyResult, TrialResult, epochs_to_come
 
 # Where nothing is redrawn, a line this often says that the job is alive.
@@ -88,8 +88,8 @@ class Progress(RunCallback):
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         self._running[number] = self._paused.pop(number, _Running(params))
 
-    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
-        self._running[number].update(epoch, result, self._job.metric)
+    def reported(self, number: int, report: EpochReport) -> None:
+        self._running[number].update(report)
         if not self._console.is_terminal and time.monotonic() - self._line_at > _LINE_EVERY_S:
             self._print_line(f"trials ended; {self._now()}")
 
@@ -108,14 +108,6 @@ class Progress(RunCallback):
         self._last = line
         if not self._console.is_terminal:
             self._print_line(line)
-
-    def ended_elsewhere(self, trial: TrialResult) -> None:
-        self._paused.pop(trial.number, None)
-        self._before += 1  # which says nothing of how long those here take
-        self._count(trial.number, trial.state, trial.value, trial.epochs, trial.seconds)
-        if not self._console.is_terminal:
-            value = f"{self._job.metric} {_number(trial.value)}"
-            self._print_line(f"trial {trial.number} {trial.state} elsewhere, {value}")
 
     def _now(self) -> str:
         """What goes on, in words: how many trials run and wait, and which is ahead."""
@@ -242,13 +234,12 @@ class _Running:
         shown.epoch, shown.seconds, shown.value = trial.epochs, trial.seconds, trial.value
         return shown
 
-    def update(self, epoch: float, result: Mapping[str, Any], metric: str) -> None:
-        self.epoch = epoch
-        spent = seconds_of(result)
-        self.seconds += 0.0 if math.isnan(spent) else spent
-        self.value = float(result.get(metric, self.value))
-        self.rotation_min = float(result.get("rotation_min", self.rotation_min))
-        self.rotation_mean = float(result.get("rotation_mean", self.rotation_mean))
+    def update(self, report: EpochReport) -> None:
+        self.epoch = report.epoch
+        self.seconds += 0.0 if math.isnan(report.epoch_s) else report.epoch_s
+        self.value = self.value if report.metric is None else report.metric
+        self.rotation_min = report.numbers.get("rotation_min", self.rotation_min)
+        self.rotation_mean = report.numbers.get("rotation_mean", self.rotation_mean)
 
 
 def _number(value: Any) -> str:

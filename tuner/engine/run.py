@@ -33,15 +33,14 @@ from tuner.engine.resources import (
     ClusterCapacity,
     as_placement_group,
     may_have,
-    reservation_of,
+    request_of,
 )
 from tuner.engine.session import ray_session
 from tuner.engine.trial_manager import TrialManager
-from tuner.engine.trial_queue import Company
-from tuner.engine.trial_report import epoch_of
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
+from tuner.rotation.report import epoch_of
 from tuner.storage.database import close_database, open_database
 from tuner.storage.lease import LeaseLost, any_alive, records_in
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
@@ -100,20 +99,19 @@ def run(
                 else:
                     trials = open_trials(study, job, home)
                     with ray_session(None if code else home.code):
-                        room = ClusterCapacity(reservation_of(job), may_have())
-                        room.check()
-                        nodes = room.nodes()
+                        capacity = ClusterCapacity(request_of(job), may_have())
+                        capacity.check()
+                        nodes = capacity.nodes()
                         check_shared(trials, nodes)
-                        seen = StorageProbe.after(trials, nodes)
+                        probe = StorageProbe.after(trials, nodes)
                         home.job.touch(mode=0o600)
                         home.job.write_bytes(pickle_job(job))
                         if code:
                             _keep(code, home)
-                        _tune(job, manager, home, seen, room)
+                        _tune(job, manager, home, probe, capacity)
                 ended = manager.ended
                 if manager.fatal:
                     raise manager.fatal
-                Company(study).settle()
                 return read_result(study, home.path)
         except LeaseLost:  # the study is others'
             raise
@@ -181,7 +179,7 @@ def _manager(
         seed=job.seed,
         constants=constants,
         observer=observer,
-        may_wait=can_pause(job.trainable),
+        may_pause=can_pause(job.trainable),
         start=first_trials(space, job.start, job.sampler, study.direction),
     )
     manager.recover()
@@ -192,29 +190,32 @@ def _tune(
     job: TuningJob,
     manager: TrialManager,
     home: StudyFolder,
-    seen: StorageProbe,
-    room: ClusterCapacity,
+    probe: StorageProbe,
+    capacity: ClusterCapacity,
 ) -> None:
     """Let Ray Tune run what is left of the study."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
-    trials, rungs = seen.place, (*manager.rungs, job.max_epochs)
-    trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, seen.here)
+    trials, rungs = probe.path, (*manager.rungs, job.max_epochs)
+    trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, probe.here)
     try:
         with manager.observer, _own_interrupts(), patched_tune():
             manager.observer.begun(read_result(manager.study, home.path))
-            if hint := room.unused_gpus():
+            if hint := capacity.unused_gpus():
                 manager.observer.noted(hint)
             tune.run(
                 trainable,
                 name=posixpath.basename(trials.path),
                 storage_path=posixpath.dirname(trials.path),
                 storage_filesystem=trials.filesystem,
-                search_alg=StudySearcher(manager, trainable, trials, room, job.max_concurrent),
+                search_alg=StudySearcher(manager, trainable, trials, capacity, job.max_concurrent),
                 scheduler=StudyScheduler(manager),
-                callbacks=[CheckpointRecorder(manager), CapacityNotifier(room, manager.observer)],
-                # Two, so that the one the study names is whole whenever the process dies.
+                callbacks=[
+                    CheckpointRecorder(manager),
+                    CapacityNotifier(capacity, manager.observer),
+                ],
+                # Two, so that the checkpoint that the study names is always complete.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                resources_per_trial=as_placement_group(room.asked),
+                resources_per_trial=as_placement_group(capacity.asked),
                 reuse_actors=True,
                 verbose=0,
                 raise_on_failed_trial=False,
@@ -279,22 +280,23 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         SPACE: made_of,
         ROTATION_TARGET: target.to_dict(),
     }
-    # A study that was interrupted before its first trial has nothing to compare.
-    agreed = Company(study).agree(identity, over=True)
-    for key, value in identity.items():
-        kept = agreed.get(key, value)
-        if kept == value or (key == ROTATION_TARGET and read_target(agreed) == target):
-            continue
-        raise InvalidInput(
-            f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given "
-            f"{_difference(key, value, kept)}; "
-            f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
-        )
-    # The pruner's settings may change from run to run. Reports judge by those of the last.
-    if pruner and agreed.get(WARMUP_EPOCHS) != pruner.criteria.warmup_epochs:
-        study.set_user_attr(WARMUP_EPOCHS, pruner.criteria.warmup_epochs)
-    if agreed.get(NUM_TRIALS) != job.num_trials:
-        study.set_user_attr(NUM_TRIALS, job.num_trials)
+    stored = study.user_attrs
+    if study.get_trials(deepcopy=False):  # else there is nothing to compare
+        for key, value in identity.items():
+            kept = stored.get(key, value)
+            if kept == value or (key == ROTATION_TARGET and read_target(stored) == target):
+                continue
+            raise InvalidInput(
+                f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given "
+                f"{_difference(key, value, kept)}; "
+                f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
+            )
+    settings = {**identity, NUM_TRIALS: job.num_trials}
+    if pruner:  # its settings may change from run to run; reports judge by those of the last
+        settings[WARMUP_EPOCHS] = pruner.criteria.warmup_epochs
+    for key, value in settings.items():
+        if stored.get(key) != value:
+            study.set_user_attr(key, value)
 
 
 def _difference(key: str, given: Any, kept: Any) -> str:

@@ -11,7 +11,7 @@ import ray
 
 from trainables.base import RotationTrainable
 from tuner.engine.buffered_trainable import use_threads
-from tuner.engine.resources import ClusterCapacity, ResourceRequest, may_have, reservation_of
+from tuner.engine.resources import ClusterCapacity, ResourceRequest, may_have, request_of
 from tuner.engine.session import ray_session
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
@@ -109,7 +109,7 @@ class _Prober:
 
 
 def _probed(job: TuningJob, config: Mapping[str, Any], searched: Range) -> ProbeRuns:
-    asked = reservation_of(job)
+    asked = request_of(job)
     ClusterCapacity(asked, may_have()).check()
     actor: Any = ray.remote(_Prober).options(**_as_options(asked)).remote()
     try:

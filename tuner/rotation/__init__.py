@@ -1,15 +1,16 @@
 """Layer rotation: measure it, keep its curve, forecast its end, decide on it.
 
-Needs torch and numpy, and nothing of the tuning service around it. torch only to measure: what
-reads curves and decides on them does not wait for its import.
+It needs numpy, and torch only to measure. It needs nothing of the tuning service around it.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from tuner.rotation.curve import Mode, RotationCurve
-from tuner.rotation.decision import Verdict, decide
+from tuner.rotation.decision import Action, Verdict, decide
 from tuner.rotation.forecast import Forecast, forecast
 from tuner.rotation.halving import HalvingState, PruningConfig
+from tuner.rotation.promotion import Decision, Promoted, Promotion
+from tuner.rotation.report import EpochReport
 from tuner.rotation.target import RotationTarget
 
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
     from tuner.rotation.monitor import RotationMonitor
 
 __all__ = [
+    "Action",
+    "Decision",
+    "EpochReport",
     "Forecast",
     "HalvingState",
     "Mode",
+    "Promoted",
+    "Promotion",
     "PruningConfig",
     "RotationCurve",
     "RotationMonitor",

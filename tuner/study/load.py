@@ -29,7 +29,7 @@ from tuner.storage.database import (
     does_not_answer,
     open_database,
 )
-from tuner.storage.lease import Places
+from tuner.storage.lease import HOLDER, id_file, records_in
 from tuner.storage.paths import CHECKPOINT, StoragePath
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
 from tuner.study.pruners import MAX_EPOCHS, METRIC
@@ -130,8 +130,8 @@ def read_result(
 ) -> StudyResult:
     """Read an open study.
 
-    Checkpoints are under `folder`, unless the study names another place, or another driver has
-    written them.
+    Checkpoints are under `folder`, unless the study names another path or a former driver has made
+    them in a folder of its own.
 
     Args:
         study: the open study.
@@ -140,7 +140,7 @@ def read_result(
     """
     attrs = study.user_attrs
     elsewhere = _text(attrs.get(CHECKPOINTS))
-    places = Places(study, checkpoints_of(study, folder), None if elsewhere else folder)
+    paths = CheckpointPaths(study, folder)
     trials = study.get_trials(deepcopy=False)
     # A study of plain Optuna does not store the epochs of a whole trial.
     longest = max((trial.last_step or 0 for trial in trials), default=0)
@@ -155,7 +155,7 @@ def read_result(
         trials=tuple(
             read
             if (read := known.get(trial.number)) and read.curve.max_epochs == max_epochs
-            else read_trial(trial, max_epochs, places.of(trial))
+            else read_trial(trial, max_epochs, paths.of(trial))
             for trial in trials
         ),
         checkpoints=elsewhere or None,
@@ -169,6 +169,28 @@ def checkpoints_of(study: optuna.Study, folder: Path | None) -> StoragePath | No
     if elsewhere := _text(study.user_attrs.get(CHECKPOINTS)):
         return StoragePath(elsewhere)
     return StoragePath(str(StudyFolder(folder).trials)) if folder else None
+
+
+class CheckpointPaths:
+    """Where the checkpoints of a study's trials are; drivers with other folders kept theirs there.
+
+    Args:
+        study: an open study.
+        folder: the study's folder, or None. Its own trials are under it, even after a move.
+    """
+
+    def __init__(self, study: optuna.Study, folder: Path | None) -> None:
+        self._own = checkpoints_of(study, folder)
+        self._records = records_in(study._storage.get_study_system_attrs(study._study_id))
+        if _text(study.user_attrs.get(CHECKPOINTS)):  # one path for every driver
+            self._records = {}
+        if folder and id_file(folder).exists():
+            self._records.pop(id_file(folder).read_text().strip(), None)
+
+    def of(self, trial: FrozenTrial) -> StoragePath | None:
+        """Return the path that holds a trial's checkpoint, None if the study does not say."""
+        record = self._records.get(trial.system_attrs.get(HOLDER, ""))
+        return StoragePath(record.trials) if record else self._own
 
 
 def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -> TrialResult:

@@ -1,4 +1,4 @@
-"""RotationPruner, which judges trials by rotation too, and Optuna's pruners by name."""
+"""RotationPruner, and Optuna's own pruners by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput, unknown_name
-from tuner.rotation import HalvingState, PruningConfig, RotationTarget, Verdict, decide
+from tuner.rotation import (
+    HalvingState,
+    PruningConfig,
+    RotationCurve,
+    RotationTarget,
+    Verdict,
+    decide,
+)
 from tuner.study.schema import (
     AUDIT,
     REASON,
@@ -78,7 +85,7 @@ class RotationPruner(BasePruner):
         if max_epochs is not None and max_epochs < 1:
             raise InvalidInput(f"max_epochs must be >= 1, got {max_epochs}; use 1 or more")
         self.criteria = PruningConfig(
-            target=target or RotationTarget(),  # `field` replaces the default by the study's
+            target=target or RotationTarget(),  # `config_for` replaces the default by the study's
             warmup_epochs=warmup_epochs,
             early_keep=early_keep,
             keep=keep,
@@ -90,7 +97,7 @@ class RotationPruner(BasePruner):
         self._known: _Known | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # The cache of a study belongs to the process that opened it.
+        # The cache belongs to the process that opened the study.
         return {**self.__dict__, "_known": None}
 
     def target_or(self, default: RotationTarget) -> RotationTarget:
@@ -113,38 +120,42 @@ class RotationPruner(BasePruner):
         study: Study,
         trial: FrozenTrial,
         *,
-        may_wait: bool = False,
+        may_pause: bool = False,
         final: bool = False,
     ) -> Verdict:
-        """Return the verdict on a running trial at its last report. Nothing is written.
+        """Return the verdict on a running trial at its last report; the study stays as it is.
 
         Args:
             study: the study.
             trial: the trial.
-            may_wait, final: see `tuner.rotation.decide`.
+            may_pause, final: see `tuner.rotation.decide`.
         """
+        state = self.state(study)
+        assert self._known is not None, "the state is read from it"
         return decide(
             trial.number,
-            curve_of(trial, self._max_epochs(study)),
-            self.field(study),
-            may_wait=may_wait,
+            self._known.curve(trial),
+            state,
+            may_pause=may_pause,
             final=final,
             exempt=START in trial.user_attrs,
         )
 
-    def field(self, study: Study) -> HalvingState:
-        """Return the rungs with all trials of the study, except failed ones."""
+    def state(self, study: Study) -> HalvingState:
+        """Return the standing of all trials of the study; failed trials do not count."""
         if self._known is None or self._known.of != (study._storage, study._study_id):
-            minimize = study.direction is StudyDirection.MINIMIZE
-            criteria = replace(
-                self.criteria,
-                target=self.target_or(read_target(study.user_attrs)),
-                mode="min" if minimize else "max",
-                metric_name=study.user_attrs.get(METRIC, "value"),
-            )
-            field = HalvingState(criteria, self._max_epochs(study))
-            self._known = _Known((study._storage, study._study_id), field)
+            state = HalvingState(self.config_for(study), self.max_epochs_of(study))
+            self._known = _Known((study._storage, study._study_id), state)
         return self._known.updated(study)
+
+    def config_for(self, study: Study) -> PruningConfig:
+        """Return the settings with the study's target, direction and the name of its metric."""
+        return replace(
+            self.criteria,
+            target=self.target_or(read_target(study.user_attrs)),
+            mode="min" if study.direction is StudyDirection.MINIMIZE else "max",
+            metric_name=study.user_attrs.get(METRIC, "value"),
+        )
 
     def _describe(self, study: Study) -> None:
         """Store in the study what its trials are judged by, once for each study."""
@@ -152,13 +163,18 @@ class RotationPruner(BasePruner):
         if self._known.described:
             return
         self._known.described = True
-        criteria, attrs = self._known.field.criteria, study.user_attrs
+        criteria, attrs = self._known.state.config, study.user_attrs
         if ROTATION_TARGET not in attrs or read_target(attrs) != criteria.target:
             study.set_user_attr(ROTATION_TARGET, criteria.target.to_dict())
         if attrs.get(WARMUP_EPOCHS) != criteria.warmup_epochs:
             study.set_user_attr(WARMUP_EPOCHS, criteria.warmup_epochs)
 
-    def _max_epochs(self, study: Study) -> int:
+    def max_epochs_of(self, study: Study) -> int:
+        """Return the epochs of a whole run.
+
+        Raises:
+            InvalidInput: neither the pruner nor the study knows them.
+        """
         known = self.max_epochs or study.user_attrs.get(MAX_EPOCHS)
         if known is None:
             raise InvalidInput(
@@ -170,19 +186,19 @@ class RotationPruner(BasePruner):
 
 @dataclass
 class _Known:
-    """The part of a study that a pruner has read. Reports never change, so each is read once.
+    """A pruner's cache of a study: each report is read once, because reports never change.
 
     Attributes:
         of: the storage and the id of the study.
-        field: the rungs with all reports read so far.
-        open: the number of attributes and values read of each trial that has not ended.
+        state: the rungs with all reports read so far.
+        open: the trials that had not ended when they were last read, by number.
         trials: the number of trials read.
         described: whether the study stores what its trials are judged by.
     """
 
     of: tuple[BaseStorage, int]
-    field: HalvingState
-    open: dict[int, int] = dataclasses.field(default_factory=dict)
+    state: HalvingState
+    open: dict[int, _Open] = dataclasses.field(default_factory=dict)
     trials: int = 0
     described: bool = False
     # `Study.optimize` may run trials in several threads, which share the pruner.
@@ -192,29 +208,45 @@ class _Known:
         with self.lock:
             return self._updated(study.get_trials(deepcopy=False))
 
+    def curve(self, trial: FrozenTrial) -> RotationCurve:
+        """Return the reports of a trial."""
+        with self.lock:
+            known = self.open.get(trial.number)
+        if known is not None and known.written == _written(trial):
+            return known.curve
+        return curve_of(trial, self.state.max_epochs)
+
     def _updated(self, trials: list[FrozenTrial]) -> HalvingState:
-        if any(
-            read and trials[number].state == TrialState.FAIL for number, read in self.open.items()
-        ):
-            # A trial has failed, and its reports are in the rungs. Build them again without it.
-            self.field = HalvingState(self.field.criteria, self.field.max_epochs)
-            self.open, self.trials = {}, 0
-        self.open.update((trial.number, 0) for trial in trials[self.trials :])
+        for trial in trials[self.trials :]:
+            self.open[trial.number] = _Open(RotationCurve((), self.state.max_epochs))
         self.trials = len(trials)
         news = {}
-        for number, read in list(self.open.items()):
+        for number, known in list(self.open.items()):
             trial = trials[number]
-            written = len(trial.user_attrs) + len(trial.intermediate_values)
-            if written != read and trial.state != TrialState.FAIL:
-                self.open[number] = written
-                news[number] = curve_of(trial, self.field.max_epochs)
+            if trial.state == TrialState.FAIL:  # its reports counted while it ran
+                self.state = self.state.without_trial(number)
+            elif (written := _written(trial)) != known.written:
+                known.written = written
+                news[number] = known.curve = curve_of(trial, self.state.max_epochs)
             if trial.state.is_finished():
-                self.open.pop(number, None)
-        self.field = self.field.with_curves(news)
-        return self.field
+                del self.open[number]
+        self.state = self.state.with_curves(news)
+        return self.state
 
 
-# Each takes the rotation target, the epochs of a whole trial, and the study's seed.
+@dataclass
+class _Open:
+    """A trial that had not ended when it was last read, and how much of it was written then."""
+
+    curve: RotationCurve
+    written: int = 0
+
+
+def _written(trial: FrozenTrial) -> int:
+    return len(trial.user_attrs) + len(trial.intermediate_values)
+
+
+# Makes a pruner from the target, the epochs of a whole run and the study's seed.
 PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
     "rotation": lambda target, epochs, seed: RotationPruner(target, max_epochs=epochs, seed=seed),
     "none": lambda target, epochs, seed: NopPruner(),

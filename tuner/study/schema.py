@@ -16,7 +16,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tuner.errors import InvalidInput
-from tuner.rotation import PruningConfig, RotationCurve, RotationTarget
+from tuner.rotation import EpochReport, PruningConfig, RotationCurve, RotationTarget
+from tuner.rotation.report import read_number, stored_number
 
 # Attributes of the study. Its trials are judged by them.
 ROTATION_TARGET = "rotation_target"  # as `RotationTarget.to_dict` gives it
@@ -81,30 +82,50 @@ def report_rotation(
     Raises:
         InvalidInput: the layers are not those of the trial's first report, or the step is not > 0.
     """
-    if not step > 0:
-        raise InvalidInput(
-            f"step must be > 0, the epochs finished, got {step:g}; count epochs from 1"
-        )
-    layers = list(distances)
-    known = trial.user_attrs.get(LAYERS)
+    _record_rotation(
+        trial,
+        EpochReport(
+            epoch=step,
+            layers=tuple(distances),
+            distances=tuple(distances.values()),
+            lr_progress=lr_progress,
+            train_loss=train_loss,
+            epoch_s=epoch_s,
+        ),
+        trial.user_attrs.get(LAYERS),
+    )
+
+
+def record_report(trial: optuna.Trial, report: EpochReport, stored: FrozenTrial) -> None:
+    """Store one whole report of a trial.
+
+    The metric comes last, so that a reader who finds the metric finds all else too.
+
+    Args:
+        trial: the running trial.
+        report: its new report.
+        stored: the trial as the study holds it; `trial.user_attrs` copies all earlier reports.
+
+    Raises:
+        InvalidInput: the layers are not those of the trial's first report.
+    """
+    _record_rotation(trial, report, stored.user_attrs.get(LAYERS))
+    report_test(trial, report.test)
+    if report.metric is not None:
+        trial.report(report.metric, int(report.epoch))
+
+
+def _record_rotation(trial: optuna.Trial, report: EpochReport, known: list[str] | None) -> None:
+    layers = list(report.layers)
     if known is None:
         trial.set_user_attr(LAYERS, layers)
     elif known != layers:
         odd = sorted(set(known) ^ set(layers)) or layers
         raise InvalidInput(
             f"every report of a trial must name the same layers in the same order, got another "
-            f"{odd[0]!r} at epoch {step:g}; measure the same model each time"
+            f"{odd[0]!r} at epoch {report.epoch:g}; measure the same model each time"
         )
-    trial.set_user_attr(
-        _key(step),
-        {
-            # float32 weights are not more precise than six decimals.
-            "distances": [_stored(round(distance, 6)) for distance in distances.values()],
-            "lr_progress": _stored(lr_progress),
-            "train_loss": _stored(train_loss),
-            "epoch_s": _stored(epoch_s),
-        },
-    )
+    trial.set_user_attr(_key(report.epoch), report.to_attribute())
 
 
 def report_last_rotation(trial: optuna.Trial, stored: FrozenTrial) -> None:
@@ -135,7 +156,7 @@ def report_test(trial: optuna.Trial, metrics: Mapping[str, float]) -> None:
     if not metrics:
         return
     known = trial.user_attrs.get(TEST, {})
-    stored = {**known, **{name: _stored(value) for name, value in metrics.items()}}
+    stored = {**known, **{name: stored_number(value) for name, value in metrics.items()}}
     if stored != known:
         trial.set_user_attr(TEST, stored)
 
@@ -146,7 +167,7 @@ def read_test(trial: FrozenTrial) -> dict[str, float]:
     if not isinstance(stored, dict):  # other programs may use the name for something else
         return {}
     return {
-        name: _read(stored, name)
+        name: read_number(stored, name)
         for name, value in stored.items()
         if value is None or isinstance(value, (int, float))
     }
@@ -176,19 +197,18 @@ def read_config(trial: FrozenTrial) -> dict[str, Any]:
 def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:
     """Return all reports of a trial as one curve; it is empty before the first report."""
     layers = tuple(trial.user_attrs.get(LAYERS, ()))
-    reports = reports_of(trial)
-    return RotationCurve(
-        layers=layers,
-        max_epochs=max_epochs,
-        epochs=tuple(reports),
-        lr_progress=tuple(_read(report, "lr_progress") for report in reports.values()),
-        distances=tuple(
-            tuple(_NAN if d is None else d for d in report.get("distances", ()))
-            or (_NAN,) * len(layers)
-            for report in reports.values()
+    return RotationCurve.from_reports(
+        (
+            EpochReport.from_attribute(
+                epoch,
+                layers,
+                stored,
+                trial.intermediate_values.get(epoch),  # type: ignore[call-overload]
+            )
+            for epoch, stored in reports_of(trial).items()
         ),
-        train_loss=tuple(_read(report, "train_loss") for report in reports.values()),
-        metric=tuple(trial.intermediate_values.get(epoch, _NAN) for epoch in reports),  # type: ignore[call-overload]
+        layers,
+        max_epochs,
     )
 
 
@@ -214,20 +234,10 @@ def has_report(trial: FrozenTrial, epoch: float, with_metric: bool) -> bool:
 
 
 def seconds_of(trial: FrozenTrial) -> float:
-    """Return the seconds of training that the trial has reported in all."""
-    spent = (_read(report, "epoch_s") for report in reports_of(trial).values())
+    """Return the seconds that the trial has trained, over all its reports."""
+    spent = (read_number(report, "epoch_s") for report in reports_of(trial).values())
     return sum(seconds for seconds in spent if not math.isnan(seconds))
 
 
 def _key(epoch: float) -> str:
     return f"{_REPORT}{int(epoch) if float(epoch).is_integer() else float(epoch)!r}"
-
-
-def _stored(value: float) -> float | None:
-    """Return None for NaN: not every database can store NaN."""
-    return None if math.isnan(value) else value
-
-
-def _read(report: Mapping[str, Any], key: str) -> float:
-    value = report.get(key)
-    return _NAN if value is None else float(value)

@@ -25,8 +25,8 @@ class Hears(RunCallback):
     def __init__(self) -> None:
         self.reports = []
 
-    def reported(self, number, epoch, result):
-        self.reports.append((number, epoch, result["processes"], result["val_accuracy"]))
+    def reported(self, number, report):
+        self.reports.append((number, report.epoch, report.numbers["processes"], report.metric))
 
 
 @pytest.fixture
