@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.report.browser import DESKTOP, PHONE, opened
-from tests.report.night import night
+from tests.report.tuned_studies import night
 from tests.study.example_studies import study_result, trial_result
 from tuner.report import write_html
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.report.night import EVIL, night
+from tests.report.tuned_studies import EVIL, night
 from tests.study.example_studies import study_result, trial_result
 from tuner.report import to_html
 from tuner.report.html.page import (
     MOST_NUMBERS,
-    going_on,
     pruning,
     records,
+    resume_command,
     rule_of,
     thinning,
     winner,
@@ -104,7 +104,7 @@ def test_no_trial_wins_before_one_is_complete():
 )
 def test_the_command_that_goes_on(state, wanted, command):
     result = study_result(trial_result(0, state, 0.5), num_trials=wanted)
-    assert going_on(result, "a b", "c d") == command
+    assert resume_command(result, "a b", "c d") == command
 
 
 def test_pruning_is_told_in_epochs_rules_and_what_audits_showed():

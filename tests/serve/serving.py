@@ -17,8 +17,8 @@ import optuna
 from tests.waiting import until
 from tuner.serve.app import StudyRegistry, application
 from tuner.serve.auth import access
-from tuner.serve.server import _bound, _config, _Server
-from tuner.serve.studies import FolderShelf, StudySource
+from tuner.serve.server import _config, _listen, _Server
+from tuner.serve.studies import FolderSource, StudySource
 from tuner.study.folder import StudyFolder, open_for_writing
 
 TOKEN = "a-token-for-the-tests-0123456789"
@@ -42,7 +42,7 @@ class Said:
 class Served:
     """A running server."""
 
-    desk: StudyRegistry
+    registry: StudyRegistry
     port: int
 
     @property
@@ -118,27 +118,27 @@ class Heard:
 @contextmanager
 def server(
     folder: Path | None = None,
-    shelf: StudySource | None = None,
+    source: StudySource | None = None,
     token: str | None = TOKEN,
     interval_s: float = 0.1,
     linger_s: float = 30.0,
     port: int = 0,
 ) -> Iterator[Served]:
-    """Serve the studies of a folder, or of a shelf, from a thread."""
-    if shelf is None:
+    """Serve the studies of a folder, or of a source, from a thread."""
+    if source is None:
         assert folder is not None
-        shelf = FolderShelf(folder)
-    desk = StudyRegistry(shelf, interval_s=interval_s, linger_s=linger_s)
-    listening = _bound("127.0.0.1", port)
+        source = FolderSource(folder)
+    registry = StudyRegistry(source, interval_s=interval_s, linger_s=linger_s)
+    listening = _listen("127.0.0.1", port)
     port = listening.getsockname()[1]
     running = _Server(
-        _config(application(desk, access(token, "127.0.0.1", port, loopback=True))), desk
+        _config(application(registry, access(token, "127.0.0.1", port, loopback=True))), registry
     )
     thread = threading.Thread(target=running.run, args=([listening],))
     thread.start()
     until(lambda: running.started or not thread.is_alive(), "the server has started")
     try:
-        yield Served(desk, port)
+        yield Served(registry, port)
     finally:
         running.should_exit = True
         thread.join(60)

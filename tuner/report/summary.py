@@ -18,16 +18,18 @@ from rich.text import Text
 
 from tuner.errors import unknown_name
 from tuner.report.evidence import (
-    Audits,
-    Compared,
+    ControlTrials,
+    GroupComparison,
     RotationWorth,
     advised,
-    audits,
+    control_trials,
     evidence,
     rotation_worth,
     started,
 )
 from tuner.report.files import check_file, write_whole
+from tuner.report.formatting import target_words
+from tuner.rotation import RotationTarget
 from tuner.study.result import StudyResult
 
 
@@ -67,6 +69,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
             "mode": result.mode,
             "max_epochs": result.max_epochs,
             "checkpoints": result.checkpoints,
+            "rotation_target": result.rotation_target.to_dict(),
             "trials": [
                 {
                     "rank": int(row["rank"]),
@@ -89,7 +92,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
                 for row in table.to_dict("records")
             ],
             "saved": {"epochs": _whole(result.saved.epochs), "share": round(result.saved.share, 4)},
-            "audits": _rounded(audits(result)),
+            "audits": _rounded(control_trials(result)),
             "rotation": _rounded(rotation_worth(result)),
             "advised": _rounded(advised(result)),
             "started": _rounded(started(result)),
@@ -113,7 +116,9 @@ def headline(result: StudyResult) -> str:
     )
 
 
-def _rounded(shown: Audits | RotationWorth | Compared | None) -> dict[str, Any] | None:
+def _rounded(
+    shown: ControlTrials | RotationWorth | GroupComparison | None,
+) -> dict[str, Any] | None:
     """Return its fields, numbers to 6 digits; what is not known is null."""
     if shown is None:
         return None
@@ -149,8 +154,11 @@ def print_report(
     console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
     if not records:
         return
+    # The default target goes without saying: what it asks for is in the documentation.
+    own_target = result.rotation_target != RotationTarget()
+    target = [f"target: {target_words(result.rotation_target)}"] if own_target else []
     where = [f"checkpoints: {result.checkpoints}"] if result.checkpoints else []
-    for line in (*evidence(result), *where):
+    for line in (*target, *evidence(result), *where):
         console.print(Text(line), soft_wrap=not console.is_terminal)
     words = {
         trial.number: _in_one_line(

@@ -30,7 +30,9 @@ function merge(news) {
   for (const from of [data, news]) from.index = new Map(from.names.map((name, at) => [name, at]));
   const merged = Object.fromEntries(RANKED.map((column) => [column, taken(rows, column)]));
   merged.params = names.map((name) => rows.map(([from, at]) => held(from, name, at)));
-  Object.assign(data, merged, { names, maxEpochs: news.maxEpochs, kept: Math.max(data.kept, news.kept) });
+  Object.assign(data, merged, {
+    names, maxEpochs: news.maxEpochs, target: news.target, kept: Math.max(data.kept, news.kept),
+  });
   return changed;
 }
 

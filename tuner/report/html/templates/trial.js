@@ -66,7 +66,7 @@ function trialData(row) {
       seen: layers.flatMap((layer, i) => curve.epochs.flatMap((epoch, j) =>
         curve.distances[i][j] === null ? [] : [{ layer, epoch, distance: curve.distances[i][j] / 1000 }])),
       ahead,
-      quarter: [{ distance: 1 }],
+      target: [{ distance: data.target }],
     },
     metric: { seen: known(curve.metric) },
     loss: { seen: known(curve.loss) },

@@ -8,12 +8,12 @@ import optuna
 import pytest
 
 from tests.report.browser import DESKTOP, PHONE, opened
-from tests.report.night import EVIL, HOSTILE, night
+from tests.report.tuned_studies import EVIL, HOSTILE, night
 from tests.serve.serving import TOKEN, server, written
 from tests.serve.stored import store
 from tests.study.example_studies import make_study, report
 from tests.waiting import until
-from tuner.serve.studies import DatabaseShelf
+from tuner.serve.studies import DatabaseSource
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_hostile_names_are_text_and_never_run(browser, tmp_path):
     url = f"sqlite:///{tmp_path}/hostile.db"
     store(night(40, names=HOSTILE), tmp_path, url=url)
     with (
-        server(shelf=DatabaseShelf(url)) as served,
+        server(source=DatabaseSource(url)) as served,
         opened(browser, served.url, drawn=False, cookies=served.cookies) as seen,
     ):
         seen.page.get_by_text("live", exact=True).wait_for()

@@ -77,6 +77,15 @@ class TestJson:
             "mode": "max",
             "max_epochs": 10,
             "checkpoints": None,
+            "rotation_target": {
+                "distance": 1.0,
+                "tolerance": 0.1,
+                "quantile": 0.25,
+                "first": None,
+                "head": None,
+                "shortcut": 0.73,
+                "patterns": [],
+            },
             "trials": [
                 {
                     "rank": 1,
