@@ -2,7 +2,7 @@
 
 The flow has one direction. `step` asks `DistributedTrainable` to run a method of this class in
 every process of the trial. That method calls those that a subclass may override, and they use
-the process's `TrainingState`. `DistributedTrainable` and `TrainingState` know nothing of this class.
+the process's `TrainingState`. `DistributedTrainable` and `TrainingState` know nothing of it.
 """
 
 from __future__ import annotations
