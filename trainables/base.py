@@ -1,8 +1,8 @@
 """RotationTrainable: the class that people subclass; it trains by epochs and reports rotation.
 
-The flow has one direction. `step` asks `DistributedTrainable` to call a method of this class in
-every process of the trial. That method calls what the subclass may override, and these methods use
-the process's `TrainingState`. Neither of the two classes below calls anything in this one.
+The flow has one direction. `step` asks `DistributedTrainable` to run a method of this class in
+every process of the trial. That method calls those that a subclass may override, and they use
+the process's `TrainingState`. `DistributedTrainable` and `TrainingState` know nothing of it.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class RotationTrainable(DistributedTrainable):
 
     @property
     def task_config(self) -> dict[str, Any]:
-        """The trial's config, with the `epochs` and `defaults` of the class where it has no key."""
+        """The trial's config; the `epochs` and `defaults` of the class fill the missing keys."""
         own = {} if self.epochs is None else {"max_epochs": self.epochs}
         return {**own, **self.defaults, **self.config}
 

@@ -57,7 +57,7 @@ _RENAMED = {
 
 
 class _JobUnpickler(pickle.Unpickler):
-    """Finds what a job of an earlier version names, although its module has moved."""
+    """Finds the classes and functions of jobs of earlier versions, although modules have moved."""
 
     def find_class(self, module: str, name: str) -> Any:
         name = _RENAMED.get((module, name), name)

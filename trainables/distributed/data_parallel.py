@@ -273,7 +273,7 @@ class _Identity(nn.Module):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one process reports of the steps since the last report."""
+    """The loss and the samples of one process since the last report, and its weights' norm."""
 
     train_loss: float
     """Mean over the samples."""
@@ -314,7 +314,7 @@ def merge_reports(reports: Sequence[StepReport]) -> tuple[float, int]:
 
 
 def check_processes(count: int, gpus: int | None, batch_size: int) -> None:
-    """Check that a trial can train in so many processes.
+    """Check the number of processes of a trial.
 
     Args:
         count: processes, >= 1.

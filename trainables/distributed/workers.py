@@ -66,7 +66,7 @@ def leave_process_group() -> None:
 
 
 def abort_process_group() -> None:
-    """Interrupt what this process waits for in a group whose other processes have ended.
+    """Interrupt the waits of this process in a group whose other processes have ended.
 
     Gloo sees their connections close. NCCL would wait for them in a kernel on the GPU.
     """

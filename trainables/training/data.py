@@ -194,7 +194,7 @@ class TensorBatches:
 class DatasetBatches:
     """Batches of a Dataset, which a DataLoader collates and moves to the device.
 
-    What the loader's workers draw at random depends only on the requested sample numbers.
+    The random numbers of the loader's workers depend only on the requested sample numbers.
     """
 
     def __init__(self, split: Split, order: Order, device: torch.device, num_workers: int):

@@ -220,7 +220,7 @@ class TrainingState:
         self.precision.step(loss if self._weight == 1 else loss * self._weight, self.optimizer)
 
     def step_report(self, train_loss: float) -> StepReport:
-        """Return what this process has done in the interval, given its mean loss."""
+        """Return this process's report of the interval, given its mean loss."""
         norm = weight_norm(self.model) if self.data_parallel else 0.0
         return StepReport(train_loss, self._samples, norm)
 

@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from smallest_net import Pairs, Smallest, epochs
 from torch import nn
 
@@ -60,6 +61,19 @@ def test_a_trial_restored_from_its_last_epoch_reports_it_again(tmp_path):
     restored = Smallest(config={"max_epochs": 2})
     restored.restore(str(tmp_path))
     assert epochs(restored, 1) == [last]
+
+
+def test_a_checkpoint_has_the_format_that_earlier_versions_can_read_and_wrote(tmp_path):
+    trial = Smallest(config={})
+    trial.step()
+    trial.save(str(tmp_path))
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert state.keys() == {
+        *("model", "optimizer", "scaler", "monitor", "position", "batch_size"),
+        *("rng", "rng_of_others"),
+    }
+    assert state["position"].keys() == {"epoch", "step", "samples", "train_loss"}
+    assert state["rng"].keys() == {"python", "numpy", "torch", "cuda", "shuffle"}
 
 
 @pytest.mark.parametrize(
