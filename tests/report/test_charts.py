@@ -61,8 +61,8 @@ def test_a_parameter_is_drawn_on_the_scale_that_its_space_draws_it_on(log, scale
         for number in range(10)
     ]
     space = {"momentum": FloatDistribution(0.001, 0.95, log=log)}
-    told = json.dumps({name: distribution_to_json(spread) for name, spread in space.items()})
-    spec = report.plot_slices(study_result(*trials, space=told)).to_dict()
+    space_json = json.dumps({name: distribution_to_json(spread) for name, spread in space.items()})
+    spec = report.plot_slices(study_result(*trials, space=space_json)).to_dict()
     [chart] = spec["concat"]
     assert chart["encoding"]["x"]["scale"]["type"] == scale
 

@@ -1,4 +1,4 @@
-"""What is told of a study while another thread writes it, through its real storage."""
+"""The event stream of a study while another thread writes it, through its real storage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def home(request, tmp_path) -> StudyFolder:
     return make_study(tmp_path / "studies", url=url)
 
 
-def test_what_is_written_is_told_as_it_is_written(home):
+def test_what_is_written_is_shown_as_it_is_written(home):
     with server(home.path.parent) as served, served.listening("/studies/example/events") as heard:
         until(lambda: heard.parts.get("lede"), "the first event")
         assert heard.parts["lede"].startswith("3 of 4 trials (1 complete, 1 pruned, 1 failed")
@@ -74,7 +74,7 @@ def test_only_the_trials_that_changed_are_sent_again(home):
             assert (again["since"], len(again["number"])) == (None, 4)
 
 
-def test_a_browser_that_has_an_answer_already_is_told_so(home):
+def test_a_browser_that_has_an_answer_already_is_shown_so(home):
     with server(home.path.parent) as served:
         for path in (
             "/studies/example",
@@ -141,7 +141,7 @@ def test_all_streams_end_when_the_server_does(tmp_path):
         until(lambda: all(one.ended for one in heard), "the streams have ended")
 
 
-def test_studies_that_begin_change_and_go_are_told_to_the_page_of_all(tmp_path):
+def test_studies_that_begin_change_and_go_are_shown_to_the_page_of_all(tmp_path):
     home = make_study(tmp_path, "one")
     with server(tmp_path) as served, served.listening("/events") as heard:
         until(lambda: "=/studies/one" in heard.parts, "the first study")
@@ -157,7 +157,7 @@ def test_studies_that_begin_change_and_go_are_told_to_the_page_of_all(tmp_path):
 
 
 class TestTrouble:
-    def test_a_study_that_goes_is_told_in_a_line_and_one_that_comes_again_is_shown(self, tmp_path):
+    def test_a_study_that_goes_is_shown_in_a_line_and_one_that_comes_again_is_shown(self, tmp_path):
         make_study(tmp_path)
         with server(tmp_path) as served, served.listening("/studies/example/events") as heard:
             until(lambda: heard.parts.get("trouble") == "", "the first event")
@@ -185,7 +185,7 @@ class TestTrouble:
         ],
         ids=["empty", "half", "garbage", "no-study", "other"],
     )
-    def test_a_study_that_cannot_be_read_is_told_in_a_line(self, tmp_path, content, line):
+    def test_a_study_that_cannot_be_read_is_shown_in_a_line(self, tmp_path, content, line):
         (tmp_path / "odd").mkdir()
         (tmp_path / "odd" / "study.log").write_bytes(content)
         make_study(tmp_path, "well")
@@ -213,7 +213,7 @@ class TestTrouble:
             until(lambda: "1 trial is running" in heard.parts["running"], "the whole line")
             assert heard.parts["trouble"] == ""
 
-    def test_a_database_without_the_study_or_in_ruins_is_told_in_a_line(self, tmp_path):
+    def test_a_database_without_the_study_or_in_ruins_is_shown_in_a_line(self, tmp_path):
         url = f"sqlite:///{tmp_path}/a.db"
         for name in ("a", "b"):
             optuna.create_study(storage=url, study_name=name)
@@ -260,7 +260,7 @@ def test_names_of_a_folder_that_are_no_text_are_no_trouble(tmp_path):
         assert served.ask("/studies/caf%E9").status == 200
 
 
-def test_a_trial_is_told_by_its_end(tmp_path):
+def test_a_trial_is_shown_by_its_end(tmp_path):
     home = make_study(tmp_path)
     with server(tmp_path) as served, served.listening("/studies/example/events") as heard:
         until(lambda: heard.parts, "the first event")

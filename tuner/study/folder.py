@@ -170,5 +170,5 @@ def _behind(
 ) -> WriteBehindDatabase:
     try:
         return WriteBehindDatabase(stored, name, driver, say)
-    except DatabaseUnavailable as away:
-        raise does_not_answer(away) from away
+    except DatabaseUnavailable as error:
+        raise does_not_answer(error) from error

@@ -98,8 +98,8 @@ def opened(
     try:
         with answering():
             yield open_study(storage, name, path), path
-    except DatabaseUnavailable as away:
-        raise does_not_answer(away) from away
+    except DatabaseUnavailable as error:
+        raise does_not_answer(error) from error
     finally:
         close_database(storage)
 

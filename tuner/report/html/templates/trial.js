@@ -1,4 +1,4 @@
-// One trial, at #trial-17.
+// The dialog of one trial, at #trial-17.
 let rowOf = new Map(data.number.map((number, row) => [number, row]));
 const dialog = byId("trial");
 let shownRow = null;
