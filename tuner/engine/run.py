@@ -46,11 +46,16 @@ from tuner.storage.lease import LeaseLost, any_alive, records_in
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
 from tuner.study.initial_trials import first_trials
 from tuner.study.load import NUM_TRIALS, SPACE, read_result
-from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
+from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner, rotation_pruner_of
 from tuner.study.result import StudyResult
+from tuner.study.schema import ROTATION_TARGET, WARMUP_EPOCHS, read_target
 from tuner.study.search_space import Space, as_function, fingerprint
 
-_SAID = {SPACE: "search space", MAX_EPOCHS: "epochs per trial"}
+_SAID = {
+    SPACE: "search space",
+    MAX_EPOCHS: "epochs per trial",
+    ROTATION_TARGET: "rotation target",
+}
 
 
 def run(
@@ -256,7 +261,8 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
     """Write into the study what it is of, or refuse to mix two jobs in one.
 
     Raises:
-        InvalidInput: the study has trials of another space, metric, mode or budget.
+        InvalidInput: the study has trials of another space, metric, mode, budget or rotation
+            target.
     """
     mode = "max" if study.direction == StudyDirection.MAXIMIZE else "min"
     if mode != job.mode:
@@ -264,20 +270,47 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
             f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has {mode!r}; "
             "choose another name"
         )
-    # What a study cannot change without its trials ceasing to be comparable.
-    identity = {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
-    kept = study.user_attrs
+    pruner = rotation_pruner_of(study.pruner)
+    target = pruner.target_or(job.rotation_target) if pruner else job.rotation_target
+    # What a study cannot change without its trials ceasing to be comparable. Studies of older
+    # versions have no rotation target, and take the job's.
+    identity = {
+        METRIC: job.metric,
+        MAX_EPOCHS: job.max_epochs,
+        SPACE: made_of,
+        ROTATION_TARGET: target.to_dict(),
+    }
+    attrs = study.user_attrs
     if study.get_trials(deepcopy=False):  # else there is nothing to compare
         for key, value in identity.items():
-            if kept.get(key, value) != value:
-                given = "another" if key == SPACE else f"{value!r} where it has {kept[key]!r}"
-                raise InvalidInput(
-                    f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given {given}; "
-                    f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
-                )
-    for key, value in {**identity, NUM_TRIALS: job.num_trials}.items():
-        if kept.get(key) != value:
+            kept = attrs.get(key, value)
+            if kept == value or (key == ROTATION_TARGET and read_target(attrs) == target):
+                continue
+            raise InvalidInput(
+                f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given "
+                f"{_difference(key, value, kept)}; "
+                f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
+            )
+    described: dict[str, Any] = {**identity, NUM_TRIALS: job.num_trials}
+    if pruner:  # its settings may change from run to run; reports judge by those of the last
+        described[WARMUP_EPOCHS] = pruner.criteria.warmup_epochs
+    if ROTATION_TARGET in attrs and read_target(attrs) == target:
+        del described[ROTATION_TARGET]  # the same target, perhaps written in another way
+    for key, value in described.items():
+        if attrs.get(key) != value:
             study.set_user_attr(key, value)
+
+
+def _difference(key: str, given: Any, kept: Any) -> str:
+    """Return how a value of the job differs from the study's; of a target, the fields that do."""
+    if key == SPACE:
+        return "another"
+    if key != ROTATION_TARGET:
+        return f"{given!r} where it has {kept!r}"
+    kept = read_target({ROTATION_TARGET: kept}).to_dict()
+    names = [name for name in given if given[name] != kept[name]]
+    one, other = (", ".join(f"{name}={of[name]!r}" for name in names) for of in (given, kept))
+    return f"{one} where it has {other}"
 
 
 def _keep(code: Path, home: StudyFolder) -> None:

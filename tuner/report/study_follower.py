@@ -16,12 +16,13 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.rotation import RotationTarget
 from tuner.storage.lease import PAUSED
 from tuner.study.folder import StudyFolder
 from tuner.study.load import NUM_TRIALS, STATES, read_trial
 from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.result import State, TrialResult, epochs_to_come
-from tuner.study.schema import reports_of
+from tuner.study.schema import read_target, reports_of
 
 # The rate of trials is that of so many last ones, and as many verdicts are kept to be shown.
 _RECENT = 20
@@ -59,6 +60,7 @@ class Seen:
         quiet_s: seconds since anything was written, or None if that is not known; news_at: when
             that was, in seconds since the epoch.
         news: numbers of the trials that have changed since the look before; all at the first.
+        rotation_target: what the study's layers should reach.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Seen:
     quiet_s: float | None
     news_at: float | None
     news: frozenset[int]
+    rotation_target: RotationTarget
 
     @property
     def ended(self) -> int:
@@ -169,6 +172,7 @@ class StudyFollower:
             quiet_s=None if self._news_at is None else max(0.0, self._now() - self._news_at),
             news_at=self._news_at,
             news=frozenset(news),
+            rotation_target=read_target(attrs),
         )
 
     def _update(self, trial: FrozenTrial, before: int, first: bool) -> bool:

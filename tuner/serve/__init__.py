@@ -1,1 +1,1 @@
-"""All studies of a storage on one page, live: `quarterturn serve`. It only reads."""
+"""`quarterturn serve`: live pages of all studies in a folder or a database. It only reads."""

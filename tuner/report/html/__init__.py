@@ -1,4 +1,4 @@
-"""A study's report as one HTML file that needs nothing else: no network, no server, no folder."""
+"""The report of a study as one HTML file, which needs no network and no server."""
 
 from tuner.report.html.page import to_html, write_html
 

@@ -1,4 +1,4 @@
-"""The parts of the page that follow a running study, made of one look at it."""
+"""The parts of a served page that follow a running study."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tuner.report import formatting as told
+from tuner.report import formatting
 from tuner.report.formatting import one_line
 from tuner.report.html.templating import as_json, template
 from tuner.report.study_follower import Seen, Told
@@ -19,10 +19,11 @@ _STATES: tuple[Told, ...] = ("complete", "pruned", "failed", "running", "paused"
 
 @dataclass(frozen=True)
 class Live:
-    """How a study stood at a look, for its page.
+    """The state of a study at one look, for its page.
 
     Attributes:
-        revision: of the study; another one means that it has changed.
+        seen: the result of the look.
+        revision: the revision of the study. It changes with every change of the study.
     """
 
     seen: Seen
@@ -30,22 +31,24 @@ class Live:
 
     @property
     def lede(self) -> str:
-        """How many trials ended how, and what pruning saved, in a line."""
+        """The number of trials by state, and the epochs that pruning saved, in one line."""
         seen = self.seen
         counts = ", ".join(
             f"{seen.counts[state]} {state}" for state in _STATES if seen.counts[state]
         )
         planned = seen.ended + seen.left
-        return f"{seen.ended} of {planned} trials ({counts or 'none yet'}); {told.saved(seen)}"
+        return (
+            f"{seen.ended} of {planned} trials ({counts or 'none yet'}); {formatting.saved(seen)}"
+        )
 
     @property
     def running(self) -> Markup:
-        """What is running, and what ended last."""
+        """The running trials and the ones that ended last, as HTML."""
         seen = self.seen
         return Markup(
             template("running.html.j2").render(
                 title=_title(seen),
-                pace="" if seen.finished else told.pace(seen),
+                pace="" if seen.finished else formatting.pace(seen),
                 metric=one_line(seen.metric),
                 rows=[_row(trial, seen) for trial in seen.live],
                 more=seen.live_count - len(seen.live),
@@ -53,7 +56,7 @@ class Live:
                     {
                         "number": trial.number,
                         "state": trial.state,
-                        "told": _verdict(told.ended(trial, seen), one_line(trial.reason)),
+                        "result": _verdict(formatting.ended(trial, seen), one_line(trial.reason)),
                     }
                     for trial in seen.recent[:_RECENT]
                 ],
@@ -62,7 +65,7 @@ class Live:
 
     @property
     def state(self) -> Markup:
-        """What the page's script begins with; `quiet` is in seconds."""
+        """The initial state of the page's script as JSON; `quiet` is in seconds."""
         return as_json(
             {
                 "revision": self.revision,
@@ -80,16 +83,16 @@ def _title(seen: Seen) -> str:
 
 
 def _row(trial: TrialResult, seen: Seen) -> dict[str, Any]:
-    layer = told.lowest(trial)
+    layer = formatting.lowest(trial)
     return {
         "number": trial.number,
         "epoch": f"{round(trial.epochs, 2):g} of {seen.max_epochs}",
-        "value": told.number(trial.value),
-        "value_curve": told.metric_curve(trial),
+        "value": formatting.number(trial.value),
+        "value_curve": formatting.metric_curve(trial),
         "rotation": f"{trial.rotation[layer]:.3f}" if layer else "-",
-        "rotation_curve": told.rotation_curve(trial, layer) if layer else "",
+        "rotation_curve": formatting.rotation_curve(trial, layer) if layer else "",
         "layer": one_line(layer),
-        "params": told.params(trial),
+        "params": formatting.params(trial),
     }
 
 

@@ -56,8 +56,8 @@ def trial(
 def study(
     trials: Sequence[TrialResult], space: dict[str, BaseDistribution], mode: str = "max"
 ) -> StudyResult:
-    told = json.dumps({name: distribution_to_json(spread) for name, spread in space.items()})
-    return study_result(*trials, mode=mode, max_epochs=EPOCHS, space=told)
+    space_json = json.dumps({name: distribution_to_json(spread) for name, spread in space.items()})
+    return study_result(*trials, mode=mode, max_epochs=EPOCHS, space=space_json)
 
 
 def rates(count: int, low: float, high: float) -> list[float]:

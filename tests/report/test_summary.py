@@ -77,6 +77,15 @@ class TestJson:
             "mode": "max",
             "max_epochs": 10,
             "checkpoints": None,
+            "rotation_target": {
+                "distance": 1.0,
+                "tolerance": 0.1,
+                "quantile": 0.25,
+                "first": None,
+                "head": None,
+                "shortcut": 0.73,
+                "patterns": [],
+            },
             "trials": [
                 {
                     "rank": 1,
@@ -156,7 +165,7 @@ class TestJson:
         document = json.loads(to_json(study_result(*TRIALS), sort="lr", top=2))
         assert [(trial["trial"], trial["rank"]) for trial in document["trials"]] == [(1, 4), (2, 3)]
 
-    def test_saved_is_told_of_all_trials_even_when_cut(self):
+    def test_saved_is_shown_of_all_trials_even_when_cut(self):
         document = json.loads(to_json(study_result(*TRIALS), top=1))
         assert document["saved"] == {"epochs": 18, "share": 0.6}
 

@@ -192,7 +192,7 @@ class TestFindToken:
             (None, 0, "No such file"),
         ],
     )
-    def test_a_token_that_is_none_is_refused_without_being_told(self, tmp_path, text, mode, said):
+    def test_a_bad_token_is_refused_without_being_printed(self, tmp_path, text, mode, said):
         file = tmp_path / "token"
         if text is not None:
             file.write_text(text)

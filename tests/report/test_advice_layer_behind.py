@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from tests.report.made_up_advice import LAYERS, LR, starting, steady, study, trial
+from tests.report.advice_studies import LAYERS, LR, starting, steady, study, trial
 from tuner.report.advice import advice
 from tuner.rotation.rate import at_times
 from tuner.study.result import TrialResult

@@ -7,7 +7,7 @@ import pytest
 from optuna.study import StudyDirection
 
 from search_spaces import SPACES
-from tuner.study.initial_trials import InitialTrials, find_axis, first_trials
+from tuner.study.initial_trials import InitialTrials, find_rotation_parameter, first_trials
 from tuner.study.schema import START
 
 MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
@@ -34,27 +34,27 @@ def nested(trial):
     ids=["distances", "among others", "rates", "rates with Adam"],
 )
 def test_the_ladder_is_of_distances_or_else_of_the_papers_rates(space, name, ladder):
-    axis = find_axis(space)
+    axis = find_rotation_parameter(space)
     assert axis.name == name
     assert axis.ladder == ladder
 
 
 @pytest.mark.parametrize("space", ["sgd", "adam", "adamw", "rmsprop"])
 def test_a_space_that_does_not_set_the_rotation_has_none(space):
-    assert find_axis(SPACES[space]) is None
+    assert find_rotation_parameter(SPACES[space]) is None
     assert first_trials(SPACES[space], "rotation", "tpe", MAXIMIZE) is None
 
 
 def test_what_else_the_space_has_is_as_the_ladder_was_chosen_with():
-    others = find_axis(SPACES["mixed"]).others
+    others = find_rotation_parameter(SPACES["mixed"]).others
     assert others == {
         "optimizer": "layca",
         "schedule": "cosine",
         "batch_size": 128,
         "warmup_epochs": 0.0,
     }
-    assert find_axis(nested).others["momentum"] == 0.9
-    assert find_axis(SPACES["rotation-budget"]).others["optimizer"] == "layca"
+    assert find_rotation_parameter(nested).others["momentum"] == 0.9
+    assert find_rotation_parameter(SPACES["rotation-budget"]).others["optimizer"] == "layca"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_else_the_space_has_is_as_the_ladder_was_chosen_with():
     ids=["among others", "with a parameter in common", "nothing else", "several of its kind"],
 )
 def test_the_choice_that_brings_layca_in_is_known(space, gate):
-    found = find_axis(space).gate
+    found = find_rotation_parameter(space).optimizer_choice
     assert gate == (found and (found.name, found.others))
 
 
@@ -95,7 +95,7 @@ class Study:
         self.metric = metric
         self.space = space
         self.study = optuna.create_study(direction=direction)
-        self.start = InitialTrials(find_axis(space), direction)
+        self.start = InitialTrials(find_rotation_parameter(space), direction)
 
     def next(self):
         return self.start.next(self.study.get_trials())
@@ -125,7 +125,7 @@ class Study:
 
     def run(self):
         trial = self.begin()
-        distance = trial.params[self.start.axis.name]
+        distance = trial.params[self.start.parameter.name]
         self.study.tell(trial, self.metric(distance))
         return distance
 

@@ -1,4 +1,4 @@
-"""What is told of a study while another thread writes it, through its real storage."""
+"""The event stream of a study while another thread writes it, through its real storage."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.report.night import HOSTILE
+from tests.report.tuned_studies import HOSTILE
 from tests.serve.serving import server, written
 from tests.study.example_studies import make_study, report
 from tests.waiting import until
-from tuner.serve.studies import DatabaseShelf
+from tuner.serve.studies import DatabaseSource
 from tuner.study.folder import StudyFolder
 
 
@@ -26,7 +26,7 @@ def home(request, tmp_path) -> StudyFolder:
     return make_study(tmp_path / "studies", url=url)
 
 
-def test_what_is_written_is_told_as_it_is_written(home):
+def test_what_is_written_is_shown_as_it_is_written(home):
     with server(home.path.parent) as served, served.listening("/studies/example/events") as heard:
         until(lambda: heard.parts.get("lede"), "the first event")
         assert heard.parts["lede"].startswith("3 of 4 trials (1 complete, 1 pruned, 1 failed")
@@ -49,7 +49,7 @@ def test_what_is_written_is_told_as_it_is_written(home):
 def test_nothing_is_sent_as_long_as_nothing_is_written(home):
     with server(home.path.parent) as served, served.listening("/studies/example/events") as heard:
         until(lambda: heard.parts.get("lede"), "the first event")
-        reader = served.desk.studies["example"].reader
+        reader = served.registry.studies["example"].reader
         looks = reader.looks
         until(lambda: reader.looks > looks + 5, "more looks")
         assert len(heard.events) == 1
@@ -74,7 +74,7 @@ def test_only_the_trials_that_changed_are_sent_again(home):
             assert (again["since"], len(again["number"])) == (None, 4)
 
 
-def test_a_browser_that_has_an_answer_already_is_told_so(home):
+def test_a_browser_that_has_an_answer_already_is_shown_so(home):
     with server(home.path.parent) as served:
         for path in (
             "/studies/example",
@@ -98,9 +98,9 @@ def test_fifty_who_listen_cost_one_look_an_interval(tmp_path):
         ]
         heard.append(stack.enter_context(served.listening("/events")))
         until(lambda: all(one.parts for one in heard), "an event for everyone")
-        (study,) = served.desk.studies.values()
-        assert study.topic.listeners == 49
-        assert served.desk.topic.listeners == 1
+        (study,) = served.registry.studies.values()
+        assert study.events.listeners == 49
+        assert served.registry.events.listeners == 1
         before, at = study.reader.looks, threading.Event()
         at.wait(2.0)
         looked = study.reader.looks - before
@@ -109,7 +109,7 @@ def test_fifty_who_listen_cost_one_look_an_interval(tmp_path):
             report(study_.ask(), 3, 0.75)
             flush()
             until(lambda: all("0.75" in str(one.parts) for one in heard[:49]), "the news")
-        assert len(served.desk.studies) == 1
+        assert len(served.registry.studies) == 1
 
 
 def test_who_goes_is_forgotten_and_the_study_is_closed(tmp_path):
@@ -117,12 +117,12 @@ def test_who_goes_is_forgotten_and_the_study_is_closed(tmp_path):
     with server(tmp_path, linger_s=0.2) as served:
         with served.listening("/studies/example/events") as heard, served.listening("/events"):
             until(lambda: heard.parts, "the first event")
-            study = served.desk.studies["example"]
-            until(lambda: served.desk.topic.listeners == 1, "both listen")
-            assert study.topic.listeners == 1
-        until(lambda: study.topic.listeners == 0, "the stream has ended")
-        until(lambda: served.desk.topic.listeners == 0, "the other one too")
-        until(lambda: not served.desk.studies, "the study is closed")
+            study = served.registry.studies["example"]
+            until(lambda: served.registry.events.listeners == 1, "both listen")
+            assert study.events.listeners == 1
+        until(lambda: study.events.listeners == 0, "the stream has ended")
+        until(lambda: served.registry.events.listeners == 0, "the other one too")
+        until(lambda: not served.registry.studies, "the study is closed")
         looks = study.reader.looks
         threading.Event().wait(0.5)
         assert study.reader.looks == looks
@@ -141,7 +141,7 @@ def test_all_streams_end_when_the_server_does(tmp_path):
         until(lambda: all(one.ended for one in heard), "the streams have ended")
 
 
-def test_studies_that_begin_change_and_go_are_told_to_the_page_of_all(tmp_path):
+def test_studies_that_begin_change_and_go_are_shown_to_the_page_of_all(tmp_path):
     home = make_study(tmp_path, "one")
     with server(tmp_path) as served, served.listening("/events") as heard:
         until(lambda: "=/studies/one" in heard.parts, "the first study")
@@ -157,7 +157,7 @@ def test_studies_that_begin_change_and_go_are_told_to_the_page_of_all(tmp_path):
 
 
 class TestTrouble:
-    def test_a_study_that_goes_is_told_in_a_line_and_one_that_comes_again_is_shown(self, tmp_path):
+    def test_a_study_that_goes_is_shown_in_a_line_and_one_that_comes_again_is_shown(self, tmp_path):
         make_study(tmp_path)
         with server(tmp_path) as served, served.listening("/studies/example/events") as heard:
             until(lambda: heard.parts.get("trouble") == "", "the first event")
@@ -185,7 +185,7 @@ class TestTrouble:
         ],
         ids=["empty", "half", "garbage", "no-study", "other"],
     )
-    def test_a_study_that_cannot_be_read_is_told_in_a_line(self, tmp_path, content, line):
+    def test_a_study_that_cannot_be_read_is_shown_in_a_line(self, tmp_path, content, line):
         (tmp_path / "odd").mkdir()
         (tmp_path / "odd" / "study.log").write_bytes(content)
         make_study(tmp_path, "well")
@@ -213,11 +213,11 @@ class TestTrouble:
             until(lambda: "1 trial is running" in heard.parts["running"], "the whole line")
             assert heard.parts["trouble"] == ""
 
-    def test_a_database_without_the_study_or_in_ruins_is_told_in_a_line(self, tmp_path):
+    def test_a_database_without_the_study_or_in_ruins_is_shown_in_a_line(self, tmp_path):
         url = f"sqlite:///{tmp_path}/a.db"
         for name in ("a", "b"):
             optuna.create_study(storage=url, study_name=name)
-        with server(shelf=DatabaseShelf(url)) as served:
+        with server(source=DatabaseSource(url)) as served:
             assert served.ask("/studies/a").status == 200
             optuna.delete_study(storage=url, study_name="a")
             until(lambda: served.ask("/studies/a").status == 404, "that it is gone")
@@ -236,7 +236,7 @@ def test_any_name_in_a_database_has_its_page(tmp_path):
         study = optuna.create_study(storage=url, study_name=name)
         study.tell(study.ask({}), 0.5)
     study = optuna.create_study(storage=url, study_name="two", directions=["minimize"] * 2)
-    with server(shelf=DatabaseShelf(url)) as served:
+    with server(source=DatabaseSource(url)) as served:
         page = served.ask("/").body
         assert "must have one objective" in page
         assert "<img" not in page
@@ -260,7 +260,7 @@ def test_names_of_a_folder_that_are_no_text_are_no_trouble(tmp_path):
         assert served.ask("/studies/caf%E9").status == 200
 
 
-def test_a_trial_is_told_by_its_end(tmp_path):
+def test_a_trial_is_shown_by_its_end(tmp_path):
     home = make_study(tmp_path)
     with server(tmp_path) as served, served.listening("/studies/example/events") as heard:
         until(lambda: heard.parts, "the first event")
@@ -276,7 +276,7 @@ def test_a_study_that_rests_is_not_read_again_until_it_is_written(tmp_path):
     os.utime(home.journal, (1e9, 1e9))
     with server(tmp_path) as served, served.listening("/events") as heard:
         until(lambda: "2001-09-09" in heard.parts.get("=/studies/old", ""), "the row")
-        reader = served.desk.studies["old"].reader
+        reader = served.registry.studies["old"].reader
         make_study(tmp_path, "new")
         until(lambda: "=/studies/new" in heard.parts, "another look at all")
         assert (reader.looks, reader._reading) == (1, None)

@@ -8,12 +8,12 @@ import optuna
 import pytest
 
 from tests.report.browser import DESKTOP, PHONE, opened
-from tests.report.night import EVIL, HOSTILE, night
+from tests.report.tuned_studies import EVIL, HOSTILE, night
 from tests.serve.serving import TOKEN, server, written
 from tests.serve.stored import store
 from tests.study.example_studies import make_study, report
 from tests.waiting import until
-from tuner.serve.studies import DatabaseShelf
+from tuner.serve.studies import DatabaseSource
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_link_signs_in_and_is_gone_from_the_address(browser, served_nights, pa
         until(lambda: "token" not in seen.page.url, "the address is clean")
 
 
-def test_the_token_can_be_typed_and_a_wrong_one_is_told(browser, served_nights):
+def test_the_token_can_be_typed_and_a_wrong_one_is_shown(browser, served_nights):
     with opened(browser, served_nights.url, drawn=False) as seen:
         assert seen.violations() == []
         seen.page.get_by_label("Token").fill("not the token")
@@ -125,7 +125,7 @@ def test_a_trial_appears_while_the_page_is_open_and_nobody_loses_their_place(bro
         assert seen.said == []
 
 
-def test_a_study_that_goes_and_comes_again_is_told_without_a_reload(browser, tmp_path):
+def test_a_study_that_goes_and_comes_again_is_shown_without_a_reload(browser, tmp_path):
     home = make_study(tmp_path)
     with (
         server(tmp_path) as served,
@@ -147,7 +147,7 @@ def test_hostile_names_are_text_and_never_run(browser, tmp_path):
     url = f"sqlite:///{tmp_path}/hostile.db"
     store(night(40, names=HOSTILE), tmp_path, url=url)
     with (
-        server(shelf=DatabaseShelf(url)) as served,
+        server(source=DatabaseSource(url)) as served,
         opened(browser, served.url, drawn=False, cookies=served.cookies) as seen,
     ):
         seen.page.get_by_text("live", exact=True).wait_for()

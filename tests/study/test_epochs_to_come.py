@@ -1,4 +1,4 @@
-"""How much a study is foretold to train yet."""
+"""The estimate of the epochs that a study still has to train."""
 
 from __future__ import annotations
 
