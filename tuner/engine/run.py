@@ -64,13 +64,13 @@ def run(
     """Run a job until all its trials have ended, and return its study.
 
     A study that exists under the job's name, with the same space, metric and budget per trial, is
-    continued: trials that were interrupted go on from their checkpoints, and new ones are made
+    continued: interrupted trials continue from their checkpoints, and new ones are created
     until there are `num_trials` in all. Ctrl-C ends it early and cleanly; the result is then not
     `finished`.
 
     Args:
         job: what to run.
-        observer: is told of every start, report and end; the default shows them.
+        observer: gets every start, report and end; the default shows them.
         code: a folder of modules that the job imports, to keep with the study for `resume`.
 
     Raises:
@@ -94,8 +94,8 @@ def run(
                 logs = logs_of(job.loggers, study, home.path, shown.noted)
                 manager = _manager(job, study, space, RunCallbacks(shown, *logs))
                 if manager.exhausted:  # a log may lack some of it
-                    with RunCallbacks(*logs) as told:
-                        told.begun(read_result(study, home.path))
+                    with RunCallbacks(*logs) as callbacks:
+                        callbacks.begun(read_result(study, home.path))
                 else:
                     trials = open_trials(study, job, home)
                     with ray_session(None if code else home.code):
@@ -134,8 +134,8 @@ def resume(
 ) -> StudyResult:
     """Continue a study with the job it was run with.
 
-    Nothing that had ended is run again. Trials that were running go on from their checkpoints, and
-    are judged as if nothing had happened.
+    No ended trial runs again. Trials that were running continue from their checkpoints. The
+    decisions are the same as without the interruption.
 
     Args:
         name: of the study.
@@ -215,7 +215,7 @@ def _tune(
                 ],
                 # Two, so that the checkpoint that the study names is always complete.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                resources_per_trial=as_placement_group(capacity.asked),
+                resources_per_trial=as_placement_group(capacity.request),
                 reuse_actors=True,
                 verbose=0,
                 raise_on_failed_trial=False,
