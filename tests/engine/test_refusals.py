@@ -208,7 +208,7 @@ def test_a_pruner_without_a_target_judges_by_the_jobs(make_job):
     job = make_job(num_trials=1, max_epochs=5, rotation_target=target, pruner=pruner)
     result = run(job, observer=RunCallback())
     assert (result.rotation_target, result.warmup_epochs) == (target, 2)
-    assert pruner.field(_opened(job)).criteria.target == target
+    assert pruner.state(_opened(job)).config.target == target
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

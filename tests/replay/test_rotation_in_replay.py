@@ -67,12 +67,12 @@ class TestRotation:
         trials = turning_trials(6, 40, 9, reports_per_epoch=reports_per_epoch)
         comparison = replay(recording(trials), ["rotation-stop"], trials=40, repeats=3)
         for repeat, outcome in enumerate(comparison.outcomes["rotation-stop"]):
-            field, epochs = HalvingState(PruningConfig(seed=repeat), 9), 0.0
+            state, epochs = HalvingState(PruningConfig(seed=repeat), 9), 0.0
             for trial in draw(trials, 40, 0, repeat):
                 for report in range(1, len(trial.curve) + 1):
                     curve = until(trial, report)
-                    field = field.with_report(trial.number, curve)
-                    if decide(trial.number, curve, field).prune:
+                    state = state.with_report(trial.number, curve)
+                    if decide(trial.number, curve, state).prune:
                         break
                 epochs += curve.epochs[-1]
             assert outcome.epochs == pytest.approx(epochs)
@@ -82,8 +82,8 @@ class TestRotation:
     def test_every_trial_fares_as_decide_says(self, monkeypatch, workers):
         said = {}
 
-        def note(number, curve, field, **how):
-            verdict = decide(number, curve, field, **how)
+        def note(number, curve, state, **how):
+            verdict = decide(number, curve, state, **how)
             if not how.get("final"):
                 said[number] = (curve.epochs[-1], verdict)
             return verdict

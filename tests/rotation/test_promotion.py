@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.rotation.made_up_fields import criteria_of, curve_of, up_to
+from tests.rotation.made_up_states import config_of, curve_of, up_to
 from tuner.rotation import Action, HalvingState, Promotion
 from tuner.rotation.decision import is_audited
 
@@ -18,7 +18,7 @@ CURVES = {
 
 
 def promotion_of(may_pause: bool = True, **settings) -> Promotion:
-    return Promotion(criteria_of(warmup_epochs=1, **settings), 20, may_pause=may_pause)
+    return Promotion(config_of(warmup_epochs=1, **settings), 20, may_pause=may_pause)
 
 
 def reported(promotion: Promotion, number: int, metric: float, more_to_come: bool = True):

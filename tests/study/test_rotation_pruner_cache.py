@@ -27,26 +27,26 @@ from tuner.study.pruners import RotationPruner
 from tuner.study.schema import curve_of, report_rotation
 
 
-def assert_same(field: HalvingState, other: HalvingState) -> None:
-    assert (field.config, field.max_epochs) == (other.config, other.max_epochs)
-    for mine, theirs in zip(field.rungs, other.rungs, strict=True):
+def assert_same(state: HalvingState, other: HalvingState) -> None:
+    assert (state.config, state.max_epochs) == (other.config, other.max_epochs)
+    for mine, theirs in zip(state.rungs, other.rungs, strict=True):
         assert mine.epoch == theirs.epoch
         for column in ("numbers", "features", "scores"):
             np.testing.assert_array_equal(getattr(mine, column), getattr(theirs, column))
-    np.testing.assert_array_equal(field.weights.mean, other.weights.mean)
-    assert field.weights.trials == other.weights.trials
+    np.testing.assert_array_equal(state.weights.mean, other.weights.mean)
+    assert state.weights.trials == other.weights.trials
 
 
 def at_once(study: optuna.Study, pruner: RotationPruner) -> HalvingState:
-    """Return the field built from all trials of a study in one go, the failed left out."""
-    criteria = pruner.state(study).config
+    """Return the state built from all trials of a study in one go, the failed left out."""
+    config = pruner.state(study).config
     counted = [trial for trial in study.trials if trial.state != TrialState.FAIL]
     curves = {trial.number: curve_of(trial, EPOCHS) for trial in counted}
-    return HalvingState(criteria, EPOCHS).with_curves(curves)
+    return HalvingState(config, EPOCHS).with_curves(curves)
 
 
 class TestWhatItKnowsOfAStudy:
-    def test_the_field_it_builds_as_reports_come_is_the_one_built_at_once(self):
+    def test_the_state_it_builds_as_reports_come_is_the_one_built_at_once(self):
         pruner = pruner_of()
 
         def checked(trial: optuna.Trial) -> float:
@@ -56,10 +56,10 @@ class TestWhatItKnowsOfAStudy:
                 assert_same(pruner.state(trial.study), at_once(trial.study, pruner))
 
         study = optimized(pruner, objective=checked, trials=25)
-        field = pruner.state(study)
-        assert_same(field, at_once(study, pruner))
-        assert_same(field, pruner_of().state(study))
-        assert field.started == 25
+        state = pruner.state(study)
+        assert_same(state, at_once(study, pruner))
+        assert_same(state, pruner_of().state(study))
+        assert state.started == 25
 
     def test_with_nothing_new_it_is_the_very_same(self):
         pruner = pruner_of()
@@ -86,9 +86,9 @@ class TestWhatItKnowsOfAStudy:
         pruner = pruner_of(audit=0.999999)
         with_failures = optimized(pruner, objective=failing, trials=12, catch=ArithmeticError)
         assert len(of_state(with_failures, TrialState.FAIL)) == 4
-        field = pruner.state(with_failures)
-        assert field.started == 8
-        assert_same(field, at_once(with_failures, pruner))
+        state = pruner.state(with_failures)
+        assert state.started == 8
+        assert_same(state, at_once(with_failures, pruner))
 
     def test_trials_of_another_process_are_seen_as_they_come(self, tmp_path: Path):
         def opened(pruner: RotationPruner) -> optuna.Study:

@@ -82,12 +82,12 @@ class TestPeers:
 
     def test_it_is_decide_that_judges(self):
         study, _ = standing(0.1, 0.1, list(self.PEERS))
-        criteria = PruningConfig(metric_name="value", **BOUNDS)
+        config = PruningConfig(metric_name="value", **BOUNDS)
         curves = {peer.number: curve_of(peer, EPOCHS) for peer in study.trials}
-        field = HalvingState(criteria, EPOCHS).with_curves(curves)
+        state = HalvingState(config, EPOCHS).with_curves(curves)
         for options in ({}, {"may_pause": True}, {"final": True}):
             for number, curve in curves.items():
-                expected = decide(number, curve, field, **options)
+                expected = decide(number, curve, state, **options)
                 assert pruner_of().verdict(study, study.trials[number], **options) == expected
 
     def test_a_diverged_trial_is_pruned_within_an_epoch(self):

@@ -146,7 +146,7 @@ class StudySearcher(SearchAlgorithm):
             restore=restore,
             trial_id=attempt,
             storage=storage,
-            placement_group_factory=as_placement_group(self._capacity.asked),
+            placement_group_factory=as_placement_group(self._capacity.request),
             checkpoint_config=self._experiment.checkpoint_config,
             trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
         )

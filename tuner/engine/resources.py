@@ -68,37 +68,37 @@ class ResourceRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return " and ".join(_amount(name, asked) for name, asked in self.resources.items())
+        return " and ".join(_amount(name, request) for name, request in self.resources.items())
 
 
-def fitting(asked: ResourceRequest, node: Node) -> int:
+def fitting(request: ResourceRequest, node: Node) -> int:
     """Return how many such trials fit at a time on an idle node."""
-    if not _matches(asked, node):
+    if not _matches(request, node):
         return 0
     return min(
         _times(name, node.resources.get(name, 0.0), amount)
-        for name, amount in asked.resources.items()
+        for name, amount in request.resources.items()
     )
 
 
-def slots(asked: ResourceRequest, nodes: Sequence[Node]) -> int:
+def slots(request: ResourceRequest, nodes: Sequence[Node]) -> int:
     """Return how many such trials fit on the nodes together, each trial on one of them."""
-    return sum(fitting(asked, node) for node in nodes)
+    return sum(fitting(request, node) for node in nodes)
 
 
-def misfit(asked: ResourceRequest, nodes: Sequence[Node]) -> str | None:
+def misfit(request: ResourceRequest, nodes: Sequence[Node]) -> str | None:
     """Return one line that explains why no node can hold such a trial; None if one can."""
-    if slots(asked, nodes):
+    if slots(request, nodes):
         return None
-    matching = [node for node in nodes if _matches(asked, node)]
+    matching = [node for node in nodes if _matches(request, node)]
     if not matching:
-        wanted = ", ".join(f"{key}={value}" for key, value in asked.labels.items())
+        wanted = ", ".join(f"{key}={value}" for key, value in request.labels.items())
         return (
             f"--node-label must be a label that some node has, got {wanted}; there are "
             f"{_listed(nodes, _labels)}; choose another, or label a node"
         )
-    there = _listed(matching, partial(_resources, asked=asked))
-    for name, amount in asked.resources.items():
+    there = _listed(matching, partial(_resources, request=request))
+    for name, amount in request.resources.items():
         most = max(matching, key=lambda node: _times(name, node.resources.get(name, 0.0), amount))
         if not _times(name, most.resources.get(name, 0.0), amount):
             option = _OPTIONS.get(name, f"--resource-per-trial {name}=")
@@ -108,7 +108,7 @@ def misfit(asked: ResourceRequest, nodes: Sequence[Node]) -> str | None:
                 f"{_figure(name, amount)}; there are {there}; ask for less, or run on larger nodes"
             )
     return (
-        f"a trial must fit on one node, got {asked}; there are {there}; ask for less, or run on "
+        f"a trial must fit on one node, got {request}; there are {there}; ask for less, or run on "
         "larger nodes"
     )
 
@@ -119,8 +119,8 @@ def _times(name: str, there: float, amount: float) -> int:
     return int(there / amount + _ROUNDING)
 
 
-def _matches(asked: ResourceRequest, node: Node) -> bool:
-    return all(_meets(node.labels.get(key), wanted) for key, wanted in asked.labels.items())
+def _matches(request: ResourceRequest, node: Node) -> bool:
+    return all(_meets(node.labels.get(key), wanted) for key, wanted in request.labels.items())
 
 
 def _meets(label: str | None, wanted: str) -> bool:
@@ -146,8 +146,8 @@ def _labels(node: Node) -> str:
     return " ".join(shown) or "no labels"
 
 
-def _resources(node: Node, asked: ResourceRequest) -> str:
-    return " ".join(_amount(name, node.resources.get(name, 0.0)) for name in asked.resources)
+def _resources(node: Node, request: ResourceRequest) -> str:
+    return " ".join(_amount(name, node.resources.get(name, 0.0)) for name in request.resources)
 
 
 def _amount(name: str, amount: float) -> str:
@@ -183,10 +183,12 @@ def request_of(job: TuningJob) -> ResourceRequest:
     )
 
 
-def as_placement_group(asked: ResourceRequest) -> PlacementGroupFactory:
+def as_placement_group(request: ResourceRequest) -> PlacementGroupFactory:
     """Return the reservation for Ray Tune: one bundle, on one node, with the node's labels."""
-    labels: dict[str, Any] = {"bundle_label_selector": [dict(asked.labels)]} if asked.labels else {}
-    return PlacementGroupFactory([dict(asked.resources)], **labels)
+    labels: dict[str, Any] = (
+        {"bundle_label_selector": [dict(request.labels)]} if request.labels else {}
+    )
+    return PlacementGroupFactory([dict(request.resources)], **labels)
 
 
 def nodes_up() -> list[Node]:
@@ -249,13 +251,13 @@ class ClusterCapacity:
     """How many trials fit on the cluster now, and how many to keep ready.
 
     Args:
-        asked: the resources that one trial reserves on one node.
+        request: the resources that one trial reserves on one node.
         may_have: the nodes that an autoscaler may add; empty for a cluster of a fixed size, and
             if the kinds are unknown.
     """
 
-    def __init__(self, asked: ResourceRequest, may_have: Sequence[NodeType] = ()) -> None:
-        self.asked = asked
+    def __init__(self, request: ResourceRequest, may_have: Sequence[NodeType] = ()) -> None:
+        self.request = request
         self._may_have = may_have
         self._known = (-math.inf, 0)
         self._excluded: set[str] = set()
@@ -264,12 +266,12 @@ class ClusterCapacity:
     def slots(self) -> int:
         """How many trials fit on the nodes that are up; cached for a second."""
         if time.monotonic() - self._known[0] > _READ_EVERY_S:
-            self._known = (time.monotonic(), slots(self.asked, nodes_up()))
+            self._known = (time.monotonic(), slots(self.request, nodes_up()))
         return self._known[1]
 
     def nodes(self) -> list[Node]:
         """Return the nodes that are up and can hold a trial."""
-        return [node for node in nodes_up() if fitting(self.asked, node)]
+        return [node for node in nodes_up() if fitting(self.request, node)]
 
     def exclude(self, node: Node) -> bool:
         """Place no more trials on a node; return whether another node can hold a trial.
@@ -277,11 +279,11 @@ class ClusterCapacity:
         If the job names the nodes for its trials, no node is excluded and the answer is False.
         """
         out = {*self._excluded, node.id}
-        if _NODE_ID in self.asked.labels and not self._excluded:
+        if _NODE_ID in self.request.labels and not self._excluded:
             return False
         self._excluded = out
         others = f"!in({','.join(sorted(out))})"
-        self.asked = replace(self.asked, labels={**self.asked.labels, _NODE_ID: others})
+        self.request = replace(self.request, labels={**self.request.labels, _NODE_ID: others})
         self._known = (-math.inf, 0)
         return self.slots > 0
 
@@ -292,7 +294,9 @@ class ClusterCapacity:
         trials that do not fit. So it gets twice as many as fit, or one node full, up to the nodes
         that it may add. If no trial fits, one is ready for the next node.
         """
-        fit_and_most = [(fitting(self.asked, kind.node("")), kind.most) for kind in self._may_have]
+        fit_and_most = [
+            (fitting(self.request, kind.node("")), kind.most) for kind in self._may_have
+        ]
         limit = sum(fit * most for fit, most in fit_and_most)
         ahead = max(2 * self.slots, max((fit for fit, _ in fit_and_most), default=0))
         return max(1, self.slots, min(limit, ahead))
@@ -305,7 +309,7 @@ class ClusterCapacity:
         """
         up = nodes_up()
         known = [kind.node("a node to come") for kind in self._may_have if kind.resources]
-        why = misfit(self.asked, [*up, *known])
+        why = misfit(self.request, [*up, *known])
         if why is None:
             return
         if self._may_have:  # hosts of unknown size may join
@@ -319,7 +323,7 @@ class ClusterCapacity:
     def unused_gpus(self) -> str | None:
         """Return a hint if the trials leave the cluster's GPUs idle, else None."""
         there = sum(node.resources.get("GPU", 0) for node in nodes_up())
-        if self.asked.resources.get("GPU") or not there:
+        if self.request.resources.get("GPU") or not there:
             return None
         return (
             f"trials run on CPUs; there are {there:g} GPUs: --gpus-per-trial 1, or less to share "
@@ -375,6 +379,6 @@ class CapacityNotifier(Callback):
             self._observer.noted(
                 f"nodes have joined, with room for {self._capacity.slots} trials"
                 if fits
-                else f"no node that is up has {self._capacity.asked} for a trial; they wait until "
-                "one joins"
+                else f"no node that is up has {self._capacity.request} for a trial; they wait "
+                "until one joins"
             )

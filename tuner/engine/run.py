@@ -64,13 +64,13 @@ def run(
     """Run a job until all its trials have ended, and return its study.
 
     A study that exists under the job's name, with the same space, metric and budget per trial, is
-    continued: trials that were interrupted go on from their checkpoints, and new ones are made
+    continued: interrupted trials continue from their checkpoints, and new ones are created
     until there are `num_trials` in all. Ctrl-C ends it early and cleanly; the result is then not
     `finished`.
 
     Args:
         job: what to run.
-        observer: is told of every start, report and end; the default shows them.
+        observer: gets every start, report and end; the default shows them.
         code: a folder of modules that the job imports, to keep with the study for `resume`.
 
     Raises:
@@ -94,8 +94,8 @@ def run(
                 logs = logs_of(job.loggers, study, home.path, shown.noted)
                 manager = _manager(job, study, space, RunCallbacks(shown, *logs))
                 if manager.exhausted:  # a log may lack some of it
-                    with RunCallbacks(*logs) as told:
-                        told.begun(read_result(study, home.path))
+                    with RunCallbacks(*logs) as callbacks:
+                        callbacks.begun(read_result(study, home.path))
                 else:
                     trials = open_trials(study, job, home)
                     with ray_session(None if code else home.code):
@@ -134,8 +134,8 @@ def resume(
 ) -> StudyResult:
     """Continue a study with the job it was run with.
 
-    Nothing that had ended is run again. Trials that were running go on from their checkpoints, and
-    are judged as if nothing had happened.
+    No ended trial runs again. Trials that were running continue from their checkpoints. The
+    decisions are the same as without the interruption.
 
     Args:
         name: of the study.
@@ -215,7 +215,7 @@ def _tune(
                 ],
                 # Two, so that the checkpoint that the study names is always complete.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                resources_per_trial=as_placement_group(capacity.asked),
+                resources_per_trial=as_placement_group(capacity.request),
                 reuse_actors=True,
                 verbose=0,
                 raise_on_failed_trial=False,
@@ -280,22 +280,24 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         SPACE: made_of,
         ROTATION_TARGET: target.to_dict(),
     }
-    stored = study.user_attrs
+    attrs = study.user_attrs
     if study.get_trials(deepcopy=False):  # else there is nothing to compare
         for key, value in identity.items():
-            kept = stored.get(key, value)
-            if kept == value or (key == ROTATION_TARGET and read_target(stored) == target):
+            kept = attrs.get(key, value)
+            if kept == value or (key == ROTATION_TARGET and read_target(attrs) == target):
                 continue
             raise InvalidInput(
                 f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given "
                 f"{_difference(key, value, kept)}; "
                 f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
             )
-    settings = {**identity, NUM_TRIALS: job.num_trials}
+    described: dict[str, Any] = {**identity, NUM_TRIALS: job.num_trials}
     if pruner:  # its settings may change from run to run; reports judge by those of the last
-        settings[WARMUP_EPOCHS] = pruner.criteria.warmup_epochs
-    for key, value in settings.items():
-        if stored.get(key) != value:
+        described[WARMUP_EPOCHS] = pruner.criteria.warmup_epochs
+    if ROTATION_TARGET in attrs and read_target(attrs) == target:
+        del described[ROTATION_TARGET]  # the same target, perhaps written in another way
+    for key, value in described.items():
+        if attrs.get(key) != value:
             study.set_user_attr(key, value)
 
 

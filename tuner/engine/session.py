@@ -1,4 +1,4 @@
-"""A quiet Ray for one study: started if there is none, and told what Ray Tune is to leave out."""
+"""A quiet Ray for one study: started if there is none, with Ray Tune set up for a study."""
 
 from __future__ import annotations
 

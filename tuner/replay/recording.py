@@ -38,7 +38,7 @@ _TARGET, _WARMUP = "rotation_target", "warmup_epochs"
 
 @dataclass(frozen=True)
 class Column:
-    """What the format says of a column: what it holds, in words and as an Arrow type."""
+    """One column of the format: its content, in words and as an Arrow type."""
 
     holds: str
     type: pa.DataType
@@ -192,9 +192,9 @@ class RecordedTrial:
     Attributes:
         number: from 0, as in the study.
         curve: every report, oldest first; the metric is NaN within an epoch. A training loss that
-            was recorded as not a number is infinite, and NaN where none was recorded.
-        test_accuracy: the metric on the test split at the end of the run, NaN if unknown; never
-            shown to a scheduler.
+            was recorded as NaN is infinite; NaN means that none was recorded.
+        test_accuracy: the metric on the test split at the end of the run; NaN if unknown. No
+            scheduler sees it.
         params: its config.
     """
 
@@ -210,9 +210,11 @@ class Recording:
 
     Attributes:
         name: of the file, without its suffix.
-        metric: what was optimised; mode: "min" or "max"; max_epochs: of a whole run, >= 1.
-        trials: by number, only those with a report at `max_epochs`.
-        partial: how many trials were left out because they lack it.
+        metric: the name of the optimised metric.
+        mode: "min" or "max".
+        max_epochs: epochs of a whole run, >= 1.
+        trials: the trials with a report at `max_epochs`, by number.
+        partial: how many trials lack that report.
         rotation_target: what the layers should reach; warmup_epochs: the first epoch at which
             trials are compared. Both are those of the recorded study.
     """
@@ -332,11 +334,11 @@ def _read_config(path: Path, number: int, text: str) -> dict[str, Any]:
 
 
 def _floats(table: pa.Table, name: str) -> Floats:
-    """Return a column of numbers, NaN where it has none."""
+    """Return a column of numbers; a missing value is NaN."""
     if name not in table.column_names:
         return np.full(table.num_rows, math.nan)
     values = table[name]
-    if name == "train_loss":  # one that was reported, but is not a number, has diverged
+    if name == "train_loss":  # a reported NaN means that the trial diverged
         values = pc.if_else(pc.fill_null(pc.is_nan(values), False), math.inf, values)
     floats: Floats = values.to_numpy()
     return floats

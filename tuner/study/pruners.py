@@ -1,4 +1,4 @@
-"""RotationPruner, and Optuna's own pruners by name."""
+"""RotationPruner, which judges trials by rotation too, and Optuna's pruners by name."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class RotationPruner(BasePruner):
         self._known: _Known | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # The cache belongs to the process that opened the study.
+        # The cache of a study belongs to the process that opened it.
         return {**self.__dict__, "_known": None}
 
     def target_or(self, default: RotationTarget) -> RotationTarget:
@@ -123,7 +123,7 @@ class RotationPruner(BasePruner):
         may_pause: bool = False,
         final: bool = False,
     ) -> Verdict:
-        """Return the verdict on a running trial at its last report; the study stays as it is.
+        """Return the verdict on a running trial at its last report. Nothing is written.
 
         Args:
             study: the study.
@@ -142,14 +142,14 @@ class RotationPruner(BasePruner):
         )
 
     def state(self, study: Study) -> HalvingState:
-        """Return the standing of all trials of the study; failed trials do not count."""
+        """Return the standing of all trials of the study, except failed ones."""
         if self._known is None or self._known.of != (study._storage, study._study_id):
             state = HalvingState(self.config_for(study), self.max_epochs_of(study))
             self._known = _Known((study._storage, study._study_id), state)
         return self._known.updated(study)
 
     def config_for(self, study: Study) -> PruningConfig:
-        """Return the settings with the study's target, direction and the name of its metric."""
+        """Return the settings with the study's target, direction and name of the metric."""
         return replace(
             self.criteria,
             target=self.target_or(read_target(study.user_attrs)),
@@ -158,19 +158,19 @@ class RotationPruner(BasePruner):
         )
 
     def _describe(self, study: Study) -> None:
-        """Store in the study what its trials are judged by, once for each study."""
-        assert self._known is not None  # since `verdict` was asked
+        """Store in the study the settings that its trials are judged by, once for each study."""
+        assert self._known is not None, "`verdict` has read the study"
         if self._known.described:
             return
         self._known.described = True
-        criteria, attrs = self._known.state.config, study.user_attrs
-        if ROTATION_TARGET not in attrs or read_target(attrs) != criteria.target:
-            study.set_user_attr(ROTATION_TARGET, criteria.target.to_dict())
-        if attrs.get(WARMUP_EPOCHS) != criteria.warmup_epochs:
-            study.set_user_attr(WARMUP_EPOCHS, criteria.warmup_epochs)
+        config, attrs = self._known.state.config, study.user_attrs
+        if ROTATION_TARGET not in attrs or read_target(attrs) != config.target:
+            study.set_user_attr(ROTATION_TARGET, config.target.to_dict())
+        if attrs.get(WARMUP_EPOCHS) != config.warmup_epochs:
+            study.set_user_attr(WARMUP_EPOCHS, config.warmup_epochs)
 
     def max_epochs_of(self, study: Study) -> int:
-        """Return the epochs of a whole run.
+        """Return the epochs of a whole trial.
 
         Raises:
             InvalidInput: neither the pruner nor the study knows them.
@@ -186,14 +186,14 @@ class RotationPruner(BasePruner):
 
 @dataclass
 class _Known:
-    """A pruner's cache of a study: each report is read once, because reports never change.
+    """The part of a study that a pruner has read. Reports never change, so each is read once.
 
     Attributes:
         of: the storage and the id of the study.
-        state: the rungs with all reports read so far.
-        open: the trials that had not ended when they were last read, by number.
+        state: the standing of the trials, with all reports read so far.
+        open: the trials that had not ended when they were read.
         trials: the number of trials read.
-        described: whether the study stores what its trials are judged by.
+        described: whether the study stores the settings that its trials are judged by.
     """
 
     of: tuple[BaseStorage, int]
@@ -246,7 +246,7 @@ def _written(trial: FrozenTrial) -> int:
     return len(trial.user_attrs) + len(trial.intermediate_values)
 
 
-# Makes a pruner from the target, the epochs of a whole run and the study's seed.
+# Each takes the rotation target, the epochs of a whole trial, and the study's seed.
 PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
     "rotation": lambda target, epochs, seed: RotationPruner(target, max_epochs=epochs, seed=seed),
     "none": lambda target, epochs, seed: NopPruner(),

@@ -234,7 +234,7 @@ def has_report(trial: FrozenTrial, epoch: float, with_metric: bool) -> bool:
 
 
 def seconds_of(trial: FrozenTrial) -> float:
-    """Return the seconds that the trial has trained, over all its reports."""
+    """Return the seconds of training that the trial has reported in all."""
     spent = (read_number(report, "epoch_s") for report in reports_of(trial).values())
     return sum(seconds for seconds in spent if not math.isnan(seconds))
 

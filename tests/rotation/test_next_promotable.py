@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.rotation.made_up_fields import by_metric, criteria_of, curve_of, descending, field_of
+from tests.rotation.made_up_states import by_metric, config_of, curve_of, descending, state_of
 from tuner.rotation import HalvingState
 
 NAN, INF = math.nan, math.inf
@@ -39,9 +39,9 @@ NAN, INF = math.nan, math.inf
 def test_how_many_may_go_on_follows_from_how_many_have_started(
     started, epoch, more_to_come, allowed
 ):
-    field = by_metric(*[0.5] * started)
-    (rung,) = (rung for rung in field.rungs if rung.epoch == epoch)
-    assert field.promotion_quota(rung, more_to_come) == allowed
+    state = by_metric(*[0.5] * started)
+    (rung,) = (rung for rung in state.rungs if rung.epoch == epoch)
+    assert state.promotion_quota(rung, more_to_come) == allowed
 
 
 @pytest.mark.parametrize(("keep", "started", "allowed"), [(0.07, 100, 7), (0.29, 100, 29)])
@@ -50,16 +50,16 @@ def test_shares_that_come_to_whole_trials_are_not_rounded_away(
     keep, started, allowed, more_to_come
 ):
     assert keep * started != allowed
-    field = by_metric(*[0.5] * started, keep=keep)
-    assert field.promotion_quota(field.rungs[1], more_to_come) == allowed
+    state = by_metric(*[0.5] * started, keep=keep)
+    assert state.promotion_quota(state.rungs[1], more_to_come) == allowed
 
 
 def test_all_that_were_compared_at_any_rung_have_started():
     early = {number: curve_of([0.25], loss=1.0 + number) for number in range(20)}
     late = {number: curve_of([0.25, 1.0]) for number in range(5)}
-    field = field_of({**early, **late})
-    assert field.started == 20
-    assert field.promotion_quota(field.rungs[1], True) == 5
+    state = state_of({**early, **late})
+    assert state.started == 20
+    assert state.promotion_quota(state.rungs[1], True) == 5
 
 
 EVERYONE = set(range(20))  # keep is a quarter, so the best five go on
@@ -95,21 +95,21 @@ EVERYONE = set(range(20))  # keep is a quarter, so the best five go on
     ],
 )
 def test_the_best_that_waits_goes_on_if_it_is_good_enough(waiting, more_to_come, chosen):
-    field = by_metric(*descending(20))
-    assert field.next_promotable(waiting, more_to_come) == chosen
+    state = by_metric(*descending(20))
+    assert state.next_promotable(waiting, more_to_come) == chosen
 
 
 @pytest.mark.parametrize(("compared", "chosen"), [(1, None), (15, None), (16, 0)])
 def test_while_new_ones_are_to_come_nobody_goes_on_before_16_were_compared(compared, chosen):
-    field = by_metric(*descending(compared))
-    assert field.next_promotable(range(compared), more_to_come=True) == chosen
-    assert field.next_promotable(range(compared), more_to_come=False) == 0
+    state = by_metric(*descending(compared))
+    assert state.next_promotable(range(compared), more_to_come=True) == chosen
+    assert state.next_promotable(range(compared), more_to_come=False) == 0
 
 
 def test_at_least_one_goes_on_in_the_end():
-    field = by_metric(0.1, 0.2, keep=0.01)
-    assert field.next_promotable({0, 1}, more_to_come=False) == 1
-    assert field.next_promotable({0}, more_to_come=False) is None
+    state = by_metric(0.1, 0.2, keep=0.01)
+    assert state.next_promotable({0, 1}, more_to_come=False) == 1
+    assert state.next_promotable({0}, more_to_come=False) is None
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_furthest_goes_first_while_new_ones_are_to_come_and_then_the_least_f
         for number, metric in enumerate(descending(40))
     }
     curves[10] = curve_of([1.0], metric=0.97)
-    assert field_of(curves).next_promotable(waiting, more_to_come) == chosen
+    assert state_of(curves).next_promotable(waiting, more_to_come) == chosen
 
 
 def test_of_equals_the_one_that_started_first_goes_on():
@@ -159,17 +159,17 @@ def test_diverged_trials_are_last():
     study = {number: curve_of([1.0], metric=0.1, turned=0.1) for number in range(9)}
     study[9] = curve_of([1.0], metric=0.9, loss=INF, turned=1.0)
     study[10] = curve_of([0.25, 1.0], metric=0.9, loss=[1.0, NAN], turned=1.0)
-    field = field_of(study)
-    rung = field.rungs[1]
+    state = state_of(study)
+    rung = state.rungs[1]
     assert [rung.place(number) for number in (8, 9, 10)] == [1, 10, 10]
-    assert field.next_promotable({9, 10}, more_to_come=False) is None
+    assert state.next_promotable({9, 10}, more_to_come=False) is None
 
 
 def test_the_rotation_of_diverged_trials_sets_no_pace():
     study = {number: curve_of([1.0], turned=0.1 * number) for number in range(1, 6)}
-    before = field_of(study).rungs[1]
+    before = state_of(study).rungs[1]
     study |= {9: curve_of([1.0], loss=INF, turned=0.25)}
-    after = field_of(study).rungs[1]
+    after = state_of(study).rungs[1]
     assert [after.place(number) for number in range(1, 6)] == [
         before.place(number) for number in range(1, 6)
     ]
@@ -179,9 +179,9 @@ def test_the_rotation_of_diverged_trials_sets_no_pace():
 def test_a_trial_without_a_metric_is_never_next_at_a_whole_epoch():
     study = {number: curve_of([1.0], metric=0.5) for number in range(4)}
     study[4] = curve_of([1.0], metric=NAN)
-    field = field_of(study, warmup_epochs=1)
-    assert 4 not in field.rungs[0]
-    assert field.next_promotable({4}, more_to_come=False) is None
+    state = state_of(study, warmup_epochs=1)
+    assert 4 not in state.rungs[0]
+    assert state.next_promotable({4}, more_to_come=False) is None
 
 
 # However rankings drift.
@@ -193,8 +193,8 @@ def test_who_has_gone_on_on_an_earlier_ranking_holds_no_place_against_better_one
         number: curve_of([1.0, 2.0] if 7 <= number < 12 else [1.0], metric=metric)
         for number, metric in enumerate(descending(20))
     }
-    field, waiting, went_on = field_of(curves), set(range(7)), []
-    while (chosen := field.next_promotable(waiting, more_to_come=True)) is not None:
+    state, waiting, went_on = state_of(curves), set(range(7)), []
+    while (chosen := state.next_promotable(waiting, more_to_come=True)) is not None:
         waiting.remove(chosen)
         went_on.append(chosen)
     assert went_on == [0, 1, 2, 3, 4]
@@ -205,18 +205,18 @@ def test_who_has_gone_on_on_an_earlier_ranking_holds_no_place_against_better_one
 def test_whoever_goes_on_is_the_best_that_waits_at_its_rung_and_good_enough(seed, keep, slots):
     """Trials pause at each rung; at random times one starts, reports or goes on."""
     draw = random.Random(seed)
-    field = HalvingState(criteria_of(keep=keep, early_keep=0.7), 20)
-    epochs = [rung.epoch for rung in field.rungs]
+    state = HalvingState(config_of(keep=keep, early_keep=0.7), 20)
+    epochs = [rung.epoch for rung in state.rungs]
     new, curves, waiting, running = iter(range(40)), {}, set(), set()
     more_to_come, furthest = True, 0
     while True:
-        chosen = field.next_promotable(waiting, more_to_come) if len(running) < slots else None
+        chosen = state.next_promotable(waiting, more_to_come) if len(running) < slots else None
         if chosen is None and not running and not more_to_come:
             break
         if chosen is not None:
-            rung = field.rungs[len(curves[chosen]) - 1]
+            rung = state.rungs[len(curves[chosen]) - 1]
             beside = [number for number in waiting if len(curves[number]) == len(curves[chosen])]
-            assert rung.place(chosen) <= field.promotion_quota(rung, more_to_come)
+            assert rung.place(chosen) <= state.promotion_quota(rung, more_to_come)
             assert rung.place(chosen) == min(rung.place(number) for number in beside)
             waiting.remove(chosen)
             running.add(chosen)
@@ -236,14 +236,14 @@ def test_whoever_goes_on_is_the_best_that_waits_at_its_rung_and_good_enough(seed
             train_loss=draw.choice([draw.random(), NAN, INF]) if len(curve) else draw.random(),
             metric=draw.random() if epoch >= 1 else NAN,
         )
-        field = field.with_report(number, curves[number])
+        state = state.with_report(number, curves[number])
         running.remove(number)
         furthest = max(furthest, len(curves[number]))
         if epoch < 20:
             waiting.add(number)
-    assert field.started == len(curves) == 40
+    assert state.started == len(curves) == 40
     assert furthest == len(epochs)  # one at least was trained to its end
-    for at, rung in enumerate(field.rungs[:-1], 1):
+    for at, rung in enumerate(state.rungs[:-1], 1):
         left = [number for number in waiting if len(curves[number]) == at]
-        allowed = field.promotion_quota(rung, more_to_come=False)
+        allowed = state.promotion_quota(rung, more_to_come=False)
         assert all(rung.place(number) > allowed for number in left)

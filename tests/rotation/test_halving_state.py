@@ -1,4 +1,4 @@
-"""What a field knows of trials from their reports."""
+"""What a state knows of trials from their reports."""
 
 import dataclasses
 import math
@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.rotation.made_up_fields import (
+from tests.rotation.made_up_states import (
     LAYERS,
     at,
     by_metric,
-    criteria_of,
+    config_of,
     curve_of,
     descending,
-    field_of,
+    state_of,
     up_to,
 )
 from tuner.rotation import HalvingState, RotationCurve, RotationTarget, decide
@@ -26,16 +26,16 @@ NAN, INF = math.nan, math.inf
 UNHURRIED = settings(deadline=None)
 
 
-def assert_same(field: HalvingState, other: HalvingState) -> None:
-    assert field.config == other.config
-    assert len(field.rungs) == len(other.rungs)
-    for mine, theirs in zip(field.rungs, other.rungs, strict=True):
+def assert_same(state: HalvingState, other: HalvingState) -> None:
+    assert state.config == other.config
+    assert len(state.rungs) == len(other.rungs)
+    for mine, theirs in zip(state.rungs, other.rungs, strict=True):
         assert mine.epoch == theirs.epoch
         for column in ("numbers", "features", "scores"):
             np.testing.assert_array_equal(getattr(mine, column), getattr(theirs, column))
-    np.testing.assert_array_equal(field.weights.mean, other.weights.mean)
-    assert field.weights.trials == other.weights.trials
-    assert field.started == other.started
+    np.testing.assert_array_equal(state.weights.mean, other.weights.mean)
+    assert state.weights.trials == other.weights.trials
+    assert state.started == other.started
 
 
 # Which report counts at which rung.
@@ -70,28 +70,28 @@ def assert_same(field: HalvingState, other: HalvingState) -> None:
 )
 def test_a_report_counts_at_every_rung_it_is_the_first_at_or_after(epochs, counted):
     curve = curve_of(epochs, loss=tuple(map(float, epochs)))
-    field = field_of({7: curve})
+    state = state_of({7: curve})
     found = {
         rung.epoch: -float(rung.features[0, 1])  # the loss, here the epoch
-        for rung in field.rungs
+        for rung in state.rungs
         if 7 in rung
     }
     assert found == counted
-    assert field.started == bool(counted)
+    assert state.started == bool(counted)
 
 
 def test_a_rung_is_met_by_an_epoch_summed_from_fractions():
     epochs = np.cumsum([0.1] * 20).tolist()
     assert epochs[9] != 1
-    field = field_of({0: curve_of(epochs), 1: curve_of([1, 2])})
-    assert set(at(field, 1)) == set(at(field, 2)) == {0, 1}
-    met = [number for number in range(1, 21) if field.is_at_rung(up_to(curve_of(epochs), number))]
+    state = state_of({0: curve_of(epochs), 1: curve_of([1, 2])})
+    assert set(at(state, 1)) == set(at(state, 2)) == {0, 1}
+    met = [number for number in range(1, 21) if state.is_at_rung(up_to(curve_of(epochs), number))]
     assert met == [3, 10, 20]
 
 
 def test_trials_that_report_less_often_are_compared_with_those_that_report_more():
-    field = field_of({0: curve_of([0.25, 0.5, 0.75, 1.0]), 1: curve_of([1.0])})
-    assert set(at(field, 0.25)) == set(at(field, 1)) == {0, 1}
+    state = state_of({0: curve_of([0.25, 0.5, 0.75, 1.0]), 1: curve_of([1.0])})
+    assert set(at(state, 0.25)) == set(at(state, 1)) == {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -116,24 +116,24 @@ def test_trials_that_report_less_often_are_compared_with_those_that_report_more(
     ],
 )
 def test_merits_are_metric_loss_rotation_and_rate_the_more_the_better(curve, features):
-    (found,) = at(field_of({0: curve}), 1).values()
+    (found,) = at(state_of({0: curve}), 1).values()
     assert found == pytest.approx(features, nan_ok=True)
 
 
 def test_within_an_epoch_there_is_no_metric():
-    field = field_of({0: curve_of([0.25], loss=2.0, turned=0.3)})
-    assert at(field, 0.25)[0] == pytest.approx((NAN, -2.0, 0.3, 1.0), nan_ok=True)
+    state = state_of({0: curve_of([0.25], loss=2.0, turned=0.3)})
+    assert at(state, 0.25)[0] == pytest.approx((NAN, -2.0, 0.3, 1.0), nan_ok=True)
 
 
 def test_a_whole_epoch_without_a_metric_is_compared_at_no_whole_epoch():
-    field = field_of({0: curve_of([1.0], metric=NAN), 1: curve_of([1.0])})
-    assert set(at(field, 0.25)) == {0, 1}
-    assert set(at(field, 1)) == {1}
+    state = state_of({0: curve_of([1.0], metric=NAN), 1: curve_of([1.0])})
+    assert set(at(state, 0.25)) == {0, 1}
+    assert set(at(state, 1)) == {1}
 
 
 def test_a_report_of_which_nothing_is_known_is_compared_nowhere():
-    field = field_of({0: curve_of([0.25, 1.0], metric=NAN, loss=NAN, turned=NAN)})
-    assert [len(rung) for rung in field.rungs] == [0] * 5
+    state = state_of({0: curve_of([0.25, 1.0], metric=NAN, loss=NAN, turned=NAN)})
+    assert [len(rung) for rung in state.rungs] == [0] * 5
 
 
 @pytest.mark.parametrize(
@@ -153,34 +153,34 @@ def test_a_report_of_which_nothing_is_known_is_compared_nowhere():
     ],
 )
 def test_it_knows_the_last_rung_a_trial_has_passed_and_whether_it_is_there(epochs, rung, is_at_it):
-    field, curve = HalvingState(criteria_of(), 20), curve_of(epochs)
-    passed = field.rung_of(curve)
+    state, curve = HalvingState(config_of(), 20), curve_of(epochs)
+    passed = state.rung_of(curve)
     assert (None if passed is None else passed.epoch) == rung
-    assert field.is_at_rung(curve) is is_at_it
+    assert state.is_at_rung(curve) is is_at_it
 
 
 # Updates.
 
 
-def test_a_report_at_no_rung_or_known_already_returns_the_field_itself():
+def test_a_report_at_no_rung_or_known_already_returns_the_state_itself():
     curve = curve_of([0.1, 0.25, 0.5, 1, 2, 3], turned=NAN)
-    field = HalvingState(criteria_of(), 20)
-    assert field.with_report(0, up_to(curve, 0)) is field
-    assert field.with_report(0, up_to(curve, 1)) is field
-    field = field.with_report(0, up_to(curve, 2))
-    assert field.with_report(0, up_to(curve, 2)) is field
-    assert field.with_report(0, up_to(curve, 3)) is field
-    field = field.with_curves({0: curve})
-    assert field.with_curves({0: curve}) is field
-    assert field.with_curves({}) is field
+    state = HalvingState(config_of(), 20)
+    assert state.with_report(0, up_to(curve, 0)) is state
+    assert state.with_report(0, up_to(curve, 1)) is state
+    state = state.with_report(0, up_to(curve, 2))
+    assert state.with_report(0, up_to(curve, 2)) is state
+    assert state.with_report(0, up_to(curve, 3)) is state
+    state = state.with_curves({0: curve})
+    assert state.with_curves({0: curve}) is state
+    assert state.with_curves({}) is state
 
 
-def test_an_update_leaves_the_field_as_it_was():
-    field = by_metric(*descending(20), epochs=(0.25, 1))
+def test_an_update_leaves_the_state_as_it_was():
+    state = by_metric(*descending(20), epochs=(0.25, 1))
     again = by_metric(*descending(20), epochs=(0.25, 1))
-    field.with_report(3, curve_of([0.25, 1, 2], metric=0.9))
-    field.with_curves({0: curve_of([1.0], metric=0.0), 99: curve_of([1.0], metric=0.9)})
-    assert_same(field, again)
+    state.with_report(3, curve_of([0.25, 1, 2], metric=0.9))
+    state.with_curves({0: curve_of([1.0], metric=0.0), 99: curve_of([1.0], metric=0.9)})
+    assert_same(state, again)
 
 
 TIMES = st.sampled_from(
@@ -206,22 +206,22 @@ STUDIES = st.dictionaries(st.integers(0, 99), curves(), max_size=8)
 
 @UNHURRIED
 @given(STUDIES, st.randoms(use_true_random=False))
-def test_the_same_reports_in_any_order_make_the_same_field_and_verdicts(study, shuffled):
+def test_the_same_reports_in_any_order_make_the_same_state_and_verdicts(study, shuffled):
     reports = [
         (number, up_to(curve, report))
         for number, curve in study.items()
         for report in range(1, len(curve) + 1)
     ]
-    fields = []
+    states = []
     for _ in range(2):
         shuffled.shuffle(reports)
-        field = HalvingState(criteria_of(), 20)
+        state = HalvingState(config_of(), 20)
         for number, curve in reports:
-            field = field.with_report(number, curve)
-        fields.append(field)
-    first, second = fields
+            state = state.with_report(number, curve)
+        states.append(state)
+    first, second = states
     assert_same(first, second)
-    assert_same(first, field_of(study))
+    assert_same(first, state_of(study))
     for number, curve in reports:
         assert repr(decide(number, curve, first)) == repr(decide(number, curve, second))
 
@@ -233,7 +233,7 @@ def test_a_smaller_metric_is_better_when_minimising_in_the_mirror_image(study):
         number: dataclasses.replace(curve, metric=tuple(-value for value in curve.metric))
         for number, curve in study.items()
     }
-    largest, smallest = field_of(study, mode="max"), field_of(mirrored, mode="min")
+    largest, smallest = state_of(study, mode="max"), state_of(mirrored, mode="min")
     for mine, theirs in zip(largest.rungs, smallest.rungs, strict=True):
         np.testing.assert_array_equal(mine.features, theirs.features)
     for number, curve in study.items():
@@ -248,14 +248,14 @@ def test_weights_are_learnt_from_the_study_as_it_goes():
     for number in range(60):
         quality = draw.random()
         study[number] = curve_of([1, 2], metric=[draw.random(), quality], turned=quality)
-    field = field_of(study)
-    assert field.weights.trials == 2 * 60
-    assert field.weights.rotation_is == "informative"
-    assert HalvingState(criteria_of(), 20).weights.rotation_is == "not known yet"
+    state = state_of(study)
+    assert state.weights.trials == 2 * 60
+    assert state.weights.rotation_is == "informative"
+    assert HalvingState(config_of(), 20).weights.rotation_is == "not known yet"
 
 
 def test_layers_are_judged_by_the_target():
     curve = RotationCurve(LAYERS, 20).append(1, {"stem": 0.9, "hidden": 0.4, "head": 0.9})
-    assert at(field_of({0: curve}), 0.25)[0][2] == 0.4
+    assert at(state_of({0: curve}), 0.25)[0][2] == 0.4
     modest = RotationTarget(distance=0.3)
-    assert at(field_of({0: curve}, target=modest), 0.25)[0][2] == 0.3
+    assert at(state_of({0: curve}, target=modest), 0.25)[0][2] == 0.3

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.rotation.made_up_fields import criteria_of
+from tests.rotation.made_up_states import config_of
 from tuner.errors import InvalidInput
 from tuner.rotation import HalvingState, PruningConfig
 
@@ -32,9 +32,9 @@ NAN = math.nan
     ],
 )
 def test_rungs_double_from_the_first_epoch_to_a_third_of_the_run(max_epochs, warmup_epochs, rungs):
-    criteria = criteria_of(warmup_epochs=warmup_epochs)
-    assert criteria.rungs(max_epochs) == rungs
-    assert [rung.epoch for rung in HalvingState(criteria, max_epochs).rungs] == [*rungs, max_epochs]
+    config = config_of(warmup_epochs=warmup_epochs)
+    assert config.rungs(max_epochs) == rungs
+    assert [rung.epoch for rung in HalvingState(config, max_epochs).rungs] == [*rungs, max_epochs]
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_rungs_double_from_the_first_epoch_to_a_third_of_the_run(max_epochs, war
     ],
 )
 def test_half_as_many_go_on_from_twice_as_many_epochs(warmup_epochs, shares):
-    criteria = criteria_of(warmup_epochs=warmup_epochs, early_keep=0.6, keep=0.4)
-    assert {rung: criteria.share(rung) for rung in shares} == pytest.approx(shares)
+    config = config_of(warmup_epochs=warmup_epochs, early_keep=0.6, keep=0.4)
+    assert {rung: config.share(rung) for rung in shares} == pytest.approx(shares)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_half_as_many_go_on_from_twice_as_many_epochs(warmup_epochs, shares):
         ({"seed": -1}, "seed must be >= 0, got -1; use 0"),
     ],
 )
-def test_criteria_out_of_range_are_refused_with_the_rule_and_a_remedy(given_, message):
+def test_settings_out_of_range_are_refused_with_the_rule_and_a_remedy(given_, message):
     with pytest.raises(InvalidInput, match=f"^{message}"):
-        criteria_of(**given_)
+        config_of(**given_)
 
 
 def test_by_default_a_quarter_goes_on_from_the_first_epoch():

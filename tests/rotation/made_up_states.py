@@ -1,4 +1,4 @@
-"""Made-up trials and the fields they make."""
+"""Made-up trials and the states they make."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tuner.rotation import HalvingState, PruningConfig, RotationCurve
 LAYERS = ("stem", "hidden", "head")
 
 
-def criteria_of(**given_: object) -> PruningConfig:
+def config_of(**given_: object) -> PruningConfig:
     return PruningConfig(
         **{"warmup_epochs": 0.25, "early_keep": 0.5, "keep": 0.25, "audit": 0} | given_
     )
@@ -57,14 +57,14 @@ def up_to(curve: RotationCurve, reports: int) -> RotationCurve:
     return dataclasses.replace(curve, **{name: getattr(curve, name)[:reports] for name in columns})
 
 
-def field_of(curves: dict[int, RotationCurve], **given_: object) -> HalvingState:
-    return HalvingState(criteria_of(**given_), 20).with_curves(curves)
+def state_of(curves: dict[int, RotationCurve], **given_: object) -> HalvingState:
+    return HalvingState(config_of(**given_), 20).with_curves(curves)
 
 
 def by_metric(*metrics: float, epochs: Sequence[float] = (1.0,), **given_: object) -> HalvingState:
-    """Return a field of trials with these metrics, numbered from 0, alike in all else."""
+    """Return a state of trials with these metrics, numbered from 0, alike in all else."""
     curves = {number: curve_of(epochs, metric=metric) for number, metric in enumerate(metrics)}
-    return field_of(curves, **given_)
+    return state_of(curves, **given_)
 
 
 def descending(count: int) -> list[float]:
@@ -72,7 +72,7 @@ def descending(count: int) -> list[float]:
     return [1 - number / count for number in range(count)]
 
 
-def at(field: HalvingState, epoch: float) -> dict[int, tuple[float, ...]]:
+def at(state: HalvingState, epoch: float) -> dict[int, tuple[float, ...]]:
     """Return the features of every trial at a rung, by number."""
-    (rung,) = (rung for rung in field.rungs if rung.epoch == epoch)
+    (rung,) = (rung for rung in state.rungs if rung.epoch == epoch)
     return dict(zip(rung.numbers.tolist(), map(tuple, rung.features.tolist()), strict=True))
