@@ -43,8 +43,8 @@ def trial_of(quality: float, epochs: tuple[float, ...]) -> RotationCurve:
     )
 
 
-def field_of(known: int) -> HalvingState:
-    """Return a field of trials of random quality, all as far as the last rung."""
+def state_of(known: int) -> HalvingState:
+    """Return the state of trials of random quality, all as far as the last rung."""
     draw = random.Random(0)
     curves = {number: trial_of(draw.uniform(0.01, 1), AT_RUNGS) for number in range(known)}
     return HalvingState(PruningConfig(audit=0), MAX_EPOCHS).with_curves(curves)
@@ -67,9 +67,9 @@ def measure(times: int) -> dict[str, dict[str, float]]:
     worst = trial_of(0.001, tuple(report / PER_EPOCH for report in range(1, REPORTS + 1)))
     at_rung = trial_of(0.001, AT_RUNGS)
     for known in KNOWN:
-        others = field_of(known)
-        field = others.with_curves({known: worst})
-        decide_ms[str(known)] = median_ms(partial(decide, known, worst, field), times)
+        others = state_of(known)
+        state = others.with_curves({known: worst})
+        decide_ms[str(known)] = median_ms(partial(decide, known, worst, state), times)
         with_report_ms[str(known)] = median_ms(
             partial(others.with_report, known, at_rung), max(times // 10, 5)
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.models.mlp_cnn import Standardise, conv_block, normalised_mlp
-from trainables.models.resnet import resnet
+from trainables.models.resnet import basic_resnet
 from trainables.tasks.paper import FASHION_PIXELS, SmallFashion
 from trainables.training.data import Data
 
@@ -52,7 +52,7 @@ class Resnet(Small):
     """ResNet-8 of 12 to 48 channels, on halved images."""
 
     def build_model(self, config: Mapping[str, Any]) -> nn.Module:
-        return resnet(nn.AvgPool2d(2), 1, 8, 10, widths=(12, 24, 48))
+        return basic_resnet(nn.AvgPool2d(2), 1, 8, 10, widths=(12, 24, 48))
 
 
 class BatchNormMlp(Small):

@@ -117,7 +117,13 @@ WAYS: dict[str, Callable[[Moment, int, int], float | None]] = {
 def replayed(recording: Recording, count: int, workers: int, seed: int) -> list[Moment]:
     """Return what there was to see of a study of some of the recorded trials."""
     trials = random.Random(seed).sample(recording.trials, min(count, len(recording.trials)))
-    policy = RotationPolicy(recording.max_epochs, PruningConfig(mode=recording.mode, seed=seed))
+    config = PruningConfig(
+        target=recording.rotation_target,
+        mode=recording.mode,
+        warmup_epochs=recording.warmup_epochs,
+        seed=seed,
+    )
+    policy = RotationPolicy(recording.max_epochs, config)
     watched = Watched(policy, [trial.number for trial in trials])
     simulate(trials, watched, workers, recording.mode)
     return watched.seen

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.report.browser import chromium, opened  # noqa: E402
-from tests.report.night import night  # noqa: E402
+from tests.report.tuned_studies import night  # noqa: E402
 from tests.serve.serving import Served, server  # noqa: E402
 from tests.serve.stored import store  # noqa: E402
 from tuner.report import write_html  # noqa: E402

@@ -47,7 +47,7 @@ def runs(network: str) -> Iterator[dict[str, Any]]:
                 report = trial.train()
             layers = [key for key in report if key.startswith("rotation/")]
             hidden = [layers[index] for index in RotationTarget().hidden(layers)]
-            factors = trial._started().lr_factors
+            factors = trial.training_state.lr_factors
             (said,) = RateRelation(momentum).distances([rate], factors)
             yield {
                 "base": base,

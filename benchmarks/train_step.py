@@ -28,7 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from trainables import Data, FashionCnn
-from trainables.training.precision import choose_precision, trial_device
+from trainables.distributed.trainable import trial_device
+from trainables.training.precision import choose_precision
 
 SAMPLES = 12_800
 BATCH = 128
@@ -77,7 +78,7 @@ def new_net(device: torch.device) -> nn.Module:
 def own(device: torch.device) -> Callable[[], object]:
     """Return an epoch of a trial."""
     trial = RandomFashion(config={**CONFIG, "max_epochs": 10_000})
-    run = trial._started()
+    run = trial.training_state
 
     def epoch() -> None:
         run.begin_part()

@@ -1,4 +1,9 @@
-"""What may be tried: define-by-run functions `space(trial) -> dict`, found by name."""
+"""Search spaces: functions of an Optuna trial that return the config of a training run.
+
+`SPACES` has the included spaces by name, and `find` returns one. `optimizers` has a space for each
+optimizer; `equilibrium` has spaces that search the rotation in place of weight decay. A space of
+your own is a function `space(trial) -> dict`, which may call one of these.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +42,24 @@ SPACES: dict[str, Callable[[optuna.Trial], dict[str, Any]]] = {
     "sgd": sgd,
     "sgd-rotation": sgd_rotation,
 }
-"""The included spaces, by the name on the command line."""
+"""The included spaces, by their names on the command line."""
 
 
 def find(name: str) -> Callable[[optuna.Trial], dict[str, Any]]:
-    """Return the included space of a name; raises `InvalidInput`, listing them, for another."""
+    """Return an included search space.
+
+    Args:
+        name: a key of `SPACES`.
+
+    Raises:
+        InvalidInput: the name is unknown; the message lists the known ones.
+
+    Example:
+        >>> import optuna
+        >>> config = find("layca")(optuna.create_study().ask())
+        >>> sorted(config)
+        ['batch_size', 'lr', 'momentum', 'optimizer', 'schedule']
+    """
     if name not in SPACES:
         raise unknown_name("search space", name, SPACES)
     return SPACES[name]

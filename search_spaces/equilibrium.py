@@ -1,10 +1,11 @@
-"""Spaces of usual optimizers in which weight decay is given by the rotation that it leads to.
+"""Spaces that search the rotation per step; weight decay is computed from it.
 
-Where a layer is followed by normalisation, weight decay and gradients come to hold its norm, and
-each step then turns it by the same angle on average: for AdamW sqrt(2 lr wd (1 - b1) / (1 + b1)),
-for SGD with momentum mu sqrt(2 lr wd / (1 + mu)) (Kosson et al., arXiv:2305.17212; Wan et al.,
-2006.08419). So the learning rate and the rotation rate are searched, and weight decay follows. It
-takes about 1 / (lr wd) steps to get there: before, the rotation is that of the learning rate alone.
+Under normalisation, weight decay and gradients bring the norm of a layer into balance. Each step
+then rotates the layer by the same angle on average: sqrt(2 lr wd (1 - b1) / (1 + b1)) for AdamW,
+and sqrt(2 lr wd / (1 + mu)) for SGD with momentum mu (Kosson et al., arXiv:2305.17212; Wan et al.,
+2006.08419). So these spaces search the learning rate and the rotation per step, and compute the
+weight decay. The balance takes about 1 / (lr wd) steps. Before, the learning rate alone determines
+the rotation.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ _BETA1, _MOMENTUM = 0.9, 0.9
 def adamw_rotation(trial: optuna.Trial) -> dict[str, Any]:
     """AdamW: lr 1e-4 to 0.03, weight decay by the rotation a step 3**-7 to 3**-3, decaying.
 
-    A schedule that decays to nearly nothing lets the turning end; a constant one never does.
+    The schedules decay to nearly 0, so that the rotation ends. Under a constant one it never ends.
+
+    Example:
+        >>> import optuna
+        >>> trial = optuna.trial.FixedTrial(
+        ...     {"lr": 0.01, "rate": 0.01, "batch_size": 64, "schedule": "cosine"}
+        ... )
+        >>> round(adamw_rotation(trial)["weight_decay"], 3)
+        0.095
     """
     lr = trial.suggest_float("lr", 1e-4, 0.03, log=True)
     rate = trial.suggest_float("rate", 3**-7, 3**-3, log=True)
@@ -37,7 +46,7 @@ def adamw_rotation(trial: optuna.Trial) -> dict[str, Any]:
 def sgd_rotation(trial: optuna.Trial) -> dict[str, Any]:
     """SGD: lr 0.01 to 1, weight decay by the rotation a step 3**-7 to 3**-3, decaying.
 
-    A schedule that decays to nearly nothing lets the turning end; a constant one never does.
+    The schedules decay to nearly 0, so that the rotation ends. Under a constant one it never ends.
     """
     lr = trial.suggest_float("lr", 0.01, 1.0, log=True)
     rate = trial.suggest_float("rate", 3**-7, 3**-3, log=True)
@@ -50,10 +59,10 @@ def sgd_rotation(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def weight_decay_of_adamw(rate: float, lr: float, beta1: float) -> float:
-    """Return the decoupled weight decay with which AdamW turns a layer by `rate` radians a step.
+    """Return the decoupled weight decay with which AdamW rotates a layer by `rate` per step.
 
     Args:
-        rate: in radians a step, > 0 and small.
+        rate: radians per step, > 0 and small.
         lr: > 0.
         beta1: in [0, 1).
     """
@@ -61,10 +70,10 @@ def weight_decay_of_adamw(rate: float, lr: float, beta1: float) -> float:
 
 
 def weight_decay_of_sgd(rate: float, lr: float, momentum: float) -> float:
-    """Return the L2 penalty with which SGD turns a layer by `rate` radians a step.
+    """Return the L2 penalty with which SGD rotates a layer by `rate` per step.
 
     Args:
-        rate: in radians a step, > 0 and small.
+        rate: radians per step, > 0 and small.
         lr: > 0.
         momentum: in [0, 1).
     """

@@ -1,9 +1,9 @@
 """One space for each optimizer, and one that chooses the optimizer as well.
 
-Each takes an Optuna trial and returns the config of a training run. The ranges hold for the
-batch-normalised image nets of `trainables`; learning rates and weight decay are searched on a log
-scale, and the lowest weight decay is as good as none. Warmup stays below one epoch so that every
-config is valid however few epochs a trial may have.
+Each takes an Optuna trial and returns the config of a training run. The ranges suit the
+batch-normalised image networks of `trainables`. Learning rates and weight decay have log scales,
+and the lowest weight decay has practically no effect. The warmup is shorter than an epoch, so that
+every config is valid for any number of epochs.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def rmsprop(trial: optuna.Trial) -> Config:
 def layca(trial: optuna.Trial) -> Config:
     """Layca on SGD: rotation rate 3**-5 to 1/3, momentum 0, 0.9 or 0.97, decaying schedules.
 
-    The best rates known are 3**-4 to 3**-2 (arXiv:1806.01603, table 1). A constant rate keeps
-    turning the layers to the last step, and rotation takes the place of weight decay and warmup.
+    The best rates known are 3**-4 to 3**-2 (arXiv:1806.01603, table 1). There is no constant rate,
+    which rotates the layers until the last step, and no weight decay or warmup: the rotation rate
+    replaces both.
     """
     return {
         "optimizer": "layca",
@@ -55,11 +56,11 @@ def layca(trial: optuna.Trial) -> Config:
 
 
 def rotation_budget(trial: optuna.Trial) -> Config:
-    """Layca over SGD or Adam, by how far the hidden layers are to turn: 0.05 to 0.98.
+    """Layca over SGD or Adam, by the final distance of the hidden layers: 0.05 to 0.98.
 
-    The trial turns the distance into the rate that gives it in its own number of steps, whatever
-    the schedule and the momentum, so that the space fits runs of any length. All its schedules
-    decay to nearly nothing, as the relation between rate and distance is made for.
+    The trial computes the rate that reaches the distance in its number of steps, with its schedule
+    and momentum. So the space fits runs of any length. All schedules decay to nearly 0; the
+    relation between rate and distance holds for those.
     """
     return {
         "optimizer": trial.suggest_categorical("optimizer", ["layca", "layca-adam"]),
@@ -73,8 +74,8 @@ def rotation_budget(trial: optuna.Trial) -> Config:
 def mixed(trial: optuna.Trial) -> Config:
     """Any of four optimizers with the ranges of their own spaces, or Layca by its final distance.
 
-    Their parameters are named apart (`sgd_lr`, `adam_lr`), since one sampler's idea of a good
-    learning rate does not carry over from one optimizer to another.
+    Each optimizer has parameters of its own (`sgd_lr`, `adam_lr`), because a learning rate that is
+    good for one optimizer says nothing about another.
     """
     chosen = trial.suggest_categorical("optimizer", list(_BY_OPTIMIZER))
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -11,9 +12,17 @@ from pathlib import Path
 import pytest
 from ray import cloudpickle
 
+import trainables
 from search_spaces import adamw
 from tuner.errors import InvalidInput
-from tuner.jobfile import built_in_job, find_space, load_job
+from tuner.jobfile import (
+    _MOVED_MODULES,
+    _RENAMED,
+    built_in_job,
+    find_space,
+    load_job,
+    unpickle_job,
+)
 
 JOB = """
     from tuner import TuningJob
@@ -213,3 +222,48 @@ class TestByModule:
         assert got in message
         assert message.endswith("; run from the folder that holds the module")
         assert "\n" not in message
+
+
+class TestJobsOfEarlierVersions:
+    """Their pickles name modules that have moved since."""
+
+    def test_an_included_trainable_and_a_pruner_are_found(self):
+        # Written by the version before its modules moved into packages, from
+        # built_in_job("digits-mlp", "adamw", num_trials=3, pruner=RotationPruner(
+        #     RotationTarget(distance=0.9), warmup_epochs=0.5))
+        job = unpickle_job(Path(__file__).parent / "jobs" / "before_the_move.pkl")
+        assert (job.trainable, job.search_space) == (trainables.DigitsMlp, adamw)
+        assert (job.num_trials, job.max_epochs) == (3, 20)
+        assert job.pruner.criteria.target.distance == 0.9
+        assert job.pruner.criteria.warmup_epochs == 0.5
+
+    @pytest.mark.parametrize(
+        ("pickled", "found"),
+        [
+            (b"ctrainables.data\nData\n.", trainables.Data),
+            (b"ctrainables.layca\nLayca\n.", trainables.Layca),
+            (b"ctrainables.tasks\nC10Cnn1\n.", trainables.C10Cnn1),
+            (b"ctrainables.small_tasks\nC10Cnn1Small\n.", trainables.C10Cnn1Small),
+            (b"ctrainables.tasks.basic\nDigitsMlp\n.", trainables.DigitsMlp),
+        ],
+    )
+    def test_a_class_is_found_where_it_is_now(self, pickled, found, tmp_path):
+        (tmp_path / "job.pkl").write_bytes(pickled)
+        assert unpickle_job(tmp_path / "job.pkl") is found
+
+    def test_a_module_that_a_users_function_refers_to_is_found(self, tmp_path):
+        pickled = b"cray.cloudpickle.cloudpickle\nsubimport\n(S'trainables.data'\ntR."
+        (tmp_path / "job.pkl").write_bytes(pickled)
+        assert unpickle_job(tmp_path / "job.pkl").Data is trainables.Data
+
+    def test_every_moved_module_is_there(self):
+        for module in _MOVED_MODULES.values():
+            importlib.import_module(module)
+        for (module, _), name in _RENAMED.items():
+            assert hasattr(importlib.import_module(_MOVED_MODULES[module]), name)
+
+    def test_a_module_that_is_gone_is_one_line(self, tmp_path):
+        (tmp_path / "job.pkl").write_bytes(b"ctrainables.gone\nNet\n.")
+        with pytest.raises(InvalidInput, match=r"No module named 'trainables.gone'; run its") as e:
+            unpickle_job(tmp_path / "job.pkl")
+        assert "\n" not in str(e.value)

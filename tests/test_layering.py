@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OWN = ("tuner", "trainables", "search_spaces")
 CHARTS = ("tuner.files", "tuner.vega")
+BELOW_TRAINABLES = ("trainables._lazy", "tuner.rotation", "tuner.errors")
 ON_STORAGE = ("tuner.storage", "tuner.rotation", "tuner.errors")
 
 
@@ -33,6 +34,7 @@ ON_STORAGE = ("tuner.storage", "tuner.rotation", "tuner.errors")
         ("import tuner.replay.recording", "torch ray optuna pandas", ""),
         ("from tuner import TuningJob", "ray pandas", ""),
         ("import trainables, search_spaces", "torch ray optuna pandas", ""),
+        ("import trainables.training, trainables.tasks, trainables.distributed", "torch ray", ""),
         ("from trainables import DigitsMlp, FashionCnn", "sklearn torch._dynamo optuna", ""),
         ("import tuner.paper.plan", "torch ray", ""),
         ("import tuner.api", "altair jinja2 tensorboardX tensorboard mlflow", ""),
@@ -97,10 +99,26 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("tuner/vega.py", ("tuner.files",)),
         ("tuner/rotation", ("tuner.rotation", "tuner.errors")),
         ("trainables", ("trainables", "tuner.rotation", "tuner.errors")),
+        ("trainables/distributed", ("trainables.distributed", *BELOW_TRAINABLES)),
+        ("trainables/layca", ("trainables.layca", *BELOW_TRAINABLES)),
+        ("trainables/models", ("trainables.models", *BELOW_TRAINABLES)),
+        (
+            "trainables/training",
+            (
+                *("trainables.training", "trainables.layca", "trainables.distributed"),
+                *BELOW_TRAINABLES,
+            ),
+        ),
+        ("trainables/datasets", ("trainables.datasets", "trainables.training", *BELOW_TRAINABLES)),
+        (
+            "trainables/base.py",
+            ("trainables.training", "trainables.distributed", *BELOW_TRAINABLES),
+        ),
         ("search_spaces", ("search_spaces", "tuner.errors")),
         ("tuner/storage", ("tuner.storage", "tuner.errors")),
         ("tuner/study", ("tuner.study", *ON_STORAGE)),
-        ("tuner/job.py", ("tuner.study", *ON_STORAGE)),
+        # The default number of epochs, which a job and a trial's config share.
+        ("tuner/job.py", ("tuner.study", "trainables.training", *ON_STORAGE)),
         ("tuner/jobfile.py", ("tuner.job", "tuner.errors", "trainables", "search_spaces")),
         ("tuner/report", ("tuner.report", "tuner.study", *CHARTS, *ON_STORAGE)),
         ("tuner/replay", ("tuner.replay", "tuner.study", *CHARTS, *ON_STORAGE)),

@@ -43,8 +43,10 @@ def test_the_docstring_of_a_package_says_what_each_of_its_modules_is(package):
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "deploy/README.md", "benchmarks/curves/README.md"]
-    + sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name != "log.md"),
+    [
+        *("README.md", "CONTRIBUTING.md", "deploy/README.md", "benchmarks/curves/README.md"),
+        *(f"docs/{name}" for name in DOCS),
+    ],
 )
 def test_every_path_that_a_document_names_is_there(document):
     file = ROOT / document

@@ -1,13 +1,21 @@
-"""What is trained: Ray Tune trainables that report each layer's rotation every epoch.
+"""Ray Tune trainables that report the rotation of every layer in every epoch.
 
-Names are handed on lazily, so that listing the trainables does not load torch and Ray.
+Begin with `RotationTrainable`: a subclass needs `build_model` and `build_data`. The included
+trainables are in `TRAINABLES`; `find` returns one by its name. `Layca` is the optimizer that sets
+the rotation.
+
+The packages: `tasks` has the included trainables, `models` their networks, `datasets` their data,
+`training` the settings and the state of a run, `layca` the optimizer, and `distributed` trains one
+trial in several processes. Import public names from here: `from trainables import Layca`.
+
+Names are imported on first use, so that listing the trainables loads neither torch nor Ray.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from trainables._lazy import lazy_attributes
 from tuner.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -86,23 +94,20 @@ TRAINABLES = {
 }
 """The included trainables: the name on the command line, and the class."""
 
-_HOMES = {
-    "Data": "trainables.training.data",
-    "DigitsMlp": "trainables.tasks.basic",
-    "FashionCnn": "trainables.tasks.basic",
-    "Layca": "trainables.layca.optimizer",
-    "MnistMlp": "trainables.tasks.basic",
-    "RotationTrainable": "trainables.base",
-    **dict.fromkeys(PAPER_TASKS.values(), "trainables.tasks.paper"),
-    **dict.fromkeys(_SMALL_TWINS.values(), "trainables.tasks.paper"),
-    "alpha_rates": "trainables.layca.layer_rates",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'trainables' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "Data": "training.data",
+        "DigitsMlp": "tasks.basic",
+        "FashionCnn": "tasks.basic",
+        "Layca": "layca.optimizer",
+        "MnistMlp": "tasks.basic",
+        "RotationTrainable": "base",
+        **dict.fromkeys(PAPER_TASKS.values(), "tasks.paper"),
+        **dict.fromkeys(_SMALL_TWINS.values(), "tasks.paper"),
+        "alpha_rates": "layca.layer_rates",
+    },
+)
 
 
 def __dir__() -> list[str]:
@@ -110,12 +115,19 @@ def __dir__() -> list[str]:
 
 
 def find(name: str, scale: str = "full") -> type[RotationTrainable]:
-    """Return the included trainable of a name such as `fashion-cnn` or `c10-cnn1-small`.
+    """Return an included trainable.
 
-    Scale `small` is the small twin of a task of the paper: `find("c10-cnn1", "small")` is
-    `find("c10-cnn1-small")`. A trainable without a twin is the same at both scales.
+    Args:
+        name: such as ``fashion-cnn`` or ``c10-cnn1-small``.
+        scale: ``full``, or ``small`` for the small twin of a task of the paper. A trainable
+            without a twin is the same at both scales.
 
-    Raises `InvalidInput`, listing the known names, for another name or scale.
+    Raises:
+        InvalidInput: the name or the scale is unknown; the message lists the known ones.
+
+    Example:
+        >>> find("c10-cnn1", "small").__name__
+        'C10Cnn1Small'
     """
     if scale not in SCALES:
         raise unknown_name("scale", scale, SCALES)
@@ -129,5 +141,12 @@ def find(name: str, scale: str = "full") -> type[RotationTrainable]:
 
 
 def describe(name: str) -> str:
-    """Return one line about an included trainable; raises `InvalidInput` as `find` does."""
+    """Return the first line of an included trainable's docstring.
+
+    Args:
+        name: as for `find`.
+
+    Raises:
+        InvalidInput: the name is unknown.
+    """
     return (find(name).__doc__ or "").partition("\n")[0]

@@ -1,9 +1,15 @@
-"""The Ray Tune trainable that people subclass: an epoch loop that reports rotation."""
+"""RotationTrainable: the class that people subclass; it trains by epochs and reports rotation.
+
+The flow has one direction. `step` asks `DistributedTrainable` to run a method of this class in
+every process of the trial. That method calls those that a subclass may override, and they use
+the process's `TrainingState`. `DistributedTrainable` and `TrainingState` know nothing of it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from trainables.distributed.data_parallel import normalised_together
+from trainables.distributed.data_parallel import StepReport, merge_reports, with_sync_batchnorm
 from trainables.distributed.trainable import DistributedTrainable
 from trainables.training.config import Settings, plain_config, read_settings
 from trainables.training.data import Data, Split, make_batches, sample_count, shared_data
@@ -25,75 +31,102 @@ from tuner.rotation import RotationMonitor
 
 
 class RotationTrainable(DistributedTrainable):
-    """Trains a torch model an epoch at a time and reports how far each layer has turned.
+    """Trains a torch model by epochs and reports the rotation of every layer.
 
-    Subclass it with `build_model` and `build_data`; everything else has a default. The config
-    keys that it reads, with their rules and defaults, are in `trainables.training.config`.
+    A subclass must define `build_model` and `build_data`; everything else has a default.
+    `trainables.training.config` has the config keys with their rules and defaults.
+
     Every report has `progress` and `lr_progress`, both in (0, 1], `train_loss`, `rotation/<layer>`,
-    `rotation_min`, `rotation_mean` and `epoch_s`, the seconds since the last report. The one at
-    an epoch's end has `epoch` too, and what `evaluate` returns, and, at the last epoch of a
-    trainable with a test split, `test_` followed by the names of the metrics. Its `train_loss` is
-    the mean over the epoch; within an epoch it is the mean since the last report.
+    `rotation_min`, `rotation_mean` and `epoch_s`, the seconds since the last report. A report at
+    the end of an epoch also has `epoch` and the metrics of `evaluate`. At the last epoch, the
+    metrics of the test split follow with the prefix `test_`. `train_loss` is the mean over the
+    epoch, or within an epoch the mean since the last report.
 
-    It trains on every whole GPU that the trial has reserved, or on as many processes as the config
-    key `processes` says: each batch is shared among them, so that it is the same training.
+    A trial trains on every whole GPU that it has reserved, or in as many processes as the config
+    key `processes` says. The processes share each batch, so the training stays the same.
 
     The same config gives the same reports on the same CPU, also across a checkpoint. Nothing is
-    built before the first step, since an error raised there reaches the driver with its type, and
-    one raised while Ray constructs the actor does not.
+    built before the first step: Ray passes an error of a step to the driver with its type, and an
+    error of the constructor without it.
+
+    Example:
+        >>> class Xor(RotationTrainable):
+        ...     def build_model(self, config):
+        ...         return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+        ...     def build_data(self, data_dir):
+        ...         inputs = torch.randn(200, 2)
+        ...         targets = (inputs.prod(dim=1) > 0).long()
+        ...         return Data((inputs[:100], targets[:100]), (inputs[100:], targets[100:]))
+        >>> Xor(config={"max_epochs": 5, "lr": 0.1}).train()["epoch"]
+        1
     """
 
     metric = "val_accuracy"
     mode = "max"
     exclude: tuple[str, ...] = ()
-    """Patterns of the layers that the rotation monitor leaves out."""
+    """Patterns of the layers whose rotation is not measured."""
     evaluation_batch = 256
-    """Samples a batch of a pass without gradients; 512 takes twice as long on the CPU."""
+    """Samples of a batch in evaluation; 512 takes twice as long on the CPU."""
     epochs: int | None = None
-    """The task's own number of epochs, which holds where the config has no `max_epochs`."""
+    """The task's number of epochs, used if the config has no `max_epochs`."""
     defaults: Mapping[str, Any] = {}
-    """The task's own config values, over which a trial's config wins, key by key."""
+    """The task's config values; a trial's config replaces them key by key."""
 
-    # What a subclass gives.
+    _state: TrainingState | None = None
+    _saved_at: float
+
+    # A subclass must define these.
 
     def build_model(self, config: Mapping[str, Any]) -> nn.Module:
-        """Return a newly initialised model; the generators are seeded."""
-        raise NotImplementedError
+        """Return a newly initialised model.
 
-    def build_data(self, data_dir: str | None) -> Data:
-        """Return the splits; called once per process, so they must not depend on the config.
-
-        Raise `InvalidInput` for data that is missing or damaged: it ends the job with one line.
+        Args:
+            config: the trial's config with the defaults of the class. The generators are seeded
+                with its `seed`.
         """
         raise NotImplementedError
 
-    # What a subclass may change.
+    def build_data(self, data_dir: str | None) -> Data:
+        """Return the splits.
+
+        Called once in each process for all its trials, so the splits cannot depend on the config.
+
+        Args:
+            data_dir: the folder that the config names, if it names one.
+
+        Raises:
+            InvalidInput: the data is missing or damaged. Raise this error to end the whole job
+                with one line.
+        """
+        raise NotImplementedError
+
+    # A subclass may override these.
 
     def build_optimizer(self, model: nn.Module, config: Mapping[str, Any]) -> Optimizer:
-        """Return the optimizer; the schedule multiplies each group's own learning rate."""
+        """Return the optimizer; the schedule multiplies the learning rate of each group."""
         return build_optimizer(model.named_parameters(), config)
 
     def augment(self, inputs: Tensor) -> Tensor:
-        """Return a training batch as it is to be learnt, on the same device; itself by default.
+        """Return a training batch after augmentation, on the same device.
 
-        Called for each training batch and never in evaluation. What it draws from torch's global
-        generator of the device is drawn again alike by a trial that resumes from a checkpoint.
+        Called for each training batch and never in evaluation. Draw random numbers from torch's
+        global generator of the device: a trial that resumes from a checkpoint draws them again.
         """
         return inputs
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss of a batch, a scalar; cross-entropy unless overridden."""
+        """Return the mean loss of a batch, a scalar; the default is cross-entropy."""
         return functional.cross_entropy(output, target)
 
     def train_epoch(self) -> float:
-        """Train for an epoch, or the part of it until the next report; return its mean loss.
+        """Train until the next report, at most for an epoch, and return the mean loss.
 
-        Called once for each report, with the model in training mode. Leaving the loop early skips
-        the rest of the part. A `train_epoch` that takes nothing from `training_batches` is taken
-        to have trained a whole epoch, and reports once an epoch.
+        Called once for each report, with the model in training mode. If it leaves the loop over
+        `training_batches` early, the rest until the report is skipped. If it never takes a batch
+        from there, the whole epoch counts as trained.
         """
-        # Summed on the device: reading the loss at each step would make the GPU wait each time.
-        # In float64, so that an epoch's mean loss is the same in one part and in several.
+        # Summed on the device: reading the loss in every step would make the GPU wait.
+        # In float64, so that the mean does not depend on the number of reports.
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         samples = 0
         for inputs, target in self.training_batches():
@@ -105,10 +138,10 @@ class RotationTrainable(DistributedTrainable):
         return total.item() / samples
 
     def evaluate(self, data: Split) -> dict[str, float]:
-        """Return the metrics of a split, their names starting with `val_`.
+        """Return the metrics of a split; their names start with `val_`.
 
-        Called without gradients and with the model in evaluation mode. The accuracy is left out
-        when the targets are not classes, that is, whole numbers.
+        Called without gradients and with the model in evaluation mode. `val_accuracy` is left out
+        if the targets are floating-point numbers, which are not classes.
         """
         total = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device)
@@ -126,124 +159,150 @@ class RotationTrainable(DistributedTrainable):
             metrics["val_accuracy"] = hits.item() / answers
         return metrics
 
-    # What `train_epoch`, `loss` and `evaluate` may use.
+    # `train_epoch`, `loss` and `evaluate` may use these.
+
+    @property
+    def training_state(self) -> TrainingState:
+        """The model and all that trains it; the trial is built on the first use."""
+        if self._state is None:
+            self._build_in_all_processes()
+            self._saved_at = time.monotonic()
+        assert self._state is not None
+        return self._state
 
     @property
     def model(self) -> nn.Module:
         """The model in training."""
-        return self._started().model
+        return self.training_state.model
 
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer in use."""
-        return self._started().optimizer
+        return self.training_state.optimizer
 
     @property
     def task_config(self) -> dict[str, Any]:
-        """The trial's config, filled up with the class's `epochs` and `defaults`."""
+        """The trial's config; the `epochs` and `defaults` of the class fill the missing keys."""
         own = {} if self.epochs is None else {"max_epochs": self.epochs}
         return {**own, **self.defaults, **self.config}
 
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield an epoch's (inputs, targets), or those of the part of it until the next report.
+        """Yield the (inputs, targets) until the next report, shuffled and augmented.
 
-        They are shuffled and augmented, and the learning rate is set for each.
+        The learning rate is set for each batch.
         """
-        for inputs, target in self._started().part():
+        for inputs, target in self.training_state.batches_until_report():
             yield self.augment(inputs), target
 
     def evaluation_batches(self, data: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, targets) of a split, in its order and to its end."""
-        workers = self._started().settings.num_workers
+        """Yield all (inputs, targets) of a split in their order."""
+        workers = self.training_state.settings.num_workers
         yield from make_batches(data, self.evaluation_batch, self.device, num_workers=workers)
 
     def autocast(self) -> torch.autocast:
-        """Return the context for a forward pass, in the number format of the trial."""
-        return self._started().precision.autocast()
+        """Return the context for a forward pass in the number format of the trial."""
+        return self.training_state.precision.autocast()
 
     def optimize(self, loss: Tensor) -> None:
-        """Take one step of the optimizer down the gradient of `loss`, a scalar."""
-        self._started().optimize(loss)
+        """Take one optimizer step that reduces `loss`, a scalar."""
+        self.training_state.optimize(loss)
 
-    # What Ray Tune calls.
+    # Ray Tune calls these.
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Do nothing yet: the trial is built at its first step."""
+        """Do nothing: the trial is built at its first step."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Make way for another trial in this process; the data stays loaded."""
+        """Prepare this process for another trial; the data stays loaded."""
         self.config = new_config
-        self._let_go()
+        self._release_state()
         return True
 
     def cleanup(self) -> None:
-        """Let go of the model, and of the trial's other processes."""
-        self._dismiss()
-        self._let_go()
+        """Release the model and end the trial's worker processes."""
+        self.close_workers()
+        self._release_state()
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch, or the part of it until the next report, and report it.
+        """Train until the next report and return the report.
 
-        A trial that was restored from its last epoch reports that epoch again and trains no more.
+        A trial that was restored from its last epoch does not train; it repeats that report.
         """
-        run = self._started()
+        state = self.training_state
         begun = time.perf_counter()
-        train_loss = run.position.train_loss
-        if not run.done:
-            train_loss = self._train_all()
-        report: dict[str, Any] = {**run.clocks(), **run.monitor.report()}
-        if run.within_epoch:
+        train_loss = state.position.train_loss
+        if not state.done:
+            train_loss = self._train_in_all_processes()
+        report: dict[str, Any] = {**state.progress(), **state.monitor.report()}
+        if state.within_epoch:
             report["train_loss"] = train_loss
         else:
-            report["epoch"] = run.position.epoch
-            report["train_loss"] = run.position.train_loss
-            report.update(self._metrics(run))
+            report["epoch"] = state.position.epoch
+            report["train_loss"] = state.position.train_loss
+            report.update(self._metrics(state))
         report["epoch_s"] = time.perf_counter() - begun
-        report[DONE] = run.done
-        if run.done or time.monotonic() - self._saved_at >= run.settings.checkpoint_every_s:
+        report[DONE] = state.done
+        if state.done or time.monotonic() - self._saved_at >= state.settings.checkpoint_every_s:
             report[SHOULD_CHECKPOINT] = True
         return report
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the whole run as `model.pt`, whose "model" a plain `load_state_dict` takes."""
-        self._started()
-        self._save_all(checkpoint_dir)
+        """Write the whole run as `model.pt`; a plain `load_state_dict` takes its "model"."""
+        state = self.training_state
+        state.save(checkpoint_dir, self.in_all_processes(self._random_state))
         self._saved_at = time.monotonic()
 
     def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
-        """Continue from the folder that `save_checkpoint` wrote to."""
-        self._started()
-        self._load_all(checkpoint)
+        """Continue from a folder that `save_checkpoint` has written."""
+        assert self.training_state
+        self.in_all_processes(self._load, str(Path(checkpoint).absolute()))
 
-    def _metrics(self, run: TrainingState) -> dict[str, float]:
-        run.model.eval()
-        with torch.no_grad(), self._alone():
-            metrics = self.evaluate(run.data.validation)
-            if run.done and run.data.test is not None:
-                for name, value in self.evaluate(run.data.test).items():
+    # The process of rank 0 runs these.
+
+    def _build_in_all_processes(self) -> None:
+        settings = self._settings()
+        self.start_workers(self.process_count(settings.processes, settings.batch_size))
+        self.in_all_processes(self._build)
+        if self.shard.world_size > 1:
+            self.in_all_processes(self._join_processes)
+
+    def _train_in_all_processes(self) -> float:
+        """Train until the next report; return the mean loss over all samples."""
+        reports = self.train_in_all_processes(self._train_interval)
+        try:
+            train_loss, samples = merge_reports(reports)
+        except InvalidInput:
+            self.close_workers()
+            raise
+        self.in_all_processes(self._finish_interval, train_loss, samples)
+        return train_loss
+
+    def _metrics(self, state: TrainingState) -> dict[str, float]:
+        state.model.eval()
+        with torch.no_grad(), self.full_threads():
+            metrics = self.evaluate(state.data.validation)
+            if state.done and state.data.test is not None:
+                for name, value in self.evaluate(state.data.test).items():
                     metrics[f"test_{name.removeprefix('val_')}"] = value
         return metrics
 
-    def _started(self) -> TrainingState:
-        if self._run is None:
-            self._run = self._start_all()
-            self._saved_at = time.monotonic()
-        return self._run
+    # Every process of the trial runs these.
+
+    def _settings(self) -> Settings:
+        self._check_defaults()
+        return read_settings(self.task_config)
 
     def _check_defaults(self) -> None:
-        # Apart from the trial's config, whose author cannot mend what the class says. A warmup
-        # is held against the run's own number of epochs, which may be another one.
+        # Separate from the trial's config: its author cannot correct the class. The warmup is
+        # left out, because a trial may have more epochs than the class.
         given = {**self.defaults, "max_epochs": self.epochs or self.defaults.get("max_epochs", 1)}
         try:
             read_settings({key: given[key] for key in given if key != "warmup_epochs"})
         except InvalidInput as error:
             raise InvalidInput(f"{type(self).__name__}.defaults cannot be used: {error}") from error
 
-    def _settings(self) -> Settings:
-        self._check_defaults()
-        return read_settings(plain_config(self.task_config))
-
-    def _build(self, settings: Settings) -> TrainingState:
+    def _build(self) -> None:
+        settings = self._settings()
         config = plain_config(self.task_config)
         device = self.device
         data = shared_data(type(self), self.build_data, settings.data_dir, device)
@@ -257,11 +316,11 @@ class RotationTrainable(DistributedTrainable):
         seed_everything(settings.seed)
         shuffle = torch.Generator().manual_seed(settings.seed)
         model = self.build_model(config).to(device)
-        if self._share.of > 1:
-            model = normalised_together(model, device)
+        if self.shard.world_size > 1:
+            model = with_sync_batchnorm(model, device)
         elif settings.compile:
             model.compile()  # in place: parameters and checkpoints keep their names
-        return TrainingState(
+        self._state = TrainingState(
             settings=settings,
             data=data,
             model=model,
@@ -277,5 +336,31 @@ class RotationTrainable(DistributedTrainable):
                 samples=samples,
                 num_workers=settings.num_workers,
             ),
-            share=self._share,
+            shard=self.shard,
         )
+
+    def _join_processes(self) -> None:
+        assert self.step_sync is not None
+        self.training_state.join_processes(self.step_sync)
+
+    def _train_interval(self) -> StepReport:
+        state = self.training_state
+        state.begin_interval()
+        return state.step_report(float(self.train_epoch()))
+
+    def _finish_interval(self, train_loss: float, samples: int) -> None:
+        # Not at the start of an interval: the step limit of another process may come before it.
+        if self.step_sync is not None:
+            self.step_sync.reset()
+        self.training_state.finish_interval(train_loss, samples)
+
+    def _random_state(self) -> dict[str, Any]:
+        return self.training_state.random_state()
+
+    def _load(self, folder: str) -> None:
+        self.training_state.load(folder)
+
+    def _release_state(self) -> None:
+        if self._state is not None:
+            self._state.close()
+            self._state = None

@@ -1,67 +1,85 @@
-"""TuningJob: the one description of a tuning job. It does nothing by itself."""
+"""TuningJob: the one description of a tuning job; `tuner.run` and `tuner.submit` run it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from trainables.training import DEFAULT_EPOCHS
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import RotationTarget
 from tuner.storage.paths import StoragePath
 from tuner.study.folder import DEFAULT_FOLDER
 from tuner.study.pruners import PRUNERS
 from tuner.study.samplers import SAMPLERS
+from tuner.study.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from ray.tune import Trainable
+
+    AnyTrainable = type[Trainable] | Callable[[dict[str, Any]], Any]
+    """A class trainable, or a function that takes a config and calls `tune.report`."""
+else:  # Importing Ray takes a second; a validator checks the value.
+    AnyTrainable = Any
 
 LOGGERS = ("tensorboard", "mlflow")
 
 
 class TuningJob(BaseModel):
-    """What to train, what may be tried, how it is judged and what it may cost.
+    """The description of a study: what to train, what may be tried, and what it may cost.
 
-    Every field is checked here, once; `tuner.run` relies on it.
+    The fields are checked here, once; `tuner.run` relies on it.
 
     Args:
         name: of the study and of its folder: letters, digits, dots, dashes and underscores.
-        trainable: a Ray Tune class trainable (see `trainables.RotationTrainable`) or a function
+        trainable: a Ray Tune class trainable (see `trainables.RotationTrainable`), or a function
             that takes a config and calls `tune.report`.
         search_space: a function of an Optuna trial that returns a dict, a dict of Optuna
             distributions, or a dict of Ray Tune domains.
-        metric: the key of the report to optimise; the trainable's own when left out.
-        mode: whether that is to be made large or small; the trainable's own when left out.
+        metric: the key of the report to optimise. Default: the trainable's own.
+        mode: "max" or "min". Default: the trainable's own, or "max".
         num_trials: trials in all, >= 1.
-        max_epochs: epochs of a trial that is not pruned, >= 1; the trainable's own `epochs` when
-            left out, or 20.
-        rotation_target: what the layers should reach, for the ``rotation`` pruner.
+        max_epochs: epochs of a trial that is not pruned, >= 1. Default: the trainable's own
+            `epochs`, or 20.
+        rotation_target: the rotation that the layers should reach, for the ``rotation`` pruner.
         pruner: a name (``rotation``, ``none``, ``median``, ...) or any Optuna pruner.
         sampler: a name (``tpe``, ``random``, ...) or any Optuna sampler.
-        start: ``rotation`` begins with a ladder of rotations, trained whole, where the space sets
-            the rotation (Layca's rate or `final_distance`), and ``random`` with the sampler. Left
-            out, it is the ladder but for the samplers ``random`` and ``qmc`` and for objects.
-        seed: of the suggestions and, where the space sets no other, of every trial's training.
+        start: how the first trials are chosen. ``rotation`` begins with a ladder of rotations,
+            trained to the end, if the space sets the rotation (Layca's rate or `final_distance`).
+            ``random`` begins with the sampler. Default: ``rotation``, except with the samplers
+            ``random`` and ``qmc`` or a sampler instance, where it is ``random``.
+        seed: of the suggestions, and of the training of every trial whose space sets no seed.
         cpus_per_trial: CPUs that a trial reserves, > 0 unless it reserves a GPU.
         gpus_per_trial: GPUs that a trial reserves, >= 0; fractions share one GPU. A
-            `RotationTrainable` trains on all of several, any other trainable as it is written.
-        memory_gb_per_trial: memory that a trial reserves, >= 0 in GB (10^9 bytes); Ray places by it
-            and does not limit what is used.
-        node_labels: what the labels of a trial's node must be, by name; a value may also be
-            ``!value``, ``in(a,b)`` or ``!in(a,b)``.
+            `RotationTrainable` trains on all of them; another trainable must do so itself.
+        memory_gb_per_trial: memory that a trial reserves, >= 0, in GB (10^9 bytes). Ray places
+            trials by it and does not limit what they use.
+        node_labels: the labels that a trial's node must have. A value may also be ``!value``,
+            ``in(a,b)`` or ``!in(a,b)``.
         resources_per_trial: amounts > 0 of the cluster's custom resources that a trial reserves.
-        max_concurrent: trials at a time, >= 1; as many as fit when left out.
-        data_dir: folder with the training data; each trainable has a default.
-        storage: database URL of the study; a file in the study's folder when left out.
-        checkpoints: where the trials' checkpoints are kept: a folder that every node of the
-            cluster sees, or a URL such as ``s3://bucket/path``, without credentials; in the study's
-            folder when left out.
-        loggers: where every report goes as well: ``tensorboard``, ``mlflow`` or both.
-        folder: where the study's own folder is made; ~ is the home of who runs it.
+        max_concurrent: trials that run at the same time, >= 1. Default: as many as fit.
+        data_dir: folder with the training data. Default: the trainable's own.
+        storage: database URL of the study. Default: a file in the study's folder.
+        checkpoints: where trials keep their checkpoints: a folder that every node of the cluster
+            sees, or a URL such as ``s3://bucket/path`` without credentials. Default: the study's
+            folder.
+        loggers: ``tensorboard``, ``mlflow`` or both; they receive every report too.
+        folder: where the study's own folder is made; ~ is the home folder of the user who runs it.
 
     Raises:
         InvalidInput: a value breaks its rule.
+
+    Example:
+        >>> from search_spaces import adamw
+        >>> from trainables import DigitsMlp
+        >>> job = TuningJob(name="digits", trainable=DigitsMlp, search_space=adamw, num_trials=4)
+        >>> job.metric, job.max_epochs
+        ('val_accuracy', 20)
     """
 
     model_config = ConfigDict(
@@ -73,12 +91,12 @@ class TuningJob(BaseModel):
     )
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    trainable: Any
-    search_space: Any
+    trainable: AnyTrainable
+    search_space: SearchSpace
     metric: str = ""
     mode: Literal["min", "max", ""] = ""
     num_trials: int = Field(default=50, ge=1)
-    max_epochs: int = Field(default=20, ge=1)
+    max_epochs: int = Field(default=DEFAULT_EPOCHS, ge=1)
     rotation_target: RotationTarget = RotationTarget()
     pruner: str | BasePruner = "rotation"
     sampler: str | BaseSampler = "tpe"
@@ -107,14 +125,14 @@ class TuningJob(BaseModel):
         except ValidationError as error:
             raise InvalidInput(_in_one_line(error)) from error
 
-    @field_validator("trainable")
+    @field_validator("trainable", mode="plain")
     @classmethod
     def _trains(cls, trainable: Any) -> Any:
         if not callable(trainable):
             raise ValueError("must be a class trainable or a function")
         return trainable
 
-    @field_validator("search_space")
+    @field_validator("search_space", mode="plain")
     @classmethod
     def _suggests(cls, space: Any) -> Any:
         if not callable(space) and not isinstance(space, Mapping):
@@ -169,7 +187,7 @@ class TuningJob(BaseModel):
         if not isinstance(given, str | Path) or not str(given):
             raise ValueError("must be a folder or a URL such as s3://bucket/path")
         place = StoragePath(str(given))
-        # A study is resumed from any folder, and keeps its checkpoints where they are.
+        # A study can be resumed from any folder; its checkpoints stay where they are.
         return str(place if place.is_url else Path(given).expanduser().absolute())
 
     @field_validator("loggers", mode="before")
@@ -184,8 +202,8 @@ class TuningJob(BaseModel):
         return tuple(name for name in dict.fromkeys(names) if name != "none")
 
     def with_changes(self, **changes: Any) -> TuningJob:
-        """Return the same job with some fields replaced, checked like a new one."""
-        # A job kept by an earlier version may lack the newest fields.
+        """Return a copy of the job with some fields replaced, after the same checks."""
+        # The job of an earlier version may lack the newest fields.
         fields = {
             name: self.__dict__[name] for name in type(self).model_fields if name in vars(self)
         }
@@ -193,7 +211,7 @@ class TuningJob(BaseModel):
 
 
 def _in_one_line(error: ValidationError) -> str:
-    """Say a validation error as field, rule, value and remedy."""
+    """Return a validation error as one line: field, rule, value and remedy."""
     problem = error.errors()[0]
     field = str(problem["loc"][0]) if problem["loc"] else "job"
     cause = problem.get("ctx", {}).get("error")

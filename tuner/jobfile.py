@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +17,71 @@ import trainables
 from tuner.errors import InvalidInput, unknown_name
 from tuner.job import TuningJob
 
+# Modules that jobs of earlier versions name, and where their contents are now.
+_MOVED_MODULES = {
+    "trainables.augment": "trainables.datasets.images",
+    "trainables.batches": "trainables.training.data",
+    "trainables.cifar_files": "trainables.datasets.cifar",
+    "trainables.data": "trainables.training.data",
+    "trainables.digits": "trainables.tasks.basic",
+    "trainables.fashion": "trainables.tasks.basic",
+    "trainables.fashion_files": "trainables.datasets.images",
+    "trainables.folders": "trainables.datasets.images",
+    "trainables.idx_images": "trainables.datasets.images",
+    "trainables.layca": "trainables.layca.optimizer",
+    "trainables.layer_rates": "trainables.layca.layer_rates",
+    "trainables.mnist": "trainables.tasks.basic",
+    "trainables.mnist_files": "trainables.datasets.images",
+    "trainables.networks": "trainables.models.mlp_cnn",
+    "trainables.optimizers": "trainables.training.optimizers",
+    "trainables.precision": "trainables.training.precision",
+    "trainables.randomness": "trainables.training.randomness",
+    "trainables.resnet": "trainables.models.resnet",
+    "trainables.run": "trainables.training.loop",
+    "trainables.schedules": "trainables.training.schedules",
+    "trainables.settings": "trainables.training.config",
+    "trainables.small_tasks": "trainables.tasks.paper",
+    "trainables.splits": "trainables.datasets.images",
+    "trainables.tasks": "trainables.tasks.paper",
+    "trainables.tiny_files": "trainables.datasets.tiny_imagenet",
+    "trainables.vgg": "trainables.models.vgg",
+    "tuner.engine.find_rate": "tuner.rate_finder.find_rate",
+    "tuner.rotation.field": "tuner.rotation.halving",
+    "tuner.rotation.verdict": "tuner.rotation.decision",
+    "tuner.study.record": "tuner.study.schema",
+}
+_RENAMED = {
+    ("trainables.small_tasks", "halved"): "downsample_2x",
+    ("tuner.rotation.field", "Criteria"): "PruningConfig",
+}
+
+
+class _JobUnpickler(pickle.Unpickler):
+    """Finds the classes and functions of jobs of earlier versions, although modules have moved."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        name = _RENAMED.get((module, name), name)
+        if name == "subimport":  # how cloudpickle refers to a module
+            return _import_moved
+        return super().find_class(_MOVED_MODULES.get(module, module), name)
+
+
+def _import_moved(module: str) -> ModuleType:
+    return importlib.import_module(_MOVED_MODULES.get(module, module))
+
 
 def load_job(reference: str) -> TuningJob:
-    """Run a job file and return the job it defines.
+    """Run a job file and return the job that it defines.
 
     Args:
-        reference: ``FILE.py``, or ``FILE.py:NAME`` where the file defines several jobs; or
-            ``FILE.pkl``, a job kept by `pickle_job`.
+        reference: ``FILE.py``, or ``FILE.py:NAME`` if the file defines several jobs, or
+            ``FILE.pkl`` with the bytes of `pickle_job`.
 
     Raises:
-        InvalidInput: no such file, it fails to run, or it defines no job or several.
+        InvalidInput: the file does not exist, fails to run, or defines no job or several.
+
+    Example:
+        >>> job = load_job("examples/fashion.py")  # doctest: +SKIP
     """
     file, _, wanted = reference.partition(":")
     if file.endswith(".pkl"):
@@ -47,7 +104,7 @@ def load_job(reference: str) -> TuningJob:
 
 
 def pickle_job(job: TuningJob) -> bytes:
-    """Return a job as bytes, with whatever code of the user's own it needs."""
+    """Return a job as bytes, with the user's own code that it needs."""
     from ray import cloudpickle
 
     pickled: bytes = cloudpickle.dumps(job)
@@ -55,15 +112,15 @@ def pickle_job(job: TuningJob) -> bytes:
 
 
 def unpickle_job(file: Path) -> TuningJob:
-    """Return a job from a file of `pickle_job`; that runs code which it names.
+    """Return the job from a file of `pickle_job`, also of an earlier version.
+
+    Unpickling runs code that the file names, so read only files that you trust.
 
     Raises:
-        InvalidInput: it cannot be read.
+        InvalidInput: the file cannot be unpickled.
     """
-    from ray import cloudpickle
-
     try:
-        job: TuningJob = cloudpickle.loads(file.read_bytes())
+        job: TuningJob = _JobUnpickler(io.BytesIO(file.read_bytes())).load()
     except Exception as error:  # unpickling runs whatever the job refers to
         raise InvalidInput(
             f"a kept job must be readable with this Python and these packages, {file} raises "
@@ -73,10 +130,19 @@ def unpickle_job(file: Path) -> TuningJob:
 
 
 def built_in_job(trainable: str, space: str, **fields: Any) -> TuningJob:
-    """Return the job of a trainable and a search space, each by name or as ``module:attribute``.
+    """Return the job of a trainable and a search space.
+
+    Args:
+        trainable: an included name or ``module:attribute``.
+        space: an included name or ``module:function``.
+        fields: further fields of the `TuningJob`.
 
     Raises:
         InvalidInput: a name is unknown, or a field breaks its rule.
+
+    Example:
+        >>> built_in_job("digits-mlp", "adamw", num_trials=3).name
+        'digits-mlp-adamw'
     """
     fields.setdefault("name", f"{trainable}-{space}".replace(":", "-"))
     return TuningJob(
@@ -87,10 +153,10 @@ def built_in_job(trainable: str, space: str, **fields: Any) -> TuningJob:
 
 
 def find_space(reference: str) -> Callable[..., Any]:
-    """Return a search space by name or as ``module:function``.
+    """Return a search space, given its name or ``module:function``.
 
     Raises:
-        InvalidInput: there is none.
+        InvalidInput: no such space exists.
     """
     space: Callable[..., Any] = _look_up(reference, search_spaces.find)
     return space
@@ -139,7 +205,7 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def _innermost(error: BaseException) -> Any:
-    """The last frame of the traceback that is in the user's file."""
+    """Return the first frame of the traceback outside of this module: the user's file."""
     frame = error.__traceback__
     found = None
     while frame is not None:
@@ -154,8 +220,10 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _by_value(module: ModuleType) -> ModuleType:
-    """Send the functions and classes of a user's module, and of what it imports from its own
-    folder, to the workers whole: they cannot import them."""
+    """Make cloudpickle send the code of a user's module, and of the modules beside it.
+
+    The workers cannot import these modules.
+    """
     from ray import cloudpickle
 
     folder = Path(module.__file__ or "").absolute().parent
@@ -167,7 +235,7 @@ def _by_value(module: ModuleType) -> ModuleType:
 
 
 def _is_installed(file: Path) -> bool:
-    """Whether a module is of an installed package, or of this project, which workers have too."""
+    """Return whether the workers can import a file: it is installed or part of this project."""
     here = Path(__file__).parents[1]
     own = any(file.is_relative_to(here / name) for name in ("tuner", "trainables", "search_spaces"))
     return own or "site-packages" in file.parts or file.is_relative_to(sys.base_prefix)

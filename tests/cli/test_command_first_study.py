@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.study.example_studies import RANKING
+from tuner.rotation import RotationTarget
 
 JOB = ["--trainable", "digits-mlp", "--space", "sgd", "--name", "first"]
 RUN = ["run", *JOB, "--trials", "4", "--epochs", "3"]
@@ -57,7 +58,8 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
     report = json.loads(at_once("report", "first", "--json", cwd=folder).out)
     about = ("study", "metric", "mode", "max_epochs", "checkpoints")
     found = {"trials", "saved", "audits", "advised", "started", "rotation"}
-    assert report.keys() == {*about, *found}
+    assert report.keys() == {*about, *found, "rotation_target"}
+    assert RotationTarget.from_dict(report["rotation_target"]) == RotationTarget()
     facts = [report[key] for key in about]
     assert facts == ["first", "val_accuracy", "max", 3, None]
     assert report["saved"].keys() == {"epochs", "share"}

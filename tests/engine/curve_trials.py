@@ -16,6 +16,7 @@ from ray.tune import Trainable
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from tuner.engine.callbacks import RunCallback
+from tuner.rotation import EpochReport
 
 # Ray's workers cannot import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -102,8 +103,8 @@ class Interrupting(RunCallback):
     def __init__(self, number: int, epoch: int) -> None:
         self.at = (number, epoch)
 
-    def reported(self, number: int, epoch: float, result: Any) -> None:
-        if (number, epoch) == self.at:
+    def reported(self, number: int, report: EpochReport) -> None:
+        if (number, report.epoch) == self.at:
             os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -16,6 +16,7 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from tuner.engine.callbacks import RunCallback
+from tuner.rotation import EpochReport
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -124,8 +125,8 @@ class Acting(RunCallback):
         self._act = act
         self.lines: list[str] = []
 
-    def reported(self, number: int, epoch: float, result: Any) -> None:
-        if (number, epoch) == self._at:
+    def reported(self, number: int, report: EpochReport) -> None:
+        if (number, report.epoch) == self._at:
             self._at = None
             self._act()
 

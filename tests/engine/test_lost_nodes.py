@@ -106,10 +106,10 @@ def test_trials_wait_for_a_node_when_all_are_gone_and_use_one_that_joins(nodes, 
             nodes.cut_power(node)
 
     class Joining(Acting):
-        def reported(self, number, epoch, result):
-            reached[number] = epoch
+        def reported(self, number, report):
+            reached[number] = report.epoch
             if not lost and len(reached) == 3 and min(reached.values()) == 3:
-                lost.append(epoch)  # all have a checkpoint to go on from
+                lost.append(report.epoch)  # all have a checkpoint to go on from
                 lose_all()
             if len(joined) == 1:  # it is in use, so there is nothing to wait for
                 self.join()

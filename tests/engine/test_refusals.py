@@ -8,10 +8,12 @@ import sys
 import optuna
 import pytest
 from curve_trials import Curve, space
+from optuna.pruners import PatientPruner
 from ray import cloudpickle
 
-from tuner import InvalidInput, load_study, resume, run
+from tuner import InvalidInput, RotationPruner, RotationTarget, load_study, resume, run
 from tuner.engine.callbacks import RunCallback
+from tuner.storage.journal import read_journal
 from tuner.study.folder import StudyFolder, open_for_writing
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
@@ -157,8 +159,17 @@ def finished(two_cpus, tmp_path_factory):
         ({"metric": "train_loss"}, "keeps its metric, .* 'train_loss' where it has 'score'"),
         ({"mode": "min"}, "keeps its mode, .* 'min' where it has 'max'"),
         ({"max_epochs": 4}, "keeps its epochs per trial, .* 4 where it has 3"),
+        (
+            {"rotation_target": RotationTarget(0.6, head=0.5)},
+            r"a study keeps its rotation target, 'study' was given distance=0.6, head=0.5 where "
+            r"it has distance=1.0, head=None; choose another name, or remove ",
+        ),
+        (
+            {"pruner": RotationPruner(RotationTarget(0.6))},
+            "was given distance=0.6 where it has distance=1.0",
+        ),
     ],
-    ids=["space", "metric", "mode", "epochs"],
+    ids=["space", "metric", "mode", "epochs", "target", "the pruner's target"],
 )
 def test_another_job_under_the_same_name_is_refused(finished, changes, message):
     job, result = finished
@@ -177,6 +188,58 @@ def test_a_study_that_was_interrupted_before_its_first_trial_takes_any_job(make_
         empty.set_user_attr("max_epochs", 99)
     result = run(job, observer=RunCallback())
     assert (result.metric, result.max_epochs, len(result.trials)) == ("score", 9, 3)
+
+
+def test_a_resumed_study_keeps_its_rotation_target(make_job):
+    target = RotationTarget(0.6, patterns={"last": 0.25})
+    job = make_job(num_trials=1, max_epochs=3, rotation_target=target)
+    assert run(job, observer=RunCallback()).rotation_target == target
+    other = r"distance=0\.5, .* where it has distance=0\.6, patterns"
+    with pytest.raises(InvalidInput, match=other):
+        resume(job.name, folder=job.folder, rotation_target=RotationTarget(0.5))
+    result = resume(job.name, folder=job.folder, observer=RunCallback(), num_trials=2)
+    assert result.rotation_target == target
+    assert len(result.trials) == 2
+
+
+def test_a_pruner_without_a_target_judges_by_the_jobs(make_job):
+    target = RotationTarget(0.6)
+    pruner = RotationPruner(warmup_epochs=2)
+    job = make_job(num_trials=1, max_epochs=5, rotation_target=target, pruner=pruner)
+    result = run(job, observer=RunCallback())
+    assert (result.rotation_target, result.warmup_epochs) == (target, 2)
+    assert pruner.state(_opened(job)).config.target == target
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_pruner_that_another_one_wraps_gives_its_target(make_job):
+    pruner = PatientPruner(RotationPruner(RotationTarget(0.6), max_epochs=5), patience=1)
+    job = make_job(num_trials=1, max_epochs=5, pruner=pruner)
+    assert run(job, observer=RunCallback()).rotation_target == RotationTarget(0.6)
+    resume(job.name, folder=job.folder, observer=RunCallback(), num_trials=2)
+
+
+def test_a_study_of_an_older_version_takes_the_target_of_its_next_run(make_job):
+    job = make_job(num_trials=1, max_epochs=3)
+    run(job, observer=RunCallback())
+    old = _opened(job)
+    home = StudyFolder(job.folder / "old")
+    home.path.mkdir()
+    with open_for_writing(home, None) as written:
+        study = optuna.create_study(study_name="old", storage=written, direction="maximize")
+        for key, value in old.user_attrs.items():
+            if key not in ("rotation_target", "warmup_epochs"):
+                study.set_user_attr(key, value)
+        study.add_trials(old.trials)
+    assert load_study("old", folder=job.folder).rotation_target == RotationTarget()
+    other = job.with_changes(name="old", rotation_target=RotationTarget(0.6), num_trials=2)
+    result = run(other, observer=RunCallback())
+    assert (result.rotation_target, len(result.trials)) == (RotationTarget(0.6), 2)
+
+
+def _opened(job) -> optuna.Study:
+    storage = read_journal(StudyFolder(job.folder / job.name).journal)
+    return optuna.load_study(study_name=job.name, storage=storage)
 
 
 def test_the_same_job_does_nothing_more(finished):

@@ -18,7 +18,7 @@ from tuner import InvalidInput, load_study, run
 from tuner.cli import main
 from tuner.engine.callbacks import RunCallback
 from tuner.report.terminal import watch
-from tuner.serve.studies import DatabaseShelf, HTTPError, Reader
+from tuner.serve.studies import DatabaseSource, HTTPError, Reader
 from tuner.storage import database as outage
 from tuner.storage import lease as drivers
 
@@ -48,7 +48,7 @@ class Counting(RunCallback):
     def noted(self, line):
         self.lines.append(line)
 
-    def reported(self, number, epoch, result):
+    def reported(self, number, report):
         self.reports += 1
 
     def finished(self, number, state, value, epochs, reason):
@@ -66,7 +66,7 @@ def test_a_study_whose_database_is_restarted_goes_on_and_has_every_report_once(
 
     def restart() -> None:
         until(lambda: counting.reports > 5, "reports")
-        shelf = DatabaseShelf(url)
+        shelf = DatabaseSource(url)
         reader = Reader(shelf, "study", interval_s=0.0)
         assert reader.look().seen.num_trials == 4
         watching = threading.Thread(target=watch, args=(f"{url}#study", "", console, 0.1))

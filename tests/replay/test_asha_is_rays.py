@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:All-NaN slice:RuntimeWarning", "ignore:invalid value:RuntimeWarning"
 )
 
-ANSWERS = {TrialScheduler.CONTINUE: Action.GO_ON, TrialScheduler.STOP: Action.STOP}
+ANSWERS = {TrialScheduler.CONTINUE: Action.CONTINUE, TrialScheduler.STOP: Action.STOP}
 
 
 def random_metric(draw: random.Random) -> float:
@@ -126,7 +126,7 @@ def first_action(policy, number, epoch, loss, *, epochs=(0.1, 0.3, 0.6, 1, 2)):
         action = policy.report(number, curve)
         if curve.epochs[-1] == epoch:
             return action
-        assert action is Action.GO_ON, curve.epochs[-1]
+        assert action is Action.CONTINUE, curve.epochs[-1]
     raise AssertionError(epoch)
 
 
@@ -136,26 +136,26 @@ def early():
 
 def test_the_early_rung_is_the_first_report_after_a_quarter_of_the_first_epoch():
     policy = early()
-    assert first_action(policy, 0, 1, loss=0.3) is Action.GO_ON
+    assert first_action(policy, 0, 1, loss=0.3) is Action.CONTINUE
     assert first_action(policy, 1, 0.3, loss=0.4) is Action.STOP
-    assert first_action(policy, 2, 0.3, loss=0.2) is Action.GO_ON
+    assert first_action(policy, 2, 0.3, loss=0.2) is Action.CONTINUE
     # Not judged again at 0.6, though by then it would be the worst.
     policy = early()
     waits = recorded(5, [0.5] * 5, losses=[0.3, 0.3, 9, 9, 9], epochs=(0.1, 0.3, 0.6, 1, 2))
     curves = prefixes(waits.curve)
-    assert policy.report(5, curves[1]) is Action.GO_ON
-    assert first_action(policy, 6, 0.3, loss=0.1) is Action.GO_ON
-    assert policy.report(5, curves[2]) is Action.GO_ON
+    assert policy.report(5, curves[1]) is Action.CONTINUE
+    assert first_action(policy, 6, 0.3, loss=0.1) is Action.CONTINUE
+    assert policy.report(5, curves[2]) is Action.CONTINUE
 
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan])
 def test_a_loss_that_is_no_number_is_the_worst_at_the_early_rung(loss):
     policy = early()
-    assert first_action(policy, 0, 0.3, loss=loss) is Action.GO_ON  # the first one there
-    assert first_action(policy, 1, 0.3, loss=loss) is Action.GO_ON  # no worse than all others
-    assert first_action(policy, 2, 0.3, loss=1e30) is Action.GO_ON
+    assert first_action(policy, 0, 0.3, loss=loss) is Action.CONTINUE  # the first one there
+    assert first_action(policy, 1, 0.3, loss=loss) is Action.CONTINUE  # no worse than all others
+    assert first_action(policy, 2, 0.3, loss=1e30) is Action.CONTINUE
     assert first_action(policy, 3, 0.3, loss=loss) is Action.STOP
-    assert first_action(policy, 4, 0.3, loss=1e30) is Action.GO_ON
+    assert first_action(policy, 4, 0.3, loss=1e30) is Action.CONTINUE
 
 
 def test_without_reports_within_the_first_epoch_the_early_rung_changes_nothing():

@@ -18,7 +18,7 @@ from nearly import assert_same, close
 from tests.study.example_studies import NAN, study_result, trial_result
 from tuner.errors import InvalidInput
 from tuner.replay.recording import export, read_recording, write_recording
-from tuner.rotation import RotationCurve
+from tuner.rotation import RotationCurve, RotationTarget
 from tuner.study.result import TrialResult
 
 
@@ -124,7 +124,19 @@ class TestWrite:
             "config": "string",
         }
         known = json.loads(schema.metadata[b"quarterturn"])
-        assert known == {"metric": "val_accuracy", "mode": "max"}
+        assert known == {
+            "metric": "val_accuracy",
+            "mode": "max",
+            "rotation_target": RotationTarget().to_dict(),
+            "warmup_epochs": 0.25,
+        }
+
+    def test_what_trials_are_judged_by_goes_along(self, tmp_path):
+        target = RotationTarget(0.6, patterns={"first": 0.25})
+        result = study_result(whole(0), rotation_target=target, warmup_epochs=2.0)
+        write_recording(result, tmp_path / "file.parquet")
+        recording = read_recording(tmp_path / "file.parquet")
+        assert (recording.rotation_target, recording.warmup_epochs) == (target, 2.0)
 
     def test_a_file_that_is_there_is_replaced_and_nothing_else_is_left(self, tmp_path):
         file = tmp_path / "file.parquet"

@@ -46,7 +46,7 @@ def test_a_policy_sees_neither_the_future_nor_the_test_split():
                 id(metric) for metric in metrics[: self.reports]
             }
             assert len(curve) == len(curve.distances) == len(curve.train_loss) == self.reports
-            return Action.GO_ON
+            return Action.CONTINUE
 
     spy = Spy()
     simulate([trial], spy, 1, "max")

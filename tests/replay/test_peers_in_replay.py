@@ -119,7 +119,7 @@ def test_promotion_follows_the_paper_step_by_step():
     assert policy.choose((0, 1, 2, 3), True) == 3
     assert reach(3, 2) is Action.PAUSE
     assert policy.choose((0, 1, 2, 3), True) == 3  # the highest rung is asked first
-    assert reach(3, 3) is Action.GO_ON
+    assert reach(3, 3) is Action.CONTINUE
     assert policy.choose((0, 1, 2), False) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from nearly import close
 
 from tuner.errors import InvalidInput
 from tuner.replay.recording import Recording, read_recording
-from tuner.rotation import RotationCurve
+from tuner.rotation import PruningConfig, RotationCurve, RotationTarget
 
 NAN = math.nan
 
@@ -131,6 +132,12 @@ class TestRead:
         recording = read(metadata={"quarterturn": '{"metric": "val_loss", "mode": "min"}'})
         assert (recording.metric, recording.mode) == ("val_loss", "min")
 
+    def test_a_recording_without_a_target_has_the_default(self, read):
+        for metadata in (None, {"quarterturn": '{"metric": "val_loss", "mode": "min"}'}):
+            recording = read(metadata=metadata)
+            assert recording.rotation_target == RotationTarget()
+            assert recording.warmup_epochs == PruningConfig.warmup_epochs
+
     @pytest.mark.parametrize(
         "types",
         [
@@ -201,6 +208,23 @@ class TestRefusals:
         with pytest.raises(InvalidInput, match=why) as told:
             read(**changes)
         assert "\n" not in str(told.value)
+
+    @pytest.mark.parametrize(
+        "known",
+        [
+            {"rotation_target": 0.6},
+            {"rotation_target": {"distance": 3}},
+            {"rotation_target": {"distance": "far"}},
+            {"rotation_target": {"patterns": [["*", "far"]]}},
+            {"warmup_epochs": 0},
+            {"warmup_epochs": "late"},
+            {"warmup_epochs": None},
+        ],
+    )
+    def test_metadata_with_no_such_target_or_warmup_is_refused(self, read, known):
+        metadata = json.dumps({"metric": "x", "mode": "min", **known})
+        with pytest.raises(InvalidInput, match="may have a rotation_target and warmup_epochs > 0"):
+            read(metadata={"quarterturn": metadata})
 
     @pytest.mark.parametrize(
         "metadata",

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from made_up_recordings import THREE, recording, turning_trials
 
-import tuner.replay.schedulers
+import tuner.rotation.promotion
 from tuner import RotationTarget
 from tuner.replay.compare import SCHEDULERS, draw, replay
 from tuner.replay.recording import RecordedTrial
@@ -59,20 +59,20 @@ class TestRotation:
         for name in ("rotation", "rotation-stop", "rotation-only"):
             for mode in ("min", "max"):
                 policy = SCHEDULERS[name](20, mode, 3)
-                assert policy.field.max_epochs == 20
-                assert policy.field.criteria == replace(pruner.criteria, mode=mode, seed=3)
+                assert policy.promotion.state.max_epochs == 20
+                assert policy.promotion.state.config == replace(pruner.criteria, mode=mode, seed=3)
 
     @pytest.mark.parametrize("reports_per_epoch", [1, 4])
     def test_without_pausing_it_is_decide_called_by_hand(self, reports_per_epoch):
         trials = turning_trials(6, 40, 9, reports_per_epoch=reports_per_epoch)
         comparison = replay(recording(trials), ["rotation-stop"], trials=40, repeats=3)
         for repeat, outcome in enumerate(comparison.outcomes["rotation-stop"]):
-            field, epochs = HalvingState(PruningConfig(seed=repeat), 9), 0.0
+            state, epochs = HalvingState(PruningConfig(seed=repeat), 9), 0.0
             for trial in draw(trials, 40, 0, repeat):
                 for report in range(1, len(trial.curve) + 1):
                     curve = until(trial, report)
-                    field = field.with_report(trial.number, curve)
-                    if decide(trial.number, curve, field).prune:
+                    state = state.with_report(trial.number, curve)
+                    if decide(trial.number, curve, state).prune:
                         break
                 epochs += curve.epochs[-1]
             assert outcome.epochs == pytest.approx(epochs)
@@ -82,19 +82,19 @@ class TestRotation:
     def test_every_trial_fares_as_decide_says(self, monkeypatch, workers):
         said = {}
 
-        def note(number, curve, field, **how):
-            verdict = decide(number, curve, field, **how)
+        def note(number, curve, state, **how):
+            verdict = decide(number, curve, state, **how)
             if not how.get("final"):
                 said[number] = (curve.epochs[-1], verdict)
             return verdict
 
-        monkeypatch.setattr(tuner.replay.schedulers, "decide", note)
+        monkeypatch.setattr(tuner.rotation.promotion, "decide", note)
         trials = turning_trials(7, 40, 9, reports_per_epoch=4)
         comparison = replay(recording(trials), ["rotation"], repeats=1, workers=workers)
         (outcome,) = comparison.outcomes["rotation"]
         assert outcome.epochs == sum(epoch for epoch, _ in said.values())
         stopped = [verdict for epoch, verdict in said.values() if epoch < 9]
-        assert all(verdict.prune or verdict.wait for verdict in stopped)
+        assert all(verdict.prune or verdict.pause for verdict in stopped)
         assert 0 < len(stopped) < 40
 
 

@@ -19,7 +19,7 @@ def selected(trials, stops, mode):
 
     class StopAt(NeverStop):
         def report(self, number, curve):
-            return Action.STOP if stops.get(number) == curve.epochs[-1] else Action.GO_ON
+            return Action.STOP if stops.get(number) == curve.epochs[-1] else Action.CONTINUE
 
     replayed = simulate(trials, StopAt(), 1, mode)
     return replayed.selected, replayed.metric

@@ -28,7 +28,7 @@ class Whim(Policy):
     def report(self, number: int, curve: RotationCurve) -> Action:
         self.reports.append((number, curve.epochs[-1]))
         draw = random.Random(f"{self.seed} {number} {len(curve)}")
-        return draw.choices([Action.GO_ON, Action.PAUSE, Action.STOP], [6, 3, 1])[0]
+        return draw.choices([Action.CONTINUE, Action.PAUSE, Action.STOP], [6, 3, 1])[0]
 
     def choose(self, paused: Sequence[int], new: bool) -> int | None:
         draw = random.Random(f"{self.seed} {len(self.reports)} {sorted(paused)} {new}")
@@ -49,8 +49,8 @@ def one_after_another(trials: list[RecordedTrial], policy: Policy) -> dict[int, 
             number = waiting.pop(0)
         else:
             paused.remove(number)
-        action = Action.GO_ON
-        while action is Action.GO_ON and reports[number]:
+        action = Action.CONTINUE
+        while action is Action.CONTINUE and reports[number]:
             curve = reports[number].pop(0)
             action = policy.report(number, curve)
             reached[number] = curve.epochs[-1]
@@ -87,7 +87,7 @@ def round_by_round(trials: list[RecordedTrial], policy: Policy, workers: int) ->
             curve = reports[number].pop(0)
             action = policy.report(number, curve)
             reached[number] = curve.epochs[-1]
-            if reports[number] and action is Action.GO_ON:
+            if reports[number] and action is Action.CONTINUE:
                 next_round.append(number)
             elif reports[number] and action is Action.PAUSE:
                 paused.append(number)
@@ -189,7 +189,7 @@ class Diary(NeverStop):
 
     def report(self, number: int, curve: RotationCurve) -> Action:
         self.entries.append((number, curve.epochs[-1]))
-        return Action.GO_ON
+        return Action.CONTINUE
 
 
 def test_reports_arrive_by_time_and_at_the_same_time_in_the_order_they_were_begun():

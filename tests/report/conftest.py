@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.report.browser import chromium
-from tests.report.night import HOSTILE, night
+from tests.report.tuned_studies import HOSTILE, night
 from tuner.report import write_html
 
 

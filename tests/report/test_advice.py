@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tests.report.made_up_advice import LAYERS, LR, rates, starting, steady, study, trial
+from tests.report.advice_studies import LAYERS, LR, rates, starting, steady, study, trial
 from tuner.report.advice import advice
 from tuner.study.result import StudyResult
 

@@ -7,11 +7,11 @@ import json
 import pytest
 from optuna.distributions import FloatDistribution, distribution_to_json
 
-from tests.report.night import HOSTILE, night
+from tests.report.tuned_studies import HOSTILE, night
 from tests.study.example_studies import study_result, trial_result
 from tuner import report
 from tuner.errors import InvalidInput
-from tuner.report.charts import KINDS, all_drawn
+from tuner.report.charts import KINDS, all_charts
 from tuner.report.charts.base import spread
 from tuner.report.charts.export import write_plot
 from tuner.report.charts.search import importances
@@ -44,11 +44,11 @@ def test_every_chart_is_there_for_notebooks(kind):
 def test_a_study_with_nothing_to_show_in_it_is_a_users_mistake(kind):
     with pytest.raises(InvalidInput, match=f"'example' has nothing for '{kind}' among 0 trials"):
         getattr(report, f"plot_{kind}")(study_result())
-    assert all_drawn(study_result()) == {}
+    assert all_charts(study_result()) == {}
 
 
 def test_what_is_left_out_of_a_chart_is_said():
-    drawn = all_drawn(night(3000))
+    drawn = all_charts(night(3000))
     for kind in ("rotation", "metric", "slices"):
         assert "Of " in drawn[kind].caption, kind
     assert "are drawn, evenly by rank" in drawn["layers"].caption
@@ -61,8 +61,8 @@ def test_a_parameter_is_drawn_on_the_scale_that_its_space_draws_it_on(log, scale
         for number in range(10)
     ]
     space = {"momentum": FloatDistribution(0.001, 0.95, log=log)}
-    told = json.dumps({name: distribution_to_json(spread) for name, spread in space.items()})
-    spec = report.plot_slices(study_result(*trials, space=told)).to_dict()
+    space_json = json.dumps({name: distribution_to_json(spread) for name, spread in space.items()})
+    spec = report.plot_slices(study_result(*trials, space=space_json)).to_dict()
     [chart] = spec["concat"]
     assert chart["encoding"]["x"]["scale"]["type"] == scale
 
@@ -78,7 +78,7 @@ def test_the_map_says_if_the_best_trial_turned_so_too(best, more):
         value = 0.9 if number == best else 0.5
         return trial_result(number, "complete", value, curve=curve, epochs=10)
 
-    found = all_drawn(study_result(*map(turned, range(10))))["layers"].title
+    found = all_charts(study_result(*map(turned, range(10))))["layers"].title
     assert found == f"hidden turned too fast in 6 of 10 trials{more}"
 
 

@@ -32,9 +32,9 @@ def test_in_the_table_and_while_it_runs():
     console = on_paper()
     print_report(RESULT, console)
     assert isinstance(console.file, io.StringIO)
-    told = [line for line in console.file.getvalue().splitlines() if WORDS in line]
-    assert len(told) == 1
-    assert "lr=0.2" in told[0]
+    facts = [line for line in console.file.getvalue().splitlines() if WORDS in line]
+    assert len(facts) == 1
+    assert "lr=0.2" in facts[0]
     assert params(RESULT.trials[1]) == f"lr=0.2 {WORDS}"
 
 
@@ -47,10 +47,10 @@ def test_on_the_page():
     written = records(RESULT)
     column = written["params"][written["names"].index("layer_rates")]
     assert column == [["{'last': 2.5}"], []]
-    told = winner(RESULT, "example", None)
-    assert told is not None
-    assert told.params == {"lr": "0.2", "layer_rates": "{'last': 2.5}"}
-    assert "best.setting  # its configuration" in told.lines
+    facts = winner(RESULT, "example", None)
+    assert facts is not None
+    assert facts.params == {"lr": "0.2", "layer_rates": "{'last': 2.5}"}
+    assert "best.setting  # its configuration" in facts.lines
     assert RESULT.best.setting == {"lr": 0.2, **RATES}
     assert "layer_rates" in to_html(RESULT)
 

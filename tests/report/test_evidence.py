@@ -17,7 +17,7 @@ from tuner.study.schema import ADVICE, AUDIT, START
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def told(audited: float | None, *others: float, direction: str = "maximize") -> list[str]:
+def lines_of(audited: float | None, *others: float, direction: str = "maximize") -> list[str]:
     return evidence(result_of(audited, *others, direction=direction))
 
 
@@ -39,13 +39,13 @@ def result_of(audited: float | None, *others: float, direction: str) -> StudyRes
     ],
 )
 def test_an_audited_trial_is_held_against_the_best_of_the_others(audited, direction, said):
-    (line,) = told(audited, 0.5, 0.875, direction=direction)
+    (line,) = lines_of(audited, 0.5, 0.875, direction=direction)
     assert line.startswith("audited 1 of the trials to be pruned to their end: ")
     assert said in line
 
 
 def test_without_audits_and_rotation_nothing_is_said():
-    assert told(None, 0.5, 0.875) == []
+    assert lines_of(None, 0.5, 0.875) == []
 
 
 def test_the_json_document_has_the_same_evidence():

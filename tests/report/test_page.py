@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.report.browser import DESKTOP, PHONE, opened
-from tests.report.night import night
+from tests.report.tuned_studies import night
 from tests.study.example_studies import study_result, trial_result
 from tuner.report import write_html
 
@@ -38,10 +38,10 @@ def test_a_trial_has_a_view_of_its_own(browser, page_200, size):
     with opened(browser, page_200, size, "dark", at=f"#trial-{pruned.number}") as seen:
         dialog = seen.page.get_by_role("dialog", name=f"Trial {pruned.number}", exact=True)
         dialog.locator("#trial-charts .chart").nth(2).locator("svg path").first.wait_for()
-        told = dialog.inner_text()
-        assert pruned.reason in told
-        assert re.search(r"epochs\n4 of 20\n", told)
-        assert "optimizer\n" + pruned.params["optimizer"] in told
+        facts = dialog.inner_text()
+        assert pruned.reason in facts
+        assert re.search(r"epochs\n4 of 20\n", facts)
+        assert "optimizer\n" + pruned.params["optimizer"] in facts
         assert seen.violations() == []
         dialog.get_by_role("button", name="Worse").click()
         later = night(200).ranked[night(200).ranked.index(pruned) + 1]

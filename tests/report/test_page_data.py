@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.report.night import EVIL, night
+from tests.report.tuned_studies import EVIL, night
 from tests.study.example_studies import study_result, trial_result
 from tuner.report import to_html
 from tuner.report.html.page import (
     MOST_NUMBERS,
-    going_on,
     pruning,
     records,
+    resume_command,
     rule_of,
     thinning,
     winner,
@@ -75,19 +75,19 @@ def test_where_thinning_is_not_enough_the_best_keep_their_curves(monkeypatch):
 
 def test_the_winner_comes_with_what_loads_it():
     trial = trial_result(7, "complete", 0.5, checkpoint="/x", test={"test_accuracy": 0.25})
-    told = winner(study_result(trial), "it's", "elsewhere")
-    assert told.lines.splitlines()[2:] == [
+    facts = winner(study_result(trial), "it's", "elsewhere")
+    assert facts.lines.splitlines()[2:] == [
         "best = tuner.load_study(\"it's\", folder='elsewhere').best  # trial 7",
         "best.params  # its configuration",
         "model.load_state_dict(best.weights())  # into the network it describes",
     ]
-    compile(told.lines, "page", "exec")
-    assert told.test == {"test_accuracy": "0.25"}
+    compile(facts.lines, "page", "exec")
+    assert facts.test == {"test_accuracy": "0.25"}
 
 
 def test_a_winner_without_a_checkpoint_promises_no_weights():
-    told = winner(study_result(trial_result(7, "complete", 0.5)), "a", None)
-    assert "weights" not in told.lines
+    facts = winner(study_result(trial_result(7, "complete", 0.5)), "a", None)
+    assert "weights" not in facts.lines
 
 
 def test_no_trial_wins_before_one_is_complete():
@@ -104,10 +104,10 @@ def test_no_trial_wins_before_one_is_complete():
 )
 def test_the_command_that_goes_on(state, wanted, command):
     result = study_result(trial_result(0, state, 0.5), num_trials=wanted)
-    assert going_on(result, "a b", "c d") == command
+    assert resume_command(result, "a b", "c d") == command
 
 
-def test_pruning_is_told_in_epochs_rules_and_what_audits_showed():
+def test_pruning_is_shown_in_epochs_rules_and_what_audits_showed():
     trials = (
         trial_result(0, "complete", 0.5, epochs=10),
         trial_result(1, "pruned", 0.3, epochs=2, reason="peers: place 3"),
@@ -115,10 +115,10 @@ def test_pruning_is_told_in_epochs_rules_and_what_audits_showed():
         trial_result(3, "complete", 0.4, epochs=10, audit="peers: place 5"),
         trial_result(4, "failed", 0.4, epochs=1, reason="RuntimeError: x"),
     )
-    told = pruning(study_result(*trials))
-    assert (told.trained, told.whole, told.ratio, told.share) == ("25", "40", "1.6", 0.625)
-    assert told.rules == (("peers", 2),)
-    assert told.audited.startswith("Audited 1 of the trials to be pruned to their end: at best")
+    facts = pruning(study_result(*trials))
+    assert (facts.trained, facts.whole, facts.ratio, facts.share) == ("25", "40", "1.6", 0.625)
+    assert facts.rules == (("peers", 2),)
+    assert facts.audited.startswith("Audited 1 of the trials to be pruned to their end: at best")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_reason_begins_with_its_rule(reason, rule):
     assert rule_of(reason) == rule
 
 
-def test_the_worth_of_rotation_is_told_in_words():
+def test_the_worth_of_rotation_is_shown_in_words():
     assert worth(night(200)).says == "informative"
     assert "too few comparisons" in worth(study_result(trial_result(0, "complete", 1.0))).meaning
     assert worth(study_result()) is None
@@ -144,7 +144,7 @@ def test_what_is_advised_comes_with_the_command_that_has_it_tried():
     assert "What to try next" not in nothing
 
 
-def test_whether_advice_helped_is_told_before_the_next():
+def test_whether_advice_helped_is_shown_before_the_next():
     trials = [trial_result(i, "complete", i / 10, epochs=10) for i in range(3)]
     page = to_html(study_result(*trials[:2], replace(trials[2], advice="lr up")))
     assert "Advised: 1 of 1 trials have ended; the best, trial 2" in page

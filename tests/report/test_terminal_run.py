@@ -15,6 +15,7 @@ from tuner.api import ShownProgress
 from tuner.engine.trial_manager import TrialManager
 from tuner.report.study_follower import StudyFollower
 from tuner.report.terminal import LiveView
+from tuner.rotation import Action
 from tuner.storage.lease import PAUSED
 from tuner.study.load import NUM_TRIALS, read_result
 from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
@@ -70,7 +71,7 @@ class Run:
             num_trials=TRIALS,
             max_epochs=EPOCHS,
             observer=self.progress,
-            may_wait=True,
+            may_pause=True,
         )
         self.progress.opened(study, None)
         self.progress.begun(read_result(study, None))
@@ -96,11 +97,11 @@ class Run:
             result["epoch_s"] = EPOCH_S / 4
             self.now += EPOCH_S / 4
             self.epochs[number] = epoch
-            stops = self.manager.report(number, result)
+            decision = self.manager.report(number, result)
             with self.console.capture() as shown:
                 self.console.print(self.view.draw())
             self.shown.append(shown.get())
-            if stops:
+            if decision.action is not Action.CONTINUE:
                 self.manager.finish(number, result)
                 return True
         raise AssertionError("a whole trial stops at its end")

@@ -1,4 +1,4 @@
-"""Made-up trials to be judged, and the fields they are judged in."""
+"""Made-up trials to be judged, and the states they are judged in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYERS = ("stem", "slow", "fast", "head")
 OWN = 0  # the number of the trial to be judged
 
 
-def criteria_of(**given_: object) -> PruningConfig:
+def config_of(**given_: object) -> PruningConfig:
     return PruningConfig(
         **{"warmup_epochs": 1, "early_keep": 0.5, "keep": 0.25, "audit": 0} | given_
     )
@@ -52,30 +52,30 @@ def by_metric(metric: float, epochs: int = 1) -> RotationCurve:
     return curve
 
 
-def field_of(
+def state_of(
     curve: RotationCurve, peers: Sequence[RotationCurve] = (), **given_: object
 ) -> HalvingState:
-    """Return a field of the trial to be judged and its peers, numbered from 1."""
+    """Return a state of the trial to be judged and its peers, numbered from 1."""
     curves = {OWN: curve, **dict(enumerate(peers, 1))}
-    return HalvingState(criteria_of(**given_), curve.max_epochs).with_curves(curves)
+    return HalvingState(config_of(**given_), curve.max_epochs).with_curves(curves)
 
 
 def judged(curve: RotationCurve, peers: Sequence[RotationCurve] = (), **given_: object) -> Verdict:
-    return decide(OWN, curve, field_of(curve, peers, **given_))
+    return decide(OWN, curve, state_of(curve, peers, **given_))
 
 
 def learnt(
-    field: HalvingState, weights: Sequence[float], deviation: float = 0.05, trials: int = 100
+    state: HalvingState, weights: Sequence[float], deviation: float = 0.05, trials: int = 100
 ) -> HalvingState:
-    """Return the field as if its trials had taught these weights."""
+    """Return the state as if its trials had taught these weights."""
     taught = Weights(np.array(weights, dtype=float), np.full(len(weights), deviation), trials)
-    rungs = tuple(rung.scored(taught.used) for rung in field.rungs)
-    return dataclasses.replace(field, rungs=rungs, weights=taught)
+    rungs = tuple(rung.scored(taught.used) for rung in state.rungs)
+    return dataclasses.replace(state, rungs=rungs, weights=taught)
 
 
-def informative(field: HalvingState, rotation: float = 1.0) -> HalvingState:
-    """Return the field as if the metric and rotation had been found to rank its trials."""
-    return learnt(field, (1.0, 0.0, rotation, 0.0))
+def informative(state: HalvingState, rotation: float = 1.0) -> HalvingState:
+    """Return the state as if the metric and rotation had been found to rank its trials."""
+    return learnt(state, (1.0, 0.0, rotation, 0.0))
 
 
 def rule_of(verdict: Verdict) -> str:

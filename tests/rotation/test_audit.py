@@ -10,12 +10,12 @@ from tests.rotation.made_up_cases import (
     INF,
     OWN,
     by_metric,
-    criteria_of,
+    config_of,
     curve_of,
-    field_of,
     informative,
     judged,
     rule_of,
+    state_of,
 )
 from tuner.rotation import HalvingState, decide
 from tuner.rotation.decision import is_audited
@@ -32,22 +32,22 @@ def test_an_audited_trial_keeps_its_reason_and_goes_on():
 def test_it_is_neither_pruned_nor_paused_later():
     own = curve_of(0.01, epochs=20, metric=0.1)
     peers = [curve_of(0.01, epochs=20, metric=0.9)] * 9
-    field = informative(field_of(own, peers, audit=0.999999))
+    state = informative(state_of(own, peers, audit=0.999999))
     rules = set()
     for epochs in range(1, 21):
-        verdict = decide(OWN, curve_of(0.01, epochs=epochs, metric=0.1), field)
+        verdict = decide(OWN, curve_of(0.01, epochs=epochs, metric=0.1), state)
         assert not verdict.prune
-        assert not verdict.wait
+        assert not verdict.pause
         assert verdict.audit == bool(verdict.reason)
         rules.add(rule_of(verdict))
     assert rules == {"", "target out of reach"}
 
 
-@pytest.mark.parametrize("may_wait", [False, True])
-def test_a_diverged_trial_is_not_audited(may_wait):
+@pytest.mark.parametrize("may_pause", [False, True])
+def test_a_diverged_trial_is_not_audited(may_pause):
     curve = curve_of(losses=[1.0, INF])
-    field = field_of(curve, BETTER, audit=0.999999)
-    verdict = decide(OWN, curve, field, may_wait=may_wait)
+    state = state_of(curve, BETTER, audit=0.999999)
+    verdict = decide(OWN, curve, state, may_pause=may_pause)
     assert (verdict.prune, verdict.audit) == (True, False)
 
 
@@ -57,36 +57,36 @@ def test_a_trial_that_goes_on_anyway_is_not_audited():
 
 def test_one_that_has_waited_is_audited_as_it_was_drawn():
     own, peers = by_metric(0.1), [by_metric(0.9)] * 9
-    field = field_of(own, peers, audit=0.999999)
-    assert decide(OWN, own, field, may_wait=True).wait
-    closed = decide(OWN, own, field, final=True)
+    state = state_of(own, peers, audit=0.999999)
+    assert decide(OWN, own, state, may_pause=True).pause
+    closed = decide(OWN, own, state, final=True)
     assert (closed.prune, closed.audit) == (False, True)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.5])
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 def test_the_share_of_audited_trials_is_as_asked(share, seed):
-    criteria = criteria_of(audit=share, seed=seed)
-    drawn = sum(is_audited(number, criteria) for number in range(10_000))
+    config = config_of(audit=share, seed=seed)
+    drawn = sum(is_audited(number, config) for number in range(10_000))
     assert abs(drawn - 10_000 * share) <= 4 * math.sqrt(10_000 * share * (1 - share))
 
 
 def test_the_draw_depends_on_seed_and_number_alone():
     def drawn(**given_: object) -> list[int]:
-        criteria = criteria_of(audit=0.03, **given_)
-        return [number for number in range(1000) if is_audited(number, criteria)]
+        config = config_of(audit=0.03, **given_)
+        return [number for number in range(1000) if is_audited(number, config)]
 
     assert drawn(seed=1) == drawn(seed=1, keep=0.5, mode="min", metric_name="loss")
     assert drawn(seed=1) != drawn(seed=2)
 
 
 def test_each_trial_is_audited_or_pruned_as_it_was_drawn():
-    criteria = criteria_of(audit=0.3, seed=4)
+    config = config_of(audit=0.3, seed=4)
     peers = {number: by_metric(0.9) for number in range(100, 200)}
     for number in range(30):
-        field = HalvingState(criteria, 20).with_curves(peers | {number: by_metric(0.1)})
-        verdict = decide(number, by_metric(0.1), field)
+        state = HalvingState(config, 20).with_curves(peers | {number: by_metric(0.1)})
+        verdict = decide(number, by_metric(0.1), state)
         assert (verdict.audit, verdict.prune) == (
-            is_audited(number, criteria),
-            not is_audited(number, criteria),
+            is_audited(number, config),
+            not is_audited(number, config),
         )

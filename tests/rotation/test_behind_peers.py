@@ -12,12 +12,12 @@ from tests.rotation.made_up_cases import (
     OWN,
     by_metric,
     curve_of,
-    field_of,
     informative,
     judged,
     learnt,
     peers_of,
     rule_of,
+    state_of,
 )
 from tuner.rotation import RotationCurve, RotationTarget, Verdict, decide
 
@@ -87,9 +87,9 @@ def test_within_the_first_epoch_train_loss_ranks(losses, turned, place):
         RotationCurve(LAYERS, 20).append(0.25, dict.fromkeys(LAYERS, turned), train_loss=loss)
         for loss in reversed(losses)
     )
-    field = field_of(own, [other], warmup_epochs=0.25, early_keep=0.5)
-    assert field.rungs[0].place(OWN) == place
-    verdict = decide(OWN, own, field)
+    state = state_of(own, [other], warmup_epochs=0.25, early_keep=0.5)
+    assert state.rungs[0].place(OWN) == place
+    verdict = decide(OWN, own, state)
     assert verdict.prune is (place == 2)
     if verdict.prune:
         assert verdict.reason.startswith("peers: place 2 of 2 at epoch 0.25 by train loss")
@@ -99,15 +99,15 @@ def test_within_the_first_epoch_train_loss_ranks(losses, turned, place):
 def test_rotation_lifts_as_far_as_it_has_a_weight(rotation, pruned):
     own = curve_of(0.3, epochs=1, metric=0.5)
     peers = [curve_of(0.1, epochs=1, metric=metric) for metric in (0.6, 0.4, 0.3)]
-    field = informative(field_of(own, peers), rotation)
-    assert decide(OWN, own, field).prune is pruned
+    state = informative(state_of(own, peers), rotation)
+    assert decide(OWN, own, state).prune is pruned
 
 
 def test_its_reason_names_place_rung_layer_and_what_is_saved():
     own = curve_of(0.15, epochs=4, metric=0.5)
     peers = [curve_of(0.15, epochs=4, metric=metric) for metric in (0.6, 0.7, 0.8, 0.9)]
-    field = informative(field_of(own, peers, metric_name="val_accuracy"))
-    reason = decide(OWN, own, field).reason
+    state = informative(state_of(own, peers, metric_name="val_accuracy"))
+    reason = decide(OWN, own, state).reason
     assert reason.startswith(
         "peers: place 5 of 5 at epoch 4 by val_accuracy and rotation, where the best 1 of 5 go on; "
         "furthest behind is slow, forecast to end at "
@@ -131,15 +131,15 @@ def test_its_reason_names_place_rung_layer_and_what_is_saved():
 )
 def test_a_reason_names_only_what_is_known_and_has_a_weight(weights, curve, by):
     peers = [dataclasses.replace(curve, metric=(0.9,))] * 9
-    field = learnt(field_of(curve, peers, metric_name="value"), weights)
-    assert f"at epoch 1 by {by}, where the best" in decide(OWN, curve, field).reason
+    state = learnt(state_of(curve, peers, metric_name="value"), weights)
+    assert f"at epoch 1 by {by}, where the best" in decide(OWN, curve, state).reason
 
 
 def test_where_nothing_has_a_weight_nobody_is_pruned_and_a_reason_says_so():
     own = by_metric(0.5)
-    field = learnt(field_of(own, [by_metric(0.9)] * 3), (-1.0, 0.0, 0.0, 0.0))
-    assert not decide(OWN, own, field).prune
-    assert decide(OWN, own, field, may_wait=True).reason == (
+    state = learnt(state_of(own, [by_metric(0.9)] * 3), (-1.0, 0.0, 0.0, 0.0))
+    assert not decide(OWN, own, state).prune
+    assert decide(OWN, own, state, may_pause=True).reason == (
         "peers: place 1 of 4 at epoch 1 by nothing that has a weight, where the best 1 of 4 go on"
     )
 
@@ -175,8 +175,8 @@ OUT_OF_REACH = "target out of reach: the hidden layers are forecast to end at "
     ],
 )
 def test_it_ends_no_trial_that_its_peers_let_go_on(curve, metrics, pruned, said):
-    field = informative(field_of(curve, peers_of(*metrics)), rotation=0.2)
-    verdict = decide(OWN, curve, field)
+    state = informative(state_of(curve, peers_of(*metrics)), rotation=0.2)
+    verdict = decide(OWN, curve, state)
     assert verdict.prune is pruned
     assert verdict.reason.startswith(OUT_OF_REACH) is said
     assert ("peers: place " in verdict.reason) is pruned
@@ -202,9 +202,9 @@ def test_it_ends_no_trial_that_its_peers_let_go_on(curve, metrics, pruned, said)
 def test_it_is_said_only_where_rotation_has_ranked_this_studys_trials(
     mean, deviation, trials, said
 ):
-    field = field_of(HOPELESS, peers_of(*[0.6] * 9))
-    field = learnt(field, (1.0, 0.0, mean, 0.0), deviation, trials)
-    verdict = decide(OWN, HOPELESS, field)
+    state = state_of(HOPELESS, peers_of(*[0.6] * 9))
+    state = learnt(state, (1.0, 0.0, mean, 0.0), deviation, trials)
+    verdict = decide(OWN, HOPELESS, state)
     assert verdict.prune
     assert rule_of(verdict) == ("target out of reach" if said else "peers")
 
@@ -218,9 +218,9 @@ def test_a_study_shows_by_itself_that_rotation_ranks():
 
     def verdict_among(count: int) -> Verdict:
         peers = [peer(0.6 + 0.4 * index / count, index * 37 % count) for index in range(count)]
-        field = field_of(HOPELESS, peers)
-        assert field.weights.rotation_is == ("informative" if count > 2 else "not known yet")
-        return decide(OWN, HOPELESS, field)
+        state = state_of(HOPELESS, peers)
+        assert state.weights.rotation_is == ("informative" if count > 2 else "not known yet")
+        return decide(OWN, HOPELESS, state)
 
     assert rule_of(verdict_among(2)) == "peers"
     assert rule_of(verdict_among(400)) == "target out of reach"
@@ -230,7 +230,7 @@ def test_a_lower_target_is_within_reach():
     modest = RotationTarget(distance=0.3, tolerance=0.1)
     peers = peers_of(*[0.6] * 4)
     high, low = (
-        decide(OWN, HOPELESS, informative(field_of(HOPELESS, peers, target=target)))
+        decide(OWN, HOPELESS, informative(state_of(HOPELESS, peers, target=target)))
         for target in (RotationTarget(), modest)
     )
     assert (rule_of(high), rule_of(low)) == ("target out of reach", "peers")
@@ -246,7 +246,7 @@ def test_its_reason_names_forecast_place_the_layer_furthest_behind_and_threshold
             metric=0.5,
         )
     peers = peers_of(0.6, 0.6, 0.7, 0.8)
-    verdict = decide(OWN, curve, informative(field_of(curve, peers, metric_name="val_accuracy")))
+    verdict = decide(OWN, curve, informative(state_of(curve, peers, metric_name="val_accuracy")))
     assert verdict.reason.startswith(OUT_OF_REACH)
     assert (
         " at the most, below 0.90; peers: place 5 of 5 at epoch 4 by val_accuracy and rotation, "

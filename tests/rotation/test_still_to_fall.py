@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.rotation.made_up_fields import at, curve_of, field_of
+from tests.rotation.made_up_states import at, curve_of, state_of
 from tuner.rotation.halving import TO_FALL, _still_to_fall
 
 NAN = math.nan
@@ -92,7 +92,7 @@ def place_of_last(*progress: Sequence[float]) -> int:
     curves = {
         number: curve_of([1.0], lr_progress=share[:1]) for number, share in enumerate(progress)
     }
-    (rung,) = (rung for rung in field_of(curves).rungs if rung.epoch == 1)
+    (rung,) = (rung for rung in state_of(curves).rungs if rung.epoch == 1)
     return rung.place(len(progress) - 1)
 
 
@@ -121,8 +121,8 @@ def test_equal_schedules_change_nothing(schedule):
             number: curve_of([1.0, 2.0], metric=metric, lr_progress=progress[:2])
             for number, metric in enumerate(metrics)
         }
-        field = field_of(curves)
-        return [[rung.place(number) for number in rung.numbers] for rung in field.rungs]
+        state = state_of(curves)
+        return [[rung.place(number) for number in rung.numbers] for rung in state.rungs]
 
     assert places(schedule) == places(UNKNOWN)
     assert places(schedule)[1] == [4, 1, 5, 3, 2]
@@ -131,6 +131,6 @@ def test_equal_schedules_change_nothing(schedule):
 def test_a_schedule_is_the_last_merit_and_none_once_diverged():
     fine = curve_of([1.0], lr_progress=COSINE[:1])
     diverged = curve_of([1.0], lr_progress=COSINE[:1], loss=math.inf)
-    features = at(field_of({0: fine, 1: diverged}), 1)
+    features = at(state_of({0: fine, 1: diverged}), 1)
     assert features[0][TO_FALL] == 1.5
     assert math.isnan(features[1][TO_FALL])

@@ -1,6 +1,7 @@
 """RotationTarget: which layers must turn, and how their distances become one number."""
 
 import dataclasses
+import json
 import math
 import pickle
 
@@ -258,3 +259,38 @@ class TestValue:
             held = TypeAdapter(RotationTarget).validate_python(given)
             assert held == self.TARGET
             assert hash(held) == hash(self.TARGET)
+
+    def test_as_json_it_comes_back_the_same(self):
+        for target in (self.TARGET, RotationTarget(), RotationTarget(np.float32(0.6), first=1)):
+            again = RotationTarget.from_dict(json.loads(json.dumps(target.to_dict())))
+            assert again == target
+            assert hash(again) == hash(target)
+
+    def test_fields_of_another_version_are_left_out_and_missing_ones_are_the_default(self):
+        read = RotationTarget.from_dict({"distance": 0.6, "of_a_later_version": [1]})
+        assert read == RotationTarget(0.6)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"distance": "far"},
+            {"tolerance": None},
+            {"head": "x"},
+            {"patterns": [["*"]]},
+            {"first": 3},
+        ],
+        ids=str,
+    )
+    def test_what_is_no_target_is_refused(self, values):
+        with pytest.raises(InvalidInput):
+            RotationTarget.from_dict(values)
+
+
+def test_a_layer_counts_as_there_at_the_same_share_of_its_bar_as_the_whole():
+    target = RotationTarget(0.8, tolerance=0.2, head=0.4, patterns={"2.*": 0.2})
+    layers = ("0.weight", "1.weight", "2.weight", "head")
+    assert target.floors(layers) == pytest.approx((math.nan, 0.6, 0.15, 0.3), nan_ok=True)
+    for layer, floor in enumerate(target.floors(layers)):
+        alone = [floor if at == layer else math.nan for at in range(4)]
+        if not math.isnan(floor):
+            assert target.reached(alone, layers) == pytest.approx(target.floor)

@@ -17,10 +17,10 @@ from tests.rotation.made_up_cases import (
     OWN,
     by_metric,
     curve_of,
-    field_of,
     informative,
     judged,
     rule_of,
+    state_of,
 )
 from tuner.rotation import RotationCurve, Verdict, decide
 
@@ -59,14 +59,14 @@ LATER = RotationCurve(LAYERS, 20).append(3, {}, metric=0.9)
 )
 @pytest.mark.parametrize("warmup_epochs", [0.25, 1])
 def test_no_evidence_never_prunes(curve, peers, warmup_epochs):
-    field = field_of(curve, peers, warmup_epochs=warmup_epochs, keep=0.1, early_keep=0.1)
-    assert not decide(OWN, curve, field).prune
-    assert not decide(OWN, curve, informative(field)).prune
+    state = state_of(curve, peers, warmup_epochs=warmup_epochs, keep=0.1, early_keep=0.1)
+    assert not decide(OWN, curve, state).prune
+    assert not decide(OWN, curve, informative(state)).prune
 
 
-def test_a_trial_that_the_field_does_not_know_goes_on():
+def test_a_trial_that_the_state_does_not_know_goes_on():
     curve = curve_of(epochs=1, metric=0.1)
-    assert not decide(99, curve, field_of(curve, BETTER)).prune
+    assert not decide(99, curve, state_of(curve, BETTER)).prune
 
 
 @pytest.mark.parametrize(("epochs", "pruned"), [(1, False), (2, False), (3, True)])
@@ -76,11 +76,11 @@ def test_no_decision_before_warmup(epochs, pruned):
 
 
 @pytest.mark.parametrize("loss", [1.0, INF, NAN])
-@pytest.mark.parametrize("may_wait", [False, True])
-def test_the_last_epoch_is_never_pruned(loss, may_wait):
+@pytest.mark.parametrize("may_pause", [False, True])
+def test_the_last_epoch_is_never_pruned(loss, may_pause):
     curve = curve_of(0.4, epochs=9, max_epochs=9, metric=0.0, losses=[0.5] * 8 + [loss])
-    field = informative(field_of(curve, [curve_of(0.2, epochs=9, max_epochs=9)] * 9))
-    verdict = decide(OWN, curve, field, may_wait=may_wait)
+    state = informative(state_of(curve, [curve_of(0.2, epochs=9, max_epochs=9)] * 9))
+    verdict = decide(OWN, curve, state, may_pause=may_pause)
     assert verdict == Verdict(prune=False, reason="", forecast=verdict.forecast)
 
 
@@ -130,26 +130,26 @@ CRITERIA = st.fixed_dictionaries(
 @UNHURRIED
 @given(CURVES, PEERS, CRITERIA, st.booleans(), st.booleans(), st.booleans())
 def test_a_verdict_is_one_thing_with_a_reason_or_none_without_and_always_the_same(
-    curve, peers, given_, may_wait, final, ranked
+    curve, peers, given_, may_pause, final, ranked
 ):
-    field = field_of(curve, peers, **given_)
-    field = informative(field) if ranked else field
-    verdict = decide(OWN, curve, field, may_wait=may_wait, final=final)
-    assert verdict.prune + verdict.wait + verdict.audit == bool(verdict.reason)
-    assert may_wait or not verdict.wait
-    again = decide(OWN, curve, field, may_wait=may_wait, final=final)
+    state = state_of(curve, peers, **given_)
+    state = informative(state) if ranked else state
+    verdict = decide(OWN, curve, state, may_pause=may_pause, final=final)
+    assert verdict.prune + verdict.pause + verdict.audit == bool(verdict.reason)
+    assert may_pause or not verdict.pause
+    again = decide(OWN, curve, state, may_pause=may_pause, final=final)
     assert repr(again) == repr(verdict)
 
 
 @UNHURRIED
 @given(CURVES, PEERS)
 def test_a_verdict_changes_nothing(curve, peers):
-    field = field_of(curve, peers)
-    assert field.started <= 1 + len(peers)  # worked out once, and kept
-    before = pickle.dumps((curve, field))
-    decide(OWN, curve, field, may_wait=True)
-    decide(OWN, curve, field, final=True)
-    assert pickle.dumps((curve, field)) == before
+    state = state_of(curve, peers)
+    assert state.started <= 1 + len(peers)  # worked out once, and kept
+    before = pickle.dumps((curve, state))
+    decide(OWN, curve, state, may_pause=True)
+    decide(OWN, curve, state, final=True)
+    assert pickle.dumps((curve, state)) == before
 
 
 @UNHURRIED
@@ -169,19 +169,19 @@ def test_the_best_by_everything_is_never_pruned(curve, peers, ranked):
         distances=((1.0,) * len(LAYERS),) * len(curve),
         train_loss=tuple(-epoch for epoch in curve.epochs),
     )
-    field = field_of(best, peers, keep=0.01)
-    verdict = decide(OWN, best, informative(field) if ranked else field)
+    state = state_of(best, peers, keep=0.01)
+    verdict = decide(OWN, best, informative(state) if ranked else state)
     assert verdict == Verdict(prune=False, reason="", forecast=verdict.forecast)
 
 
 def test_a_decision_among_a_thousand_takes_milliseconds_at_most():
     curve = curve_of(0.15, epochs=4, metric=0.1)
     peers = [curve_of(0.15, epochs=4, metric=0.5 + index / 2000) for index in range(1000)]
-    field = field_of(curve, peers)
+    state = state_of(curve, peers)
     taken_s = []
     for _ in range(10):
         start = time.perf_counter()
-        verdict = decide(OWN, curve, field)
+        verdict = decide(OWN, curve, state)
         taken_s.append(time.perf_counter() - start)
     assert verdict.prune
     # Well under 1 ms when idle; the margin is for a busy machine.

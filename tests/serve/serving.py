@@ -1,4 +1,4 @@
-"""A real server on a port of this machine, and who asks it."""
+"""A real server on a port of this machine, and a client for it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import optuna
 from tests.waiting import until
 from tuner.serve.app import StudyRegistry, application
 from tuner.serve.auth import access
-from tuner.serve.server import _bound, _config, _Server
-from tuner.serve.studies import FolderShelf, StudySource
+from tuner.serve.server import _config, _listen, _Server
+from tuner.serve.studies import FolderSource, StudySource
 from tuner.study.folder import StudyFolder, open_for_writing
 
 TOKEN = "a-token-for-the-tests-0123456789"
@@ -26,8 +26,8 @@ SIGNED_IN = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @dataclass
-class Said:
-    """An answer; its headers' names are in lower case."""
+class Answered:
+    """A response. The names of its headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -42,7 +42,7 @@ class Said:
 class Served:
     """A running server."""
 
-    desk: StudyRegistry
+    registry: StudyRegistry
     port: int
 
     @property
@@ -56,7 +56,9 @@ class Served:
         session = access(TOKEN, "", self.port, loopback=True).session()
         return [{"name": cookie, "value": session, "url": self.url}]
 
-    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Said:
+    def ask(
+        self, path: str, method: str = "GET", body: str | None = None, **headers: str
+    ) -> Answered:
         """Ask for a path as it is, signed in unless an Authorization is given."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         given = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -65,10 +67,10 @@ class Served:
         said = answer.read().decode()
         connection.close()
         names = {name.lower(): value for name, value in answer.getheaders()}
-        return Said(answer.status, names, said)
+        return Answered(answer.status, names, said)
 
     @contextmanager
-    def listening(self, path: str) -> Iterator[Heard]:
+    def listening(self, path: str) -> Iterator[ReceivedEvents]:
         """Give what a stream of events says, as it comes."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", path, headers=SIGNED_IN)
@@ -78,7 +80,7 @@ class Served:
             200,
             "text/event-stream; charset=utf-8",
         )
-        heard = Heard()
+        heard = ReceivedEvents()
         thread = threading.Thread(target=heard.follow, args=(answer,), daemon=True)
         thread.start()
         try:
@@ -92,8 +94,8 @@ class Served:
 
 
 @dataclass
-class Heard:
-    """What a stream has said: its lines that are no data, and its parts as they are now."""
+class ReceivedEvents:
+    """The events of a stream: its data, its other lines, and the current parts of the page."""
 
     lines: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -118,27 +120,27 @@ class Heard:
 @contextmanager
 def server(
     folder: Path | None = None,
-    shelf: StudySource | None = None,
+    source: StudySource | None = None,
     token: str | None = TOKEN,
     interval_s: float = 0.1,
     linger_s: float = 30.0,
     port: int = 0,
 ) -> Iterator[Served]:
-    """Serve the studies of a folder, or of a shelf, from a thread."""
-    if shelf is None:
+    """Serve the studies of a folder, or of a source, from a thread."""
+    if source is None:
         assert folder is not None
-        shelf = FolderShelf(folder)
-    desk = StudyRegistry(shelf, interval_s=interval_s, linger_s=linger_s)
-    listening = _bound("127.0.0.1", port)
+        source = FolderSource(folder)
+    registry = StudyRegistry(source, interval_s=interval_s, linger_s=linger_s)
+    listening = _listen("127.0.0.1", port)
     port = listening.getsockname()[1]
     running = _Server(
-        _config(application(desk, access(token, "127.0.0.1", port, loopback=True))), desk
+        _config(application(registry, access(token, "127.0.0.1", port, loopback=True))), registry
     )
     thread = threading.Thread(target=running.run, args=([listening],))
     thread.start()
     until(lambda: running.started or not thread.is_alive(), "the server has started")
     try:
-        yield Served(desk, port)
+        yield Served(registry, port)
     finally:
         running.should_exit = True
         thread.join(60)
@@ -148,7 +150,7 @@ def server(
 
 @contextmanager
 def written(home: StudyFolder) -> Iterator[tuple[optuna.Study, Callable[[], None]]]:
-    """Open a study as the process that runs it does; give it, and what puts all on the disk."""
+    """Open a study as the process that runs it; yield it, and a function that flushes to disk."""
     with home.locked(), open_for_writing(home, None) as storage:
         study = optuna.load_study(study_name=home.name, storage=storage)
         yield study, getattr(storage, "_backend", storage).flush

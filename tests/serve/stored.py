@@ -53,7 +53,7 @@ def _distribution(name: str, result: StudyResult) -> BaseDistribution:
 
 def _trial(trial: TrialResult, spaces: dict[str, BaseDistribution]) -> FrozenTrial:
     curve = trial.curve
-    told = {
+    reports = {
         f"rotation:{epoch:g}": {
             "distances": list(curve.distances[at]),
             "lr_progress": curve.lr_progress[at],
@@ -70,7 +70,7 @@ def _trial(trial: TrialResult, spaces: dict[str, BaseDistribution]) -> FrozenTri
         intermediate_values=dict(zip(map(int, curve.epochs), curve.metric, strict=True)),
         user_attrs={
             LAYERS: list(curve.layers),
-            **told,
+            **reports,
             **({"reason": trial.reason} if trial.reason else {}),
             **({"audit": trial.audit} if trial.audit else {}),
             **({"test": trial.test} if trial.test else {}),

@@ -167,7 +167,7 @@ def test_a_trial_that_diverged_is_nothing_to_learn_from():
         trial = study.ask()
         trial.report(last, 1)
         study.tell(trial, state=TrialState.PRUNED)
-    study.sampler = PrunedAsComplete(Looks(), (), reads_whole=True)
+    study.sampler = PrunedAsComplete(Looks(), (), reads_complete=True)
     study.ask()
     assert shown[0][0] == TrialState.PRUNED
     assert shown[1] == (TrialState.COMPLETE, [0.5])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
+import torchvision
 from PIL import Image
 
-from trainables.datasets.cifar import Kind
+from trainables.datasets.cifar import CifarVariant
 
 
 class Python2Pickler(pickle._Pickler):
@@ -50,23 +53,42 @@ def generated(count: int, classes: int, size: int = 32) -> tuple[np.ndarray, np.
 
 
 def write_cifar(
-    kind: Kind, folder: Path, *, count: int = 20, binary: bool = False
+    variant: CifarVariant, folder: Path, *, count: int = 20, binary: bool = False
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Write each file of a data set with `count` images; return what is in them, by file."""
     written = {}
-    home = folder / (kind.binary_folder if binary else kind.folder)
+    home = folder / (variant.binary_folder if binary else variant.folder)
     home.mkdir(parents=True)
-    for number, file in enumerate((*kind.train, kind.test)):
-        images, labels = written[file] = generated(count + number, kind.classes)
+    fine = b"" if variant.classes == 10 else b"fine_"
+    labels_key, names_key = fine + b"labels", fine + b"label_names"
+    for number, file in enumerate((*variant.train, variant.test)):
+        images, labels = written[file] = generated(count + number, variant.classes)
         rows = images.reshape(len(images), -1)
         if binary:
-            coarse = [labels // 5] if kind.binary_labels == 2 else []
+            coarse = [labels // 5] if variant.binary_labels == 2 else []
             columns = np.stack([*coarse, labels], axis=1).astype(np.uint8)
             (home / f"{file}.bin").write_bytes(np.hstack([columns, rows]).tobytes())
         else:
-            held = {b"data": rows, kind.labels: labels.tolist(), b"filenames": [b"a.png"]}
+            held = {b"data": rows, labels_key: labels.tolist(), b"filenames": [b"a.png"]}
             (home / file).write_bytes(python2_pickle(held))
+    if not binary:
+        meta = getattr(torchvision.datasets, variant.torchvision_name).meta["filename"]
+        names = [f"class {number}".encode() for number in range(variant.classes)]
+        (home / meta).write_bytes(python2_pickle({names_key: names}))
     return written
+
+
+def publish(variant: CifarVariant, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torchvision expect the checksums of the written files in place of the published ones."""
+    source = getattr(torchvision.datasets, variant.torchvision_name)
+
+    def checksum(file: str) -> str:
+        return hashlib.md5((folder / variant.folder / file).read_bytes()).hexdigest()
+
+    for files in ("train_list", "test_list"):
+        own = [[file, checksum(file)] for file, _ in getattr(source, files)]
+        monkeypatch.setattr(source, files, own)
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": checksum(source.meta["filename"])})
 
 
 def write_tiny(

@@ -64,7 +64,7 @@ class Shared(Smallest):
     def note(self, text: str) -> None:
         """Write a line to this process's file in the folder of that name, if there is one."""
         if "notes" in self.config:
-            with Path(self.config["notes"], str(self._share.rank)).open("a") as notes:
+            with Path(self.config["notes"], str(self.shard.rank)).open("a") as notes:
                 notes.write(f"{text}\n")
 
     def train_epoch(self):
@@ -77,7 +77,7 @@ class Shared(Smallest):
 
     def training_batches(self):
         for number, batch in enumerate(super().training_batches()):
-            if self._share.rank == self.config.get("in") and number == 3:
+            if self.shard.rank == self.config.get("in") and number == 3:
                 fault = self.config["fault"]
                 if fault == "raises":
                     raise ValueError("the loss is purple")

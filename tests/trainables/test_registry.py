@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -51,6 +52,19 @@ def test_an_unknown_attribute_is_named():
 @pytest.mark.parametrize("name", trainables.__all__)
 def test_every_exported_name_is_there(name):
     assert getattr(trainables, name) is not None
+
+
+PACKAGES = ("datasets", "distributed", "layca", "models", "tasks", "training")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_of_a_package_is_there(package):
+    module = import_module(f"trainables.{package}")
+    assert module.__doc__
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match=f"module 'trainables.{package}' has no attribute 'x'"):
+        module.x  # noqa: B018
 
 
 def test_naming_the_trainables_loads_neither_torch_nor_ray():

@@ -1,210 +1,150 @@
-"""CIFAR-10 and CIFAR-100: find, check and read the files without running code."""
+"""CIFAR-10 and CIFAR-100: find the files, and read the python version or the binary version."""
 
 from __future__ import annotations
 
-import codecs
-import pickle
-import re
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.datasets.images import Images, downloaded, given_folder
+from trainables.datasets.images import Images, download_once, given_folder
 from tuner.errors import InvalidInput
 
-NUMBERS = re.compile(r"[iu][1248]")
-"""The types of array that are read: whole numbers of one to eight bytes."""
-
-
-class PickleError(ValueError):
-    """The file is no pickle of plain values; the message tells what is wrong with it."""
-
-
-# NumPy itself trusts what a pickle tells it of an array, to the point of crashing. These two stand
-# in for its classes while a file is read, and let only whole arrays of whole numbers through.
-
-
-class _Type:
-    def __init__(self, name: bytes | str, *_: object):
-        self.name = _text(name)
-        self.order = "|"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = _text(state[1])
-
-
-class _Array:
-    def __init__(self, *_: object) -> None:
-        self.held = np.empty(0, np.uint8)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, kind, by_column, content = state
-        if not isinstance(kind, _Type) or not NUMBERS.fullmatch(kind.name):
-            raise pickle.UnpicklingError("it holds an array of something else than whole numbers")
-        array = np.frombuffer(content, kind.order + kind.name)
-        self.held = array.reshape(shape, order="F" if by_column else "C")
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("ascii") if isinstance(value, bytes) else value
-
-
-_ALLOWED = {
-    ("numpy", "dtype"): _Type,
-    ("numpy", "ndarray"): _Array,
-    # Which of the two depends on the age of the NumPy that wrote the file.
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
-    # How Python 3 writes bytes in the protocols of Python 2.
-    ("_codecs", "encode"): codecs.encode,
-}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _ALLOWED[module, name]
-
-
-def load_plain(path: Path) -> Any:
-    """Return what a pickle holds: a dict, say, of NumPy arrays, bytes, numbers and lists.
-
-    Python 2's strings come back as bytes, and arrays are those of whole numbers. Raises
-    `PickleError` for anything else or a damaged file, and `OSError` when it cannot be read at all.
-    """
-    with path.open("rb") as file:
-        try:
-            value = _PlainUnpickler(file, encoding="bytes").load()
-        except (
-            # Whatever bytes that are no pickle may ask the machine to do.
-            pickle.UnpicklingError,
-            EOFError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            OverflowError,
-            MemoryError,
-        ) as error:
-            raise PickleError(f"cannot be unpickled ({error})") from error
-    if not isinstance(value, dict):
-        return value
-    return {key: held.held if isinstance(held, _Array) else held for key, held in value.items()}
-
-
 PIXELS = 3 * 32 * 32
-Array = NDArray[Any]
 
 
-class Kind(NamedTuple):
-    """The names that one of the two data sets goes by in its files."""
+class CifarVariant(NamedTuple):
+    """The names of one of the two data sets, and the layout of its binary files."""
 
     name: str
+    torchvision_name: str
     classes: int
     folder: str
     train: tuple[str, ...]
     test: str
-    labels: bytes
     binary_folder: str
     binary_labels: int
     """Bytes of labels before each image in the binary version; the last of them is the class."""
 
 
-CIFAR10 = Kind(
+CIFAR10 = CifarVariant(
     "CIFAR-10",
+    "CIFAR10",
     10,
     "cifar-10-batches-py",
     tuple(f"data_batch_{number}" for number in range(1, 6)),
     "test_batch",
-    b"labels",
     "cifar-10-batches-bin",
     1,
 )
-CIFAR100 = Kind(
-    "CIFAR-100", 100, "cifar-100-python", ("train",), "test", b"fine_labels", "cifar-100-binary", 2
+CIFAR100 = CifarVariant(
+    "CIFAR-100", "CIFAR100", 100, "cifar-100-python", ("train",), "test", "cifar-100-binary", 2
 )
 
 
-def read_cifar(kind: Kind, data_dir: str | None) -> tuple[Images, Images]:
+def read_cifar(variant: CifarVariant, data_dir: str | None) -> tuple[Images, Images]:
     """Return the training and the test images, shape (n, 3, 32, 32), each with labels (n,).
 
-    `data_dir`, or else the variable QUARTERTURN_DATA, holds the unpacked folder of the python or
-    the binary version, or is that folder; CIFAR-100's labels are the fine ones. Without either it
-    is `~/.cache/quarterturn`, which is downloaded when it is missing. Pickles are read without
-    running what is in them. Raises `InvalidInput` when a file is missing or damaged.
+    The labels of CIFAR-100 are the fine ones. Torchvision reads the python version: it unpickles a
+    file only if the file has the published MD5 checksum.
+
+    Args:
+        variant: `CIFAR10` or `CIFAR100`.
+        data_dir: holds the unpacked folder of the python or the binary version, or is that folder.
+            Default: the environment variable QUARTERTURN_DATA, or else `~/.cache/quarterturn`,
+            where the python version is downloaded if it is missing.
+
+    Raises:
+        InvalidInput: a file is missing or damaged.
     """
     folder = given_folder(data_dir)
     if folder is None:
-        folder = downloaded(kind.name, kind.folder, partial(_download, kind), _remedy(kind))
-    for inner in (kind.folder, kind.binary_folder):
+        folder = download_once(
+            variant.name, variant.folder, variant.torchvision_name, _remedy(variant)
+        )
+    for inner in (variant.folder, variant.binary_folder):
         if (folder / inner).is_dir():
             folder /= inner
             break
-    binary = folder.name == kind.binary_folder
-    read, suffix = (_read_binary, ".bin") if binary else (_read_pickle, "")
-    parts = [read(folder / f"{file}{suffix}", kind) for file in (*kind.train, kind.test)]
-    train = tuple(np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))
-    return (train[0], train[1]), parts[-1]
+    if folder.name == variant.binary_folder:
+        return _read_binary(folder, variant)
+    return _read_python(folder, variant)
 
 
-def _download(kind: Kind, root: str) -> None:
-    # Imported here because it takes 2 s and is needed once on a machine.
+def _remedy(variant: CifarVariant) -> str:
+    return f"give the folder that holds {variant.folder} with --data DIR"
+
+
+def _read_python(folder: Path, variant: CifarVariant) -> tuple[Images, Images]:
+    # Imported here because it takes more than a second, and few trials need it.
     from torchvision import datasets  # type: ignore[import-untyped]
 
-    getattr(datasets, kind.name.replace("-", ""))(root, download=True)
-
-
-def _remedy(kind: Kind) -> str:
-    return f"give the folder that holds {kind.folder} with --data DIR"
-
-
-def _read_pickle(path: Path, kind: Kind) -> Images:
+    published = getattr(datasets, variant.torchvision_name)
+    # The folder may have any name.
+    source = type(published.__name__, (published,), {"base_folder": ""})
     try:
-        held = load_plain(_present(path, kind))
-    except (PickleError, OSError) as error:
-        raise _damaged(path, kind, str(error)) from error
-    if not isinstance(held, dict) or not {b"data", kind.labels} <= held.keys():
-        raise _damaged(path, kind, f"has no 'data' and {kind.labels.decode()!r}")
-    images, labels = held[b"data"], np.asarray(held[kind.labels])
-    if getattr(images, "dtype", None) != np.uint8 or images.shape[1:] != (PIXELS,):
-        raise _damaged(path, kind, f"has no rows of {PIXELS} bytes under 'data'")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise _damaged(path, kind, f"has no whole numbers under {kind.labels.decode()!r}")
-    return _checked(images, labels, path, kind)
+        train, test = (source(folder, train=train) for train in (True, False))
+    except (RuntimeError, OSError) as error:
+        raise _explained(error, published, folder, variant) from error
+    return _as_images(train), _as_images(test)
 
 
-def _read_binary(path: Path, kind: Kind) -> Images:
-    content = np.fromfile(_present(path, kind), np.uint8)
-    row = kind.binary_labels + PIXELS
+def _as_images(dataset: Any) -> Images:
+    # Torchvision has the channels last.
+    return np.ascontiguousarray(dataset.data.transpose(0, 3, 1, 2)), np.asarray(dataset.targets)
+
+
+def _explained(
+    error: Exception, published: Any, folder: Path, variant: CifarVariant
+) -> InvalidInput:
+    """Return the error that names the missing or damaged file; torchvision does not name it."""
+    from torchvision.datasets.utils import check_integrity  # type: ignore[import-untyped]
+
+    meta = (published.meta["filename"], published.meta["md5"])
+    for file, md5 in (*published.train_list, *published.test_list, meta):
+        path = _present(folder / file, variant)
+        try:
+            if not check_integrity(path, md5):
+                what = "is not the published file: its MD5 checksum is another"
+                return _damaged(path, variant, what)
+        except OSError as unreadable:
+            return _damaged(path, variant, f"cannot be read ({unreadable.strerror})")
+    return _damaged(folder, variant, f"raises {type(error).__name__}")
+
+
+def _read_binary(folder: Path, variant: CifarVariant) -> tuple[Images, Images]:
+    parts = [
+        _read_binary_file(folder / f"{file}.bin", variant)
+        for file in (*variant.train, variant.test)
+    ]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))
+    return (images, labels), parts[-1]
+
+
+def _read_binary_file(path: Path, variant: CifarVariant) -> Images:
+    # Torchvision has no reader for the binary version.
+    content: NDArray[np.uint8] = np.fromfile(_present(path, variant), np.uint8)
+    row = variant.binary_labels + PIXELS
     if not content.size or content.size % row:
-        raise _damaged(path, kind, f"holds {content.size} bytes, not rows of {row}")
+        raise _damaged(path, variant, f"holds {content.size} bytes, not rows of {row}")
     rows = content.reshape(-1, row)
-    return _checked(rows[:, kind.binary_labels :], rows[:, kind.binary_labels - 1], path, kind)
+    images, labels = rows[:, variant.binary_labels :], rows[:, variant.binary_labels - 1]
+    if labels.max() >= variant.classes:
+        raise _damaged(path, variant, f"has the label {labels.max()}, not 0-{variant.classes - 1}")
+    # A copy, because torch needs memory that it can write to.
+    return images.reshape(-1, 3, 32, 32).copy(), labels.astype(np.int64)
 
 
-def _present(path: Path, kind: Kind) -> Path:
+def _present(path: Path, variant: CifarVariant) -> Path:
     if not path.is_file():
         raise InvalidInput(
-            f"{kind.name} needs {path.name}, which is not in {path.parent}; {_remedy(kind)}"
+            f"{variant.name} needs {path.name}, which is not in {path.parent}; {_remedy(variant)}"
         )
     return path
 
 
-def _checked(images: Array, labels: Array, path: Path, kind: Kind) -> Images:
-    if len(images) != len(labels):
-        raise _damaged(path, kind, f"has {len(labels)} labels for {len(images)} images")
-    if labels.size and not 0 <= labels.min() <= labels.max() < kind.classes:
-        bad = labels.max() if labels.max() >= kind.classes else labels.min()
-        raise _damaged(path, kind, f"has the label {bad}, not 0-{kind.classes - 1}")
-    # A copy, since torch wants memory that it may write to.
-    return images.reshape(-1, 3, 32, 32).copy(), labels.astype(np.int64)
-
-
-def _damaged(path: Path, kind: Kind, what: str) -> InvalidInput:
+def _damaged(path: Path, variant: CifarVariant, what: str) -> InvalidInput:
     return InvalidInput(
-        f"{kind.name} cannot be read from {path.parent}: {path.name} {what}; {_remedy(kind)}"
+        f"{variant.name} cannot be read from {path.parent}: {path.name} {what}; {_remedy(variant)}"
     )

@@ -25,30 +25,34 @@ REMEDY = (
 )
 
 
-def read_tiny(data_dir: str | None) -> tuple[Images, Images]:
+def read_tiny_imagenet(data_dir: str | None) -> tuple[Images, Images]:
     """Return the training and the validation images, shape (n, 3, 64, 64), each with labels (n,).
 
-    A label is the place of the class among the sorted names in `wnids.txt`; gray images are given
-    three equal channels. The official test images have no labels and are left alone. `data_dir`,
-    or else the variable QUARTERTURN_DATA, or else `~/.cache/quarterturn`, holds the folder
-    `tiny-imagenet-200` or is it.
+    A label is the position of the class among the sorted names in `wnids.txt`. Gray images get
+    three equal channels. The official test images have no labels and are not read.
 
-    Decoding takes about a minute, once: the arrays are then kept in `tiny-imagenet-200.npz` beside
-    the folder, or in `~/.cache/quarterturn` where that cannot be written, and are read from there
-    for as long as the folder has as many images. Raises `InvalidInput` when a file is missing or
-    damaged.
+    Pillow decodes the images once, in about a minute. The arrays are then kept in
+    `tiny-imagenet-200.npz` beside the folder, or in `~/.cache/quarterturn` if that file cannot be
+    written. They are read from there while the folder has the same number of images.
+
+    Args:
+        data_dir: holds the folder `tiny-imagenet-200`, or is that folder. Default: the environment
+            variable QUARTERTURN_DATA, or else `~/.cache/quarterturn`.
+
+    Raises:
+        InvalidInput: a file is missing or damaged.
     """
     given = given_folder(data_dir) or cache_folder()
     folder = given if given.name == FOLDER else given / FOLDER
-    train, validation = _listed(folder)
+    train, validation = _list_images(folder)
     caches = _cache_files(folder)
     for cache in caches:
-        found = _cached(cache, len(train[0]), len(validation[0]))
+        found = _read_cache(cache, len(train[0]), len(validation[0]))
         if found:
             return found
-    decoded = (_decoded(*train), _decoded(*validation))
+    decoded = (_decode(*train), _decode(*validation))
     for cache in caches:
-        if _kept(cache, decoded):
+        if _write_cache(cache, decoded):
             break
     return decoded
 
@@ -56,8 +60,8 @@ def read_tiny(data_dir: str | None) -> tuple[Images, Images]:
 Listing = tuple[list[Path], list[int]]
 
 
-def _listed(folder: Path) -> tuple[Listing, Listing]:
-    """Return the images' paths and classes, of the training and of the validation part."""
+def _list_images(folder: Path) -> tuple[Listing, Listing]:
+    """Return the paths and classes of the training images and of the validation images."""
     classes = sorted(_lines(folder / "wnids.txt"))
     number = {name: place for place, name in enumerate(classes)}
     train: Listing = ([], [])
@@ -97,7 +101,7 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _decoded(paths: Sequence[Path], labels: Sequence[int]) -> Images:
+def _decode(paths: Sequence[Path], labels: Sequence[int]) -> Images:
     images = np.empty((len(paths), 3, SIZE_PX, SIZE_PX), np.uint8)
     for place, path in enumerate(paths):
         try:
@@ -118,13 +122,13 @@ def _damaged(path: Path, what: str) -> InvalidInput:
 
 
 def _cache_files(folder: Path) -> tuple[Path, Path]:
-    # In the home folder, several folders of images must not be taken for one another.
+    # The cache in the home folder may serve several folders of images.
     which = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     return folder.with_suffix(".npz"), cache_folder() / f"{FOLDER}-{which}.npz"
 
 
-def _cached(cache: Path, train: int, validation: int) -> tuple[Images, Images] | None:
-    """Return what a cache file holds, or None when it is not there or not of these images."""
+def _read_cache(cache: Path, train: int, validation: int) -> tuple[Images, Images] | None:
+    """Return the arrays of a cache file, or None if it is missing or has other images."""
     try:
         with cache.open("rb") as file, np.load(file, allow_pickle=False) as held:
             found = ((held["train"], held["train_labels"]), (held["val"], held["val_labels"]))
@@ -135,8 +139,8 @@ def _cached(cache: Path, train: int, validation: int) -> tuple[Images, Images] |
     return found if whole and counts == [train, train, validation, validation] else None
 
 
-def _kept(cache: Path, decoded: tuple[Images, Images]) -> bool:
-    """Write the cache file, whole or not at all, and return whether that was possible."""
+def _write_cache(cache: Path, decoded: tuple[Images, Images]) -> bool:
+    """Write the cache file completely or not at all; return whether it was written."""
     arrays: dict[str, NDArray[np.generic]] = dict(
         zip(("train", "train_labels", "val", "val_labels"), decoded[0] + decoded[1], strict=True)
     )
@@ -149,7 +153,7 @@ def _kept(cache: Path, decoded: tuple[Images, Images]) -> bool:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         Path(fresh).replace(cache)
-    except OSError:  # a full disk: training goes on without the cache
+    except OSError:  # A full disk: training continues without the cache.
         Path(fresh).unlink(missing_ok=True)
         return False
     return True

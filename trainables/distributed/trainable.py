@@ -1,157 +1,164 @@
-"""DistributedTrainable: the part of a trainable that trains one trial with several processes."""
+"""DistributedTrainable: a Ray trainable whose methods can run in several processes at once."""
 
 from __future__ import annotations
 
 import weakref
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, Self, TypeVar
 
+import ray
 import torch
 from ray.tune import Trainable
 
 from trainables.distributed.data_parallel import (
-    ALONE,
+    SINGLE_PROCESS,
     DataShard,
-    StepReport,
+    StepSync,
     check_processes,
-    merged,
 )
-from trainables.distributed.workers import WorkerGroup
-from trainables.training.config import Settings
-from trainables.training.loop import TrainingState
-from trainables.training.precision import reserved_gpus, trial_device
-from tuner.errors import InvalidInput
+from trainables.distributed.workers import SingleProcess, WorkerGroup
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def reserved_gpus(in_actor: bool) -> int:
+    """Return how many GPUs a trial has reserved; a fraction of a GPU counts as one.
+
+    Args:
+        in_actor: whether the trial runs in a Ray actor. Outside of Ray a trial may use every GPU
+            that torch sees.
+    """
+    if in_actor:
+        return len(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+    return torch.cuda.device_count()
+
+
+def trial_device(in_actor: bool) -> torch.device:
+    """Return the first GPU that this process may use, or the CPU if there is none.
+
+    A Ray actor that has reserved no GPU may still see the GPUs of its node. It uses the CPU.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if in_actor and not reserved_gpus(in_actor):
+        return torch.device("cpu")
+    return torch.device("cuda")
 
 
 class DistributedTrainable(Trainable):
-    """A trainable whose steps are taken by one process, or by several that do the same.
+    """Runs one trial in one process or in several; a base class of `RotationTrainable`.
 
-    Ray knows of the first process alone. It decides and reports; each of the others has a trial of
-    its own, of the same class and config, whose methods the first one calls by name.
+    Ray knows only the process of rank 0. That process decides and reports. Each worker process has
+    an instance of the same class, with the same config. The process of rank 0 calls a method of
+    all instances with `in_all_processes`.
+
+    Example:
+        A subclass that lets two processes do the same::
+
+            self.start_workers(2)
+            losses = self.in_all_processes(self.train_some_steps)  # the results, by rank
     """
 
-    _run: TrainingState | None = None
-    _team: WorkerGroup | None = None
-    """The other processes, where there are any and this is the first."""
-    _share: DataShard = ALONE
-    _place: torch.device | None = None
-    """The device of a process that Ray does not know of."""
-
-    def train_epoch(self) -> float:
-        """Train until the next report; return the mean loss."""
-        raise NotImplementedError
-
-    def _settings(self) -> Settings:
-        raise NotImplementedError
-
-    def _build(self, settings: Settings) -> TrainingState:
-        raise NotImplementedError
+    shard: DataShard = SINGLE_PROCESS
+    """The rank of this process among the trial's processes."""
+    step_sync: StepSync | None = None
+    """Counts the training steps where several processes must take the same number of steps."""
+    _workers: SingleProcess | WorkerGroup = SingleProcess()
+    _worker_device: torch.device | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where the model and the batches are; known before they are built."""
-        in_actor = self.is_actor()  # type: ignore[no-untyped-call]
-        return self._place or trial_device(in_actor)
+        """The device of the model and of the batches, known before the trial is built."""
+        return self._worker_device or trial_device(self._in_actor)
 
-    # What the first process does.
+    @property
+    def _in_actor(self) -> bool:
+        return bool(self.is_actor())  # type: ignore[no-untyped-call]
 
-    def _start_all(self) -> TrainingState:
-        settings = self._settings()
-        count = self._processes(settings)
-        if self._team is not None and (self._team.over or self._team.count != count):
-            self._team.close()
-            self._team = None
-        if self._team is None and count > 1:
-            self._team = WorkerGroup(type(self), count, self.device)
-            # Nobody has to stop a trial that is made outside of Ray.
-            weakref.finalize(self, self._team.close)
-        self._share = DataShard(0, count)
-        if self._team is None:
-            return self._start()
-        with self._together("begin", self.config, str(Path.cwd()), self.logdir):
-            pass
-        with self._together("_start"):
-            run = self._start()
-        with self._together("_join"):
-            self._join()
-        return run
+    # For the process of rank 0.
 
-    def _processes(self, settings: Settings) -> int:
-        in_actor: bool = self.is_actor()  # type: ignore[no-untyped-call]
-        gpus = reserved_gpus(in_actor) if self.device.type == "cuda" else None
-        count = settings.processes or ((gpus or 1) if in_actor else 1)
-        check_processes(count, gpus, settings.batch_size)
+    def process_count(self, requested: int | None, batch_size: int) -> int:
+        """Return how many processes are to train the trial.
+
+        Args:
+            requested: the number that the config gives. None means one process for each GPU that
+                the Ray trial has reserved, and one process otherwise.
+            batch_size: samples of a batch, which the processes share.
+
+        Raises:
+            InvalidInput: there are too few GPUs or too few samples in a batch.
+        """
+        gpus = reserved_gpus(self._in_actor) if self.device.type == "cuda" else None
+        count = requested or ((gpus or 1) if self._in_actor else 1)
+        check_processes(count, gpus, batch_size)
         return count
 
-    def _together(
-        self, order: str, *arguments: Any, trains: bool = False
-    ) -> AbstractContextManager[list[Any]]:
-        if self._team is None:
-            return nullcontext([])
-        shared = self._run.shared if self._run else None
-        steps = shared.steps if shared and trains else None
-        return self._team.together(order, *arguments, steps=steps)
+    def start_workers(self, count: int) -> None:
+        """Start `count - 1` workers and give each an instance of this trial.
 
-    def _train_all(self) -> float:
-        """Train until the next report; return the mean loss over all samples."""
-        with self._together("_train_part", trains=True) as others:
-            part = self._train_part()
-        try:
-            train_loss, samples = merged([part, *others])
-        except InvalidInput:
-            self._dismiss()
-            raise
-        with self._together("_finish_part", train_loss, samples):
-            self._finish_part(train_loss, samples)
-        return train_loss
+        The workers of the previous trial are used again if there are as many.
 
-    def _alone(self) -> AbstractContextManager[None]:
-        """Return the context for what the first process does by itself."""
-        return nullcontext() if self._team is None else self._team.full_threads()
+        Raises:
+            InvalidInput: another trial of this process still has its workers.
+        """
+        if self._workers.closed or self._workers.count != count:
+            self.close_workers()
+            if count > 1:
+                self._workers = WorkerGroup(type(self), count, self.device)
+                # Nothing calls `stop` of a trial that was made outside of Ray.
+                weakref.finalize(self, self._workers.close)
+        self.shard = DataShard(0, count)
+        self.step_sync = StepSync() if count > 1 else None
+        self._workers.start_trial(self.config, str(Path.cwd()), self.logdir)
 
-    def _save_all(self, folder: str) -> None:
-        with self._together("_random_state") as others:
-            pass
-        self._running().save(folder, others)
+    def in_all_processes(
+        self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> list[T]:
+        """Call a method of this trial here and in every worker, and return the results by rank.
 
-    def _load_all(self, folder: str) -> None:
-        with self._together("_load", str(Path(folder).absolute())):
-            self._load(folder)
+        Raises:
+            Exception: the error of the process that failed first. The workers are closed then.
+        """
+        return self._workers.call(method, args, kwargs)
 
-    def _let_go(self) -> None:
-        if self._run is not None:
-            self._run.close()
-            self._run = None
+    def train_in_all_processes(self, method: Callable[[], T]) -> list[T]:
+        """Do the same for a method that takes training steps.
 
-    def _dismiss(self) -> None:
-        if self._team is not None:
-            self._team.close()
-            self._team = None
+        Raises:
+            InvalidInput: one process took more steps than another, so that it would wait forever.
+        """
+        return self._workers.call(method, steps=self.step_sync)
 
-    # What every process does.
+    def close_workers(self) -> None:
+        """End the worker processes, if there are any."""
+        self._workers.close()
+        self._workers = SingleProcess()
 
-    def _running(self) -> TrainingState:
-        assert self._run is not None, "the trial is built before it is trained"
-        return self._run
+    def full_threads(self) -> AbstractContextManager[None]:
+        """Return a context in which this process uses the CPU threads of the idle workers too."""
+        return self._workers.full_threads()
 
-    def _start(self) -> TrainingState:
-        self._run = self._build(self._settings())
-        return self._run
+    # For a worker.
 
-    def _join(self) -> None:
-        self._running().join()
+    @classmethod
+    def for_worker(
+        cls, config: Mapping[str, Any], shard: DataShard, device: torch.device, logdir: str
+    ) -> Self:
+        """Return the instance of a trial that a worker process holds.
 
-    def _train_part(self) -> StepReport:
-        run = self._running()
-        run.begin_part()
-        return run.trained(float(self.train_epoch()))
-
-    def _finish_part(self, train_loss: float, samples: int) -> None:
-        self._running().finish_part(train_loss, samples)
-
-    def _random_state(self) -> dict[str, Any]:
-        return self._running().random_state()
-
-    def _load(self, folder: str) -> None:
-        self._running().load(folder)
+        Args:
+            config: the trial's config.
+            shard: the worker's rank.
+            device: the worker's device.
+            logdir: the folder of the process of rank 0. Ray would otherwise make another one in
+                the user's home folder.
+        """
+        trial = cls.__new__(cls)
+        # Before `__init__`, which calls the user's `setup`.
+        trial._setup_logdir = lambda: setattr(trial, "_logdir", logdir)  # type: ignore[method-assign]
+        trial.shard, trial._worker_device, trial.step_sync = shard, device, StepSync()
+        trial.__init__(dict(config))  # type: ignore[misc]
+        return trial

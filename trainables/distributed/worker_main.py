@@ -1,7 +1,7 @@
 """The main loop of a worker process: `python -m trainables.distributed.worker_main`.
 
-It has a trial of its own, which does what process 0 asks for. It ends when the pipe to process 0
-does, so that no death of that process, however sudden, leaves one behind.
+The worker holds an instance of the trial and runs the commands of the process of rank 0. It ends
+when the pipe to that process closes. So no worker outlives a process that was killed.
 """
 
 from __future__ import annotations
@@ -19,113 +19,110 @@ from typing import Any
 
 from ray import cloudpickle
 
-from trainables.distributed.data_parallel import DataShard
+from trainables.distributed.data_parallel import DataShard, StepSync
+
+STEP_LIMIT = "step limit"
+"""The one command that a worker obeys at once; the others are methods of `WorkerMain`."""
 
 
 class WorkerMain:
-    """What process 0 may ask of another one, by name; other names are methods of its trial."""
+    """The commands that the process of rank 0 may send to a worker, by name."""
 
-    def __init__(self, share: DataShard, threads: int) -> None:
-        self._share = share
+    def __init__(self, shard: DataShard, threads: int) -> None:
+        self._shard = shard
         self._threads = threads
-        self._class: Any = None
+        self._trainable: Any = None
         self.trial: Any = None
 
-    def meet(self, trainable: type, device_type: str, meeting_place: str) -> None:
-        """Take up the trainable, and join the group of processes."""
+    @property
+    def steps(self) -> StepSync | None:
+        """The counter of the trial's steps."""
+        return getattr(self.trial, "step_sync", None)
+
+    def join(self, trainable: type, device_type: str, rendezvous_file: str) -> None:
+        """Remember the class of the trials and join the process group."""
         import torch
 
-        from trainables.distributed.workers import join
+        from trainables.distributed.workers import join_process_group
 
-        self._class = trainable
+        self._trainable = trainable
         torch.set_num_threads(self._threads)
         on_gpu = device_type == "cuda"
-        self._device = (
-            torch.device(device_type, self._share.rank) if on_gpu else torch.device("cpu")
-        )
-        join(meeting_place, self._share, self._device)
+        self._device = torch.device("cuda", self._shard.rank) if on_gpu else torch.device("cpu")
+        join_process_group(rendezvous_file, self._shard, self._device)
 
-    def begin(self, config: dict[str, Any], folder: str, logdir: str) -> None:
-        """Make way for a trial, which is built at its first step."""
+    def start_trial(self, config: dict[str, Any], folder: str, logdir: str) -> None:
+        """Replace the trial by a new one, which builds its model later."""
         os.chdir(folder)
         self.trial = None
-        trial = self._class.__new__(self._class)
-        # A folder of its own would be one more in the user's home.
-        trial._setup_logdir = lambda: setattr(trial, "_logdir", logdir)
-        trial._share, trial._place = self._share, self._device
-        trial.__init__(config)
-        self.trial = trial
+        self.trial = self._trainable.for_worker(config, self._shard, self._device, logdir)
 
-    def leave(self) -> None:
-        """Leave the group of processes, as the others do, and end."""
-        from trainables.distributed.workers import leave
+    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a method of the trial and return its result."""
+        return getattr(self.trial, method)(*args, **kwargs)
 
-        leave()
+    def shutdown(self) -> None:
+        """Leave the process group and end the process."""
+        from trainables.distributed.workers import leave_process_group
+
+        leave_process_group()
         os._exit(0)
 
 
-def _listen(pipe: Connection, orders: SimpleQueue[tuple[str, Any]], rank: WorkerMain) -> None:
+def _receive(pipe: Connection, commands: SimpleQueue[tuple[str, Any]], worker: WorkerMain) -> None:
+    """Put each command into the queue; runs in a thread of its own."""
     while True:
         try:
-            order, arguments = cloudpickle.loads(pipe.recv_bytes())
+            command, arguments = cloudpickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
-            os._exit(0)  # process 0 is gone, whatever this one is in the middle of
+            os._exit(0)  # The process of rank 0 has ended, whatever this one is doing.
         except BaseException as error:  # a trainable that this process cannot import
             _fail(pipe, error)
-        if order == "ended after":
-            # Here, since the trial may wait for ever in a step that the others do not take.
-            steps = rank.trial._run.shared.steps
-            if steps.hear(arguments[0]):
-                _fail(pipe, steps.uneven())
+        if command == STEP_LIMIT:
+            # The main thread may be waiting forever in a step that the others do not take.
+            if worker.steps is not None and worker.steps.set_limit(*arguments):
+                _fail(pipe, worker.steps.error())
         else:
-            orders.put((order, arguments))
+            commands.put((command, arguments))
 
 
 def _fail(pipe: Connection, error: BaseException) -> None:
-    """Tell process 0 why, and end: whatever others wait for here then fails at once."""
-    with suppress(OSError):  # process 0 is gone, and nobody is left to tell
-        pipe.send_bytes(told(error))
+    """Send the error to the process of rank 0 and end, so that all waiting processes fail."""
+    with suppress(OSError):  # the process of rank 0 has ended
+        pipe.send_bytes(error_message(error))
     os._exit(1)
 
 
-def told(error: BaseException) -> bytes:
-    """Return an error as a message, with the time and its traceback."""
+def error_message(error: BaseException) -> bytes:
+    """Return an error as a message: its time, the error itself and its traceback."""
     text = "".join(traceback.format_exception(error))
     when = time.monotonic()
     try:
         message: bytes = cloudpickle.dumps(("error", (when, error, text)))
-        cloudpickle.loads(message)  # some can be pickled and not read again
-    except Exception:  # whatever a user's exception does there
+        cloudpickle.loads(message)  # some errors can be pickled and not unpickled
+    except Exception:  # a user's exception class may raise anything there
         plain = RuntimeError(f"{type(error).__name__}: {error}")
         message = cloudpickle.dumps(("error", (when, plain, text)))
     return message
 
 
 def main() -> None:
-    """Do what comes over the pipe until it ends: `rank.py PIPE RANK OF THREADS`."""
-    file_number, number, of, threads = map(int, sys.argv[1:])
-    # Ctrl-C in a terminal reaches every process of it; process 0 decides what becomes of the trial.
+    """Run commands until the pipe closes: `worker_main.py PIPE RANK WORLD_SIZE THREADS`."""
+    file_number, rank, world_size, threads = map(int, sys.argv[1:])
+    # Ctrl-C in a terminal reaches every process. The process of rank 0 decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = Connection(file_number)
-    orders: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-    rank = WorkerMain(DataShard(number, of), threads)
-    threading.Thread(target=_listen, args=(pipe, orders, rank), daemon=True).start()
+    commands: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+    worker = WorkerMain(DataShard(rank, world_size), threads)
+    threading.Thread(target=_receive, args=(pipe, commands, worker), daemon=True).start()
     while True:
-        order, arguments = orders.get()
+        command, arguments = commands.get()
         try:
-            does = getattr(rank, order, None) or getattr(rank.trial, order)
-            answer = does(*arguments)
-            steps = _steps(rank.trial)
-            pipe.send_bytes(cloudpickle.dumps(("answer", (answer, steps))))
-        except BaseException as error:  # it is the trial's, whatever it is
+            result = getattr(worker, command)(*arguments)
+            steps = worker.steps.count if worker.steps is not None else 0
+            pipe.send_bytes(cloudpickle.dumps(("result", (result, steps))))
+        except BaseException as error:  # whatever the trial raises
             _fail(pipe, error)
-
-
-def _steps(trial: Any) -> int | None:
-    """Return the steps taken of the part, or None before there is one."""
-    run = getattr(trial, "_run", None)
-    shared = getattr(run, "shared", None)
-    return None if shared is None else int(shared.steps.taken)
 
 
 if __name__ == "__main__":

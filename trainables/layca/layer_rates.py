@@ -1,4 +1,4 @@
-"""Multipliers of Layca's rate, one per layer, in the order of the layers."""
+"""Factors of Layca's rate, one for each layer, in the order of the layers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ LayerRates = Sequence[float] | Mapping[str, float]
 
 
 def alpha_rates(alpha: float, layers: int) -> list[float]:
-    """Return the multipliers that give early or late layers less rotation.
+    """Return the factors that give early or late layers less rotation.
 
-    `alpha` is in (-1, 1): at 0 all are 1, above it layer `l` of `0..L-1` gets
-    `(1 - alpha)^(5 (L-1-l)/(L-1))`, so that the first turn least, and below it
-    `(1 + alpha)^(5 l/(L-1))`, so that the last do (arXiv:1806.01603, section 4). A single layer
-    gets 1.
+    This is the paper's rule (arXiv:1806.01603, section 4). Above 0, layer `l` of `0..L-1` gets
+    `(1 - alpha)^(5 (L-1-l)/(L-1))`, so that the first layers rotate least. Below 0, it gets
+    `(1 + alpha)^(5 l/(L-1))`, so that the last layers rotate least. At 0 all factors are 1, and so
+    is the factor of a single layer.
+
+    Args:
+        alpha: in (-1, 1).
+        layers: how many, >= 1.
 
     Raises:
-        InvalidInput: `alpha` is outside of (-1, 1), or `layers` is not a whole number >= 1.
+        InvalidInput: an argument breaks its rule.
+
+    Example:
+        >>> [round(rate, 3) for rate in alpha_rates(0.5, 3)]
+        [0.031, 0.177, 1.0]
     """
     if not _is_number(alpha) or not -1 < alpha < 1:
         raise InvalidInput(
@@ -41,14 +49,17 @@ def alpha_rates(alpha: float, layers: int) -> list[float]:
 
 
 def multipliers(layer_rates: LayerRates | None, names: Sequence[str | None]) -> list[float]:
-    """Return the multiplier of each layer, all 1 for None; `names` are the layers' own, or None.
+    """Return the factor of each layer.
 
-    A mapping is from shell patterns (`"head.*"`), as `exclude` in `tuner.rotation` takes them; the
-    first that matches counts, and a layer that none matches gets 1.
+    Args:
+        layer_rates: one number >= 0 for each layer; or a mapping from shell patterns of layer
+            names (`"head.*"`) to numbers, of which the first match counts and no match means 1; or
+            None for 1 everywhere.
+        names: of the layers; None for a layer without a name.
 
     Raises:
-        InvalidInput: a multiplier is no number >= 0, a sequence has another length, a pattern
-            matches nothing, or the layers have no names to match.
+        InvalidInput: a factor is not a number >= 0, a sequence has another length, a pattern
+            matches no layer, or the layers have no names.
     """
     if layer_rates is None:
         return [1.0] * len(names)
@@ -84,7 +95,7 @@ def _by_pattern(rates: Mapping[str, float], names: Sequence[str | None]) -> list
 
 
 def match(rates: Mapping[str, float], name: str | None) -> float:
-    """Return the multiplier of the first pattern that matches a name, 1 if none does."""
+    """Return the factor of the first pattern that matches a name, or 1."""
     found = (rate for pattern, rate in rates.items() if fnmatchcase(name or "", pattern))
     return next(found, 1.0)
 

@@ -1,4 +1,4 @@
-"""Layca: a wrapper that makes any torch optimizer turn each layer by a chosen angle per step."""
+"""Layca: a wrapper that makes any torch optimizer rotate each layer by a chosen angle per step."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from trainables.layca.layer_rates import LayerRates, match, multipliers
-from trainables.layca.rotate import flatten, lengths, rotate_, scalars
+from trainables.layca.rotate import flatten, rotate_, scalars, vector_norms
 from tuner.errors import InvalidInput
 
 OTHERS = ("train", "freeze")
 
 
 def check(base: Any, rate: Any, others: Any, wrapper: type[Optimizer]) -> None:
-    """Raise `InvalidInput` for the first argument of `wrapper`, a Layca, that breaks its rule."""
+    """Check the arguments of a Layca; raise `InvalidInput` for the first that breaks its rule."""
     if not isinstance(base, Optimizer) or isinstance(base, wrapper):
         raise InvalidInput(
             f"base must be a torch optimizer other than Layca, got {type(base).__name__}; "
@@ -48,10 +48,16 @@ def check(base: Any, rate: Any, others: Any, wrapper: type[Optimizer]) -> None:
         )
 
 
-def kernels_of(group: Mapping[str, Any]) -> list[tuple[Tensor, str | None]]:
-    """Return a group's parameters of two or more dimensions, each with its name or None.
+def rotating_parameters_of(group: Mapping[str, Any]) -> list[tuple[Tensor, str | None]]:
+    """Return the parameters of a group that Layca rotates, each with its name or None.
 
-    Raises `InvalidInput` for a parameter that has no shape yet, or a complex kernel.
+    They are the trainable parameters with two or more dimensions, the kernels.
+
+    Args:
+        group: a parameter group of an optimizer.
+
+    Raises:
+        InvalidInput: a parameter has no shape yet, or a kernel is complex.
     """
     names: Sequence[str | None] = group.get("param_names") or [None] * len(group["params"])
     found = []
@@ -72,10 +78,10 @@ def kernels_of(group: Mapping[str, Any]) -> list[tuple[Tensor, str | None]]:
 
 
 class ZeroBuffers:
-    """Keeps a CPU's stand-ins from one time to the next.
+    """Tensors of zeros that take the place of parameters during a step.
 
-    There, memory takes longer to get from the system than an optimizer's whole step does. A GPU's
-    comes from a pool, and had better be lent back to it.
+    On a CPU they are kept: getting memory from the system takes longer than a whole optimizer step.
+    On a GPU memory comes from torch's pool, so they are freed after each step.
     """
 
     def __init__(self) -> None:
@@ -83,17 +89,17 @@ class ZeroBuffers:
 
     @contextmanager
     def of(self, parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-        """Let parameters hold zeros within the context, whatever happens in it; yield these.
+        """Replace the storage of parameters by zeros inside the context, and yield the zeros.
 
-        What is left in them can be read until the next time. A parameter's own storage is put
-        aside and put back, so that whatever else refers to it still does.
+        The values that the context leaves in them stay readable until the next call. Each parameter
+        gets its own storage back, also after an error, so that other references stay valid.
         """
-        stand_ins = [self._zeros(parameter) for parameter in parameters]
+        zeros = [self._zeros(parameter) for parameter in parameters]
         own = [parameter.data for parameter in parameters]
         try:
-            for parameter, stand_in in zip(parameters, stand_ins, strict=True):
-                parameter.data = stand_in
-            yield stand_ins
+            for parameter, zero in zip(parameters, zeros, strict=True):
+                parameter.data = zero
+            yield zeros
         finally:
             for parameter, data in zip(parameters, own, strict=True):
                 parameter.data = data
@@ -113,12 +119,12 @@ class ZeroBuffers:
 
 
 _KEPT = ("base", "rate", "layer_rates", "others", "_lrs", "_multipliers", "_norms")
-"""What a copy or a pickle of the wrapper holds."""
+"""The attributes that a copy or a pickle of the wrapper holds."""
 
 
 @dataclass(frozen=True)
 class _Layers:
-    """The kernels of one parameter group, one device and one dtype that a step turns."""
+    """The kernels of one parameter group, device and dtype, which a step rotates together."""
 
     group: int
     parameters: list[Tensor]
@@ -126,39 +132,44 @@ class _Layers:
 
 
 class Layca(Optimizer):
-    """Turns each layer by exactly `atan(rho)` at each step, in the direction of another optimizer.
+    """Rotates each layer by exactly `atan(rho)` per step, in the direction of another optimizer.
 
-    A kernel, that is a parameter of two or more dimensions, keeps its norm; of the base
-    optimizer's step only the direction counts, after momentum or Adam's scaling and less its part
-    along the weights (Layer-level Controlled Amount of rotation, arXiv:1806.01603, algorithm 1).
-    Weight decay has no effect on a kernel, and a layer whose step is zero stays as it is.
+    This is Layer-level Controlled Amount of rotation (arXiv:1806.01603, algorithm 1). A kernel, a
+    parameter with two or more dimensions, keeps its norm. Only the direction of the base's step
+    counts, after momentum or Adam's scaling, and without its part along the weights. Weight decay
+    has no effect on a kernel. A layer whose step is zero stays as it is.
 
-        Layca(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rate=3**-3)
+    The parameter groups and the state are those of the base. Schedulers, `GradScaler` and other
+    code that reads or sets them can use either. A kernel keeps the norm that it has at its first
+    step, so load pretrained weights before. A kernel that is all zero then has no direction; it is
+    treated like a bias.
 
-    The parameter groups and the state are the base's own, so schedulers, `GradScaler` and
-    whatever else reads or sets them can be given either. A kernel keeps the norm that it has at
-    its first step: load pretrained weights before it. One that is all zero by then has no
-    direction, and is treated as the others are.
-
-    In float32 the angle is exact to about 1e-6 of itself and the norm to 1e-6 over any number of
+    In float32 the angle is exact to about 1e-6 of itself, and the norm to 1e-6 over any number of
     steps, unless step and weights are nearly parallel. bfloat16 weights are rounded to 1 part in
-    256 after each step, float16 to 1 in 2,048: a rho below that is lost in the rounding.
+    256 after each step, and float16 weights to 1 in 2,048: a smaller rho is lost in the rounding.
 
-    On a CPU the wrapper holds one more copy of the kernels, on a GPU only during a step. Compiled
-    (`torch.compile(optimizer.step)`), it needs none, and does not call the base's step hooks.
+    On a CPU the wrapper holds one more copy of the kernels; on a GPU it does so only during a step.
+    Compiled with `torch.compile(optimizer.step)` it needs none, and does not call the step hooks of
+    the base.
 
     Args:
         base: any optimizer that needs no closure; its own lr trains the other parameters.
-        rate: rho in radians, > 0, where a group's lr is the one that it began with; a schedule
-            of the lr scales rho with it. None takes each group's lr itself as its rho.
-        layer_rates: multipliers of rho, >= 0, in the order of the kernels, or by name pattern if
-            the base was given named parameters (see `multipliers`); 0 holds a layer fixed.
-        others: "train" leaves biases and normalisation parameters to the base optimizer,
-            "freeze" leaves them as they are, as the paper's authors did.
+        rate: rho in radians, > 0, for a group whose lr has its initial value. A schedule of the lr
+            scales rho too. None takes each group's lr as its rho.
+        layer_rates: factors of rho, >= 0, in the order of the kernels, or by name pattern if the
+            base has named parameters (see `multipliers`). 0 freezes a layer.
+        others: "train" lets the base train biases and normalisation parameters; "freeze" leaves
+            them as they are, as the paper's authors did.
 
     Raises:
-        InvalidInput: an argument breaks its rule, no parameter is a kernel, or one is complex or
-            has no shape yet.
+        InvalidInput: an argument breaks its rule, there is no kernel, or a kernel is complex or has
+            no shape yet.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = Layca(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rate=3**-3)
+        >>> model(torch.ones(8, 4)).sum().backward()
+        >>> optimizer.step()
     """
 
     base: Optimizer
@@ -173,13 +184,13 @@ class Layca(Optimizer):
         others: str = "train",
     ) -> None:
         check(base, rate, others, Layca)
-        # Not the initialiser: it would make parameter groups and a state of the wrapper's own.
+        # The initialiser would make separate parameter groups and a separate state.
         super().__setstate__({"base": base, "rate": rate, "others": others})
         self._lrs: list[Any] = []
         self._multipliers: dict[Tensor, float] = {}
         self._norms: dict[Tensor, Tensor | None] = {}
         self._start_caches()
-        kernels = [pair for group in base.param_groups for pair in kernels_of(group)]
+        kernels = [pair for group in base.param_groups for pair in rotating_parameters_of(group)]
         if not kernels:
             raise InvalidInput(
                 "a base optimizer must have a trainable parameter with two or more dimensions, "
@@ -188,13 +199,13 @@ class Layca(Optimizer):
         rates = multipliers(layer_rates, [name for _, name in kernels])
         self._multipliers.update(zip((kernel for kernel, _ in kernels), rates, strict=True))
         self.layer_rates = layer_rates
-        self._meet_groups()
+        self._register_groups()
 
     def _start_caches(self) -> None:
-        self._stand_ins = ZeroBuffers()
+        self._zero_buffers = ZeroBuffers()
         self._vectors: dict[tuple[Any, ...], Tensor] = {}
-        # As a decorator it would import the compiler, a second's work, wherever this is imported;
-        # torch's optimizers import it when they are made.
+        # A decorator would import the compiler, which takes a second, with this module. Torch's
+        # optimizers import it when they are made.
         self._measure_uncompiled = torch.compiler.disable(self._measure)
 
     @property
@@ -213,16 +224,16 @@ class Layca(Optimizer):
         return self.base.defaults
 
     def multiplier(self, kernel: Tensor) -> float:
-        """Return what rho is multiplied by for a kernel, >= 0."""
+        """Return the factor of rho for a kernel, >= 0."""
         return self._multipliers.get(kernel, 1.0)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Give the base another group; its kernels have multiplier 1, or what a pattern says."""
+        """Add a group to the base; its kernels have the factor of their pattern, or 1."""
         self.base.add_param_group(param_group)
-        self._meet_groups()
+        self._register_groups()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base's state, and under "layca" the norms and first lrs, as plain numbers."""
+        """Return the base's state, and the norms and initial lrs under "layca", as numbers."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         norms = [self._norms.get(parameter) for parameter in parameters]
         return {
@@ -235,17 +246,17 @@ class Layca(Optimizer):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` returned.
+        """Load the result of `state_dict`, of this class or of the base optimizer.
 
-        The base's own `state_dict` does too: then the norms are those of the next step's weights,
-        and rho is `rate` at the lr that it brings.
+        After the state of the base optimizer, the norms are those of the weights at the next step,
+        and rho is `rate` at the loaded lr.
         """
         state = dict(state_dict)
         own = state.pop("layca", None)
         self.base.load_state_dict(state)
         self._lrs, self._norms = [], {}
         self._start_caches()
-        self._meet_groups()
+        self._register_groups()
         if own is None:
             return
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -265,7 +276,14 @@ class Layca(Optimizer):
         self._start_caches()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Turn every layer that has a gradient; return what `closure`, called first, returns."""
+        """Rotate every layer that has a gradient.
+
+        Args:
+            closure: called first; it computes the loss and the gradients.
+
+        Returns:
+            The result of `closure`.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -276,7 +294,7 @@ class Layca(Optimizer):
     @torch.no_grad()
     def _step(self) -> None:
         if len(self._lrs) != len(self.param_groups):
-            self._meet_groups()
+            self._register_groups()
         unseen = [
             parameter
             for group in self.param_groups
@@ -285,68 +303,70 @@ class Layca(Optimizer):
         ]
         if unseen:
             self._measure_uncompiled(unseen)
-        turned, held = self._sorted()
-        parameters = [parameter for layers in turned for parameter in layers.parameters]
-        gradients = [parameter.grad for parameter in held]
-        for parameter in held:
+        rotated, frozen = self._sort()
+        parameters = [parameter for layers in rotated for parameter in layers.parameters]
+        gradients = [parameter.grad for parameter in frozen]
+        for parameter in frozen:
             parameter.grad = None
         try:
             if torch.compiler.is_compiling():
-                self._step_compiled(turned, parameters)
+                self._step_compiled(rotated, parameters)
             else:
-                self._step_eager(turned, parameters)
+                self._step_eager(rotated, parameters)
         finally:
-            for parameter, gradient in zip(held, gradients, strict=True):
+            for parameter, gradient in zip(frozen, gradients, strict=True):
                 parameter.grad = gradient
 
-    def _step_eager(self, turned: list[_Layers], parameters: list[Tensor]) -> None:
-        # From zero the base's step comes out exactly, however small its lr, and its weight decay
-        # decays nothing. Storage is exchanged, since copying it twice would take longer.
-        with self._stand_ins.of(parameters) as steps:
+    def _step_eager(self, rotated: list[_Layers], parameters: list[Tensor]) -> None:
+        # From zero, the base's step is exact, however small its lr, and weight decay has no effect.
+        # The storage is exchanged, because copying it twice would take longer.
+        with self._zero_buffers.of(parameters) as steps:
             self.base.step()
-        self._turn(turned, parameters, steps)
+        self._rotate(rotated, parameters, steps)
 
-    def _step_compiled(self, turned: list[_Layers], parameters: list[Tensor]) -> None:
-        # The compiler makes of the copies what it wants: none.
+    def _step_compiled(self, rotated: list[_Layers], parameters: list[Tensor]) -> None:
+        # The compiler removes the copies.
         weights = [parameter.clone() for parameter in parameters]
         for parameter in parameters:
             parameter.zero_()
-        # Around it, torch's optimizers break the graph, and gradients are off here anyway.
+        # The wrapper of torch's optimizers breaks the graph, and gradients are off here anyway.
         inspect.unwrap(type(self.base).step)(self.base)
         steps = [parameter.clone() for parameter in parameters]
-        self._turn(turned, weights, steps)
+        self._rotate(rotated, weights, steps)
         for parameter, weight in zip(parameters, weights, strict=True):
             parameter.copy_(weight)
 
-    def _turn(self, turned: list[_Layers], parameters: list[Tensor], steps: list[Tensor]) -> None:
+    def _rotate(
+        self, rotated: list[_Layers], parameters: list[Tensor], steps: list[Tensor]
+    ) -> None:
         done = 0
-        for layers in turned:
+        for layers in rotated:
             ends = done + len(layers.parameters)
             norms = torch.stack([self._norms[p] for p in layers.parameters])  # type: ignore[misc]
             rotate_(parameters[done:ends], steps[done:ends], norms, self._rho(layers))
             done = ends
 
-    def _sorted(self) -> tuple[list[_Layers], list[Tensor]]:
-        """Return the layers to turn, in batches, and the parameters that the base must not see."""
+    def _sort(self) -> tuple[list[_Layers], list[Tensor]]:
+        """Return the layers to rotate, in batches, and the parameters to hide from the base."""
         batches: dict[tuple[int, torch.device, torch.dtype], list[Tensor]] = {}
-        held = []
+        frozen = []
         for number, group in enumerate(self.param_groups):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
                 if self._norms.get(parameter) is None:
                     if self.others == "freeze":
-                        held.append(parameter)
+                        frozen.append(parameter)
                 elif self.multiplier(parameter) == 0:
-                    held.append(parameter)
+                    frozen.append(parameter)
                 else:
                     key = (number, parameter.device, parameter.dtype)
                     batches.setdefault(key, []).append(parameter)
-        turned = [
+        rotated = [
             _Layers(key[0], found, tuple(self.multiplier(p) for p in found))
             for key, found in batches.items()
         ]
-        return turned, held
+        return rotated, frozen
 
     def _rho(self, layers: _Layers) -> Tensor | float:
         lr = self.param_groups[layers.group]["lr"]
@@ -358,23 +378,23 @@ class Layca(Optimizer):
         device = layers.parameters[0].device
         key = (device, layers.multipliers)
         if key not in self._vectors:
-            # Kept: sending numbers to a GPU waits for it.
+            # Kept, because sending numbers to a GPU waits for it.
             self._vectors[key] = torch.tensor(
                 layers.multipliers, device=device, dtype=scalars(device)
             )
-        turned: Tensor = rho * self._vectors[key]
-        return turned
+        rhos: Tensor = rho * self._vectors[key]
+        return rhos
 
     def _measure(self, kernels: list[Tensor]) -> None:
-        """Note the norm of each kernel before its first step, the only time a GPU is waited for."""
+        """Store the norm of each kernel before its first step; only this waits for a GPU."""
         for kernel in kernels:
             weight = kernel.detach()
             if weight.dtype in (torch.float16, torch.bfloat16):
                 weight = weight.float()
-            norm = lengths([flatten(weight, weight)[0]])[0]
+            norm = vector_norms([flatten(weight, weight)[0]])[0]
             self._norms[kernel] = None if norm.item() == 0 else norm
 
-    def _meet_groups(self) -> None:
+    def _register_groups(self) -> None:
         for group in self.param_groups[len(self._lrs) :]:
             lr = group.get("initial_lr", group.get("lr"))
             if lr is None or (self.rate is not None and not isinstance(lr, Tensor) and lr <= 0):
@@ -383,7 +403,7 @@ class Layca(Optimizer):
                     "give the base optimizer an lr, or leave out rate to take the lr as rho"
                 )
             self._lrs.append(lr.clone() if isinstance(lr, Tensor) else lr)
-            for kernel, name in kernels_of(group):
+            for kernel, name in rotating_parameters_of(group):
                 if kernel not in self._multipliers and isinstance(self.layer_rates, Mapping):
                     self._multipliers[kernel] = match(self.layer_rates, name)
 

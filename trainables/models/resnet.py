@@ -15,16 +15,17 @@ Start = Callable[[Tensor], Tensor]
 
 
 def _conv(inputs: int, outputs: int, size_px: int, stride: int, start: Start) -> nn.Conv2d:
-    # Keras pads a strided convolution at the right and bottom alone; here both sides are padded.
+    # Keras pads a strided convolution only at the right and bottom; here all sides are padded.
     conv = nn.Conv2d(inputs, outputs, size_px, stride, padding=size_px // 2, bias=False)
     start(conv.weight)
     return conv
 
 
 class BasicBlock(nn.Module):
-    """Two normalised 3x3 convolutions beside the identity, or a bare 1x1 where the shape changes.
+    """The block of ResNet v1: two normalised 3x3 convolutions and a shortcut.
 
-    ResNet v1: the last ReLU comes after the sum, and the shortcut is not normalised.
+    The last ReLU comes after the sum. The shortcut is the identity, or a 1x1 convolution without
+    normalisation if the shape changes.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm_momentum: float):
@@ -43,9 +44,10 @@ class BasicBlock(nn.Module):
 
 
 class WideBlock(nn.Module):
-    """Normalisation, ReLU and 3x3 convolution twice, dropout before the second (1605.07146).
+    """The block of a wide ResNet: normalisation, ReLU and 3x3 convolution, twice (1605.07146).
 
-    The shortcut, a bare 1x1 convolution where the shape changes, starts from the raw input.
+    Dropout comes before the second convolution. The shortcut takes the input before normalisation;
+    it is the identity, or a 1x1 convolution if the shape changes.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class WideBlock(nn.Module):
         return torch.add(left, right)
 
 
-def resnet(
+def basic_resnet(
     pixels: Standardise,
     channels: int,
     depth: int,
@@ -77,11 +79,19 @@ def resnet(
     widths: Sequence[int] = (16, 32, 64),
     norm_momentum: float = 0.1,
 ) -> nn.Sequential:
-    """Return a ResNet v1 for small images, He et al.'s 6n + 2 layers (1512.03385, section 4.2).
+    """Return a ResNet v1 for small images, of 6n + 2 layers (1512.03385, section 4.2).
 
-    Every stage after the first halves height and width. Rotation layers: `depth` and one shortcut
-    for each halving, initialised he-normal. The authors' `resnet_v1` (C100-resnet: depth 32,
-    warmup: depth 110).
+    It is the authors' `resnet_v1` (C100-resnet: depth 32; warmup: depth 110). Every stage after the
+    first halves height and width. Rotation layers: `depth`, and one shortcut for each halving. All
+    are initialised he-normal.
+
+    Args:
+        pixels: the first module, which gets the raw images.
+        channels: of the images.
+        depth: layers, 2 more than a multiple of twice the number of stages.
+        classes: outputs of the head.
+        widths: channels of each stage.
+        norm_momentum: of the batch normalisation; see `frozen_norm`.
     """
     blocks, rest = divmod(depth - 2, 2 * len(widths))
     assert rest == 0, f"a ResNet of {len(widths)} stages has 2 layers a block, got depth {depth}"
@@ -111,12 +121,22 @@ def wide_resnet(
     first: int = 16,
     norm_momentum: float = 0.1,
 ) -> nn.Sequential:
-    """Return a wide ResNet (Zagoruyko and Komodakis, 1605.07146) of `blocks` blocks a stage.
+    """Return a wide ResNet (Zagoruyko and Komodakis, 1605.07146).
 
-    The first convolution has `first` channels, the stages have `widths`; every stage after the
-    first halves height and width. Depth is `2 * blocks * stages + 4`, as its authors count.
-    Rotation layers: 2 + the convolutions of the blocks + a shortcut for each change of shape,
-    initialised glorot-uniform. C100-WRN: 4 blocks, widths 160, 320, 640, dropout .3.
+    Its authors count a depth of `2 * blocks * stages + 4`. Every stage after the first halves
+    height and width. Rotation layers: 2, the convolutions of the blocks, and a shortcut for each
+    change of shape. All are initialised glorot-uniform. C100-WRN has 4 blocks, widths 160, 320 and
+    640, and dropout .3.
+
+    Args:
+        pixels: the first module, which gets the raw images.
+        channels: of the images.
+        blocks: of each stage.
+        widths: channels of each stage.
+        classes: outputs of the head.
+        dropout: share of the values that each block drops in training.
+        first: channels of the first convolution.
+        norm_momentum: of the batch normalisation; see `frozen_norm`.
     """
     net: OrderedDict[str, nn.Module] = OrderedDict(
         pixels=pixels, conv=_conv(channels, first, 3, 1, glorot_uniform)

@@ -46,11 +46,19 @@ def plain_vgg(
     *,
     norm_momentum: float = 0.1,
 ) -> nn.Sequential:
-    """Return a VGG whose every 3x3 convolution is followed by ReLU and then batch normalisation.
+    """Return a VGG of 3x3 convolutions, each followed by ReLU and then batch normalisation.
 
-    Each of `widths` is a stage of `layers` convolutions; between stages max-pooling halves height
-    and width, and a global mean precedes the `head`. Rotation layers: `len(widths) * layers + 1`,
-    initialised he-uniform. The authors' `VGG` (C10-CNN1: 4 stages of 6, tiny-CNN: 5 of 2).
+    It is the authors' `VGG` (C10-CNN1: 4 stages of 6 layers; tiny-CNN: 5 of 2). Between stages,
+    max-pooling halves height and width. A global mean precedes the `head`. Rotation layers:
+    `len(widths) * layers + 1`, initialised he-uniform.
+
+    Args:
+        pixels: the first module, which gets the raw images.
+        channels: of the images.
+        widths: channels of each stage.
+        layers: convolutions of each stage.
+        classes: outputs of the head.
+        norm_momentum: of the batch normalisation; see `frozen_norm`.
     """
 
     def block(inputs: int, outputs: int) -> OrderedDict[str, nn.Module]:
@@ -61,7 +69,7 @@ def plain_vgg(
         )
 
     net = _stages(channels, widths, [layers] * len(widths), block)
-    net.popitem()  # the last stage ends in the mean instead of a pool
+    net.popitem()  # the last stage ends with the mean instead of a pool
     net["mean"] = nn.AdaptiveAvgPool2d(1)
     net["flat"] = nn.Flatten()
     net["head"] = _linear(widths[-1], classes, he_uniform)
@@ -81,11 +89,19 @@ def dense_vgg(
 ) -> nn.Sequential:
     """Return a VGG with batch normalisation before each ReLU and a hidden dense layer.
 
-    Stage i has `layers[i]` 3x3 convolutions of `widths[i]` channels and ends in max-pooling, the
-    last one too; `dense` of `hidden` units and `head` follow. Rotation layers:
-    `sum(layers) + 2`, initialised he-normal. `size_px` is the height and width of the images. The
-    authors' `VGG_pytorchBlogStyle` without dropout (C10-CNN2: 64 to 512 channels, 2 2 3 3 3
-    layers), after http://torch.ch/blog/2015/07/30/cifar.html.
+    It is the authors' `VGG_pytorchBlogStyle` without dropout (C10-CNN2: 64 to 512 channels, 2 2 3 3
+    3 layers), after http://torch.ch/blog/2015/07/30/cifar.html. Every stage ends with max-pooling,
+    also the last. Rotation layers: `sum(layers) + 2`, initialised he-normal.
+
+    Args:
+        pixels: the first module, which gets the raw images.
+        channels: of the images.
+        widths: channels of each stage.
+        layers: 3x3 convolutions of each stage.
+        classes: outputs of the head.
+        size_px: height and width of the images.
+        hidden: units of the dense layer.
+        norm_momentum: of the batch normalisation; see `frozen_norm`.
     """
 
     def block(inputs: int, outputs: int) -> OrderedDict[str, nn.Module]:

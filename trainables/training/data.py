@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from trainables.distributed.data_parallel import ALONE, DataShard
+from trainables.distributed.data_parallel import SINGLE_PROCESS, DataShard
 from trainables.training.randomness import seed_everything
 from tuner.errors import InvalidInput
 
@@ -21,10 +21,16 @@ Split = tuple[Tensor, Tensor] | Dataset[Any]
 
 
 class Data(NamedTuple):
-    """The splits that a trainable learns from, is judged by, and is tested on at its last epoch.
+    """The splits of a task: for training, for the metric, and for the test at the last epoch.
 
-    Pairs of tensors are kept on the trial's device as a whole and are by far the fastest; a
-    Dataset with a length is read through a DataLoader.
+    A pair of tensors stays on the trial's device as a whole and is by far the fastest. A Dataset
+    must have a length; a DataLoader reads it.
+
+    Example:
+        >>> inputs, targets = torch.randn(100, 4), torch.randint(0, 2, (100,))
+        >>> data = Data((inputs[:80], targets[:80]), (inputs[80:], targets[80:]))
+        >>> data.test is None
+        True
     """
 
     train: Split
@@ -32,8 +38,7 @@ class Data(NamedTuple):
     test: Split | None = None
 
 
-# Keyed weakly by the trainable's class: a class defined anew in a notebook loads anew, and the
-# data of the old one can go.
+# The keys are weak: if a notebook defines a class again, the data of the old class can go.
 _LOADED: WeakKeyDictionary[type, dict[tuple[str | None, str], Data]] = WeakKeyDictionary()
 
 
@@ -43,11 +48,19 @@ def shared_data(
     data_dir: str | Path | None,
     device: torch.device,
 ) -> Data:
-    """Return what `load(data_dir)` gives, on `device`; loaded once for each owner and folder.
+    """Return the data of a trainable on a device; load it once for each class and folder.
 
-    Every process loads under the same seed, so that splits drawn at random are the same for all
-    trials. A relative `data_dir` counts from where the job was started, since Ray moves each
-    trial to a working directory of its own. Raises `InvalidInput` when the splits are unusable.
+    Every process loads with the same seed. So all trials have the same random splits.
+
+    Args:
+        owner: the class whose trials share the data.
+        load: returns the splits of a folder.
+        data_dir: the folder. A relative path counts from the folder where the job was started,
+            because Ray gives each trial a working directory of its own.
+        device: where the tensors are put.
+
+    Raises:
+        InvalidInput: the splits cannot be used.
     """
     cache = _LOADED.setdefault(owner, {})
     folder = None if data_dir is None else _absolute(data_dir)
@@ -64,6 +77,7 @@ def _absolute(data_dir: str | Path) -> str:
 
 
 def _placed(data: Data, owner: type, device: torch.device) -> Data:
+    """Return the data on a device after its checks."""
     where = f"{owner.__name__}.build_data"
     if not isinstance(data, Data):
         raise InvalidInput(
@@ -72,14 +86,14 @@ def _placed(data: Data, owner: type, device: torch.device) -> Data:
         )
     test = None if data.test is None else _placed_split(data.test, "test", where, 1, device)
     return Data(
-        # One sample cannot be batch-normalised.
+        # A single sample cannot be batch-normalised.
         _placed_split(data.train, "train", where, 2, device),
         _placed_split(data.validation, "validation", where, 1, device),
         test,
     )
 
 
-def _placed_split(split: Any, name: str, where: str, least: int, device: torch.device) -> Split:
+def _placed_split(split: Any, name: str, where: str, minimum: int, device: torch.device) -> Split:
     if isinstance(split, TensorDataset):
         split = split.tensors
     if isinstance(split, (tuple, list)):
@@ -104,16 +118,16 @@ def _placed_split(split: Any, name: str, where: str, least: int, device: torch.d
             f"the {name} split of {where} must be two tensors or a Dataset with a length, "
             f"got {type(split).__name__}; return (inputs, targets)"
         )
-    if sample_count(placed) < least:
+    if sample_count(placed) < minimum:
         raise InvalidInput(
-            f"the {name} split of {where} must hold >= {least} samples, "
+            f"the {name} split of {where} must hold >= {minimum} samples, "
             f"got {sample_count(placed)}; check the data folder"
         )
     return placed
 
 
 def sample_count(split: Split) -> int:
-    """Return how many samples a checked split holds."""
+    """Return the number of samples of a checked split."""
     return len(split[0]) if isinstance(split, tuple) else len(split)  # type: ignore[arg-type]
 
 
@@ -121,25 +135,30 @@ SUBSET_SEED = 0
 """The subset of `train_samples` is the same for every trial, so that trials can be compared."""
 
 SEEDING_SAMPLES = 16
-"""So many shuffled sample numbers tell one part of one epoch from any other."""
+"""As many shuffled sample numbers identify an interval of an epoch."""
 
 
 class Order:
-    """The sample numbers of each batch, drawn anew for every pass when there is a generator.
+    """The sample numbers of a pass; with a generator, each pass has a new random order.
 
-    A drawn pass drops a last batch of a single sample, which cannot be batch-normalised; it is
-    another sample in each pass. A pass in file order keeps everything.
+    A random pass drops a last batch of a single sample, which cannot be batch-normalised. It is
+    another sample in each pass.
+
+    Args:
+        numbers: of the samples, shape (n,).
+        batch_size: samples of a batch.
+        generator: draws the order; None keeps the order of `numbers`.
     """
 
     def __init__(self, numbers: Tensor, batch_size: int, generator: torch.Generator | None):
         self.numbers = numbers
         self.batch_size = batch_size
         self.generator = generator
-        leaves_one = batch_size > 1 and len(numbers) % batch_size == 1
-        self.kept = len(numbers) - int(leaves_one and generator is not None)
+        single_left = len(numbers) > 1 and len(numbers) % batch_size == 1
+        self.kept = len(numbers) - int(single_left and generator is not None)
 
     def __len__(self) -> int:
-        """Return the batches of one pass."""
+        """Return the number of batches of one pass."""
         return -(-self.kept // self.batch_size)
 
     def draw(self) -> Tensor:
@@ -151,7 +170,7 @@ class Order:
 
 
 class TensorBatches:
-    """Batches of a pair of tensors, cut out where the tensors are; only numbers are copied."""
+    """Batches of a pair of tensors, selected on the tensors' device."""
 
     def __init__(self, split: tuple[Tensor, Tensor], order: Order):
         self.inputs, self.targets = split
@@ -161,20 +180,21 @@ class TensorBatches:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.cut(self.order.draw())
+        return self.load(self.order.draw())
 
-    def cut(self, numbers: Tensor, share: DataShard = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the shares of the batches of these sample numbers, a pass or a part of one."""
+    def load(
+        self, numbers: Tensor, shard: DataShard = SINGLE_PROCESS
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this process's shard of each batch of the given sample numbers."""
         for batch in torch.split(numbers.to(self.inputs.device), self.order.batch_size):
-            mine = share.take(batch)
-            yield self.inputs[mine], self.targets[mine]
+            own = shard.select(batch)
+            yield self.inputs[own], self.targets[own]
 
 
 class DatasetBatches:
-    """Batches of a Dataset, collated by a DataLoader and moved to the device.
+    """Batches of a Dataset, which a DataLoader collates and moves to the device.
 
-    What worker processes draw at random depends on the samples that a pass, or a part of one, is
-    asked for, and on nothing else.
+    The random numbers of the loader's workers depend only on the requested sample numbers.
     """
 
     def __init__(self, split: Split, order: Order, device: torch.device, num_workers: int):
@@ -187,13 +207,18 @@ class DatasetBatches:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.cut(self.order.draw())
+        return self.load(self.order.draw())
 
-    def cut(self, numbers: Tensor, share: DataShard = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the shares of the batches of these sample numbers; no others are loaded."""
-        batches = [share.take(batch) for batch in torch.split(numbers, self.order.batch_size)]
-        # A loader seeds its workers from the global generator unless it has one of its own, and a
-        # trial's weights would then depend on how many parts its epochs have.
+    def load(
+        self, numbers: Tensor, shard: DataShard = SINGLE_PROCESS
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this process's shard of each batch of the given sample numbers.
+
+        No other samples are loaded.
+        """
+        batches = [shard.select(batch) for batch in torch.split(numbers, self.order.batch_size)]
+        # Without a generator of its own, a loader seeds its workers from the global generator. The
+        # weights of a trial would then depend on the number of its reports.
         seed = hash(tuple(torch.cat(batches)[:SEEDING_SAMPLES].tolist()))
         loader = DataLoader(
             self.split,  # type: ignore[arg-type]
@@ -221,10 +246,15 @@ def make_batches(
     samples: int | None = None,
     num_workers: int = 0,
 ) -> Batches:
-    """Return an iterable of (inputs, targets) on `device`; each iteration is one pass.
+    """Return an iterable of (inputs, targets) on a device; each iteration is one pass.
 
-    With a `generator` every pass is shuffled by it. `samples` keeps only so many of the split
-    (at most all of it), a fixed random choice.
+    Args:
+        split: a checked split.
+        batch_size: samples of a batch.
+        device: of the batches.
+        generator: shuffles every pass; None keeps the order of the split.
+        samples: how many samples of the split to use, a fixed random choice; None uses all.
+        num_workers: loader processes for a Dataset.
     """
     count = sample_count(split)
     if samples is None:

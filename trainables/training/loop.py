@@ -1,4 +1,4 @@
-"""TrainingState: what a trial holds while it trains, and where within an epoch it reports."""
+"""TrainingState: all that a trial holds while it trains; and when a trial reports in an epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainables.distributed.data_parallel import ALONE, DataShard, SharedModel, StepReport, norm_of
+from trainables.distributed.data_parallel import (
+    SINGLE_PROCESS,
+    DataParallelModel,
+    DataShard,
+    StepReport,
+    StepSync,
+    weight_norm,
+)
 from trainables.training.config import Settings
 from trainables.training.data import Batches, Data
 from trainables.training.optimizers import step_momentum
@@ -26,60 +33,76 @@ from tuner.rotation.rate import RateRelation
 DEFAULT_FIRST, DEFAULT_LATER = 4, 1
 
 # An extra report costs one measurement of the rotation. Measured on one CPU thread at batches of
-# 128, a measurement and the first epoch that it has to be compared with: fashion-cnn, 6,000
-# samples, 0.8 ms in 1,930 ms; mnist-mlp, 4,000 samples, 0.6 ms in 80 ms; digits-mlp, 1,197
-# samples, 0.2 ms in 5 ms. So the first can have three extra reports (0.12 %), the second one
-# (0.7 %; two would be 1.5 %), the third none (4 %). The least samples give just that; the least
-# steps hold back batches so large that a sample takes less time than it did here.
-LEAST_SAMPLES = 1400
-LEAST_STEPS = 10
+# 128, a measurement against the first epoch: fashion-cnn, 6,000 samples, 0.8 ms in 1,930 ms;
+# mnist-mlp, 4,000 samples, 0.6 ms in 80 ms; digits-mlp, 1,197 samples, 0.2 ms in 5 ms. So
+# fashion-cnn can have three extra reports (0.12 %), mnist-mlp one (0.7 %; two would cost 1.5 %),
+# digits-mlp none (4 %). `MIN_SAMPLES` gives exactly these numbers. `MIN_STEPS` limits batches so
+# large that a sample takes less time than it did here.
+MIN_SAMPLES = 1400
+MIN_STEPS = 10
 
 
 def reports_in_epoch(
-    asked: int | Sequence[int] | None, epoch: int, steps: int, samples: int
+    requested: int | Sequence[int] | None, epoch: int, steps: int, samples: int
 ) -> int:
     """Return how many reports an epoch makes, from 1 to its number of steps.
 
+    The number never depends on the clock: the same arguments always give the same reports.
+
     Args:
-        asked: the same number for every epoch, a pair (first epoch, each later one), or None for
-            1, and in the first epoch for as many as are cheap, at most 4. It is never decided by
-            the clock: the same numbers always give the same reports.
+        requested: the number for every epoch, or a pair (first epoch, each later epoch). None
+            means 1, and in the first epoch as many as are cheap, up to 4.
         epoch: counted from 0.
         steps: of an epoch, >= 1.
         samples: of an epoch, >= 1.
     """
-    if asked is not None:
-        first, later = asked if isinstance(asked, Sequence) else (asked, asked)
+    if requested is not None:
+        first, later = requested if isinstance(requested, Sequence) else (requested, requested)
     else:
-        first = min(DEFAULT_FIRST, steps // LEAST_STEPS, samples // LEAST_SAMPLES)
+        first = min(DEFAULT_FIRST, steps // MIN_STEPS, samples // MIN_SAMPLES)
         later = DEFAULT_LATER
     return max(1, min(later if epoch else first, steps))
 
 
-def part_end(step: int, steps: int, reports: int) -> int:
-    """Return after how many steps of an epoch the next report comes, when `step` are done.
+def next_report_step(step: int, steps: int, reports: int) -> int:
+    """Return after how many steps of an epoch the next report comes.
 
-    Report i of k comes after ceil(i * steps / k); `step` in [0, steps), the result in
-    (step, steps].
+    Report i of k comes after ceil(i * steps / k).
+
+    Args:
+        step: steps that are done, in [0, steps).
+        steps: of the epoch.
+        reports: of the epoch.
+
+    Returns:
+        A number in (step, steps].
     """
-    finished = step * reports // steps
-    return -(-(finished + 1) * steps // reports)
+    reported = step * reports // steps
+    return -(-(reported + 1) * steps // reports)
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run has come: the finished epochs, and what is done of the one after them."""
+    """How far a run has come."""
 
     epoch: int = 0
+    """Finished epochs."""
     step: int = 0
-    """Steps done of the unfinished epoch; 0 when the last report was at an epoch's end."""
+    """Steps done in the current epoch; 0 if the last report was at an epoch's end."""
     samples: int = 0
-    """Samples that `train_loss` is the mean of, in the unfinished epoch."""
+    """Samples of the current epoch that `train_loss` is the mean of."""
     train_loss: float = float("nan")
-    """Mean over the unfinished epoch so far, or over the whole last one when `step` is 0."""
+    """Mean loss of the current epoch so far, or of the whole last epoch if `step` is 0."""
 
     def after(self, step: int, steps: int, samples: int, train_loss: float) -> Position:
-        """Return the position at the end of a part: its last step, samples and mean loss."""
+        """Return the position at the next report.
+
+        Args:
+            step: steps done in the epoch by then.
+            steps: of the epoch.
+            samples: trained on since the last report.
+            train_loss: mean over these samples.
+        """
         total = self.samples + samples
         if self.samples:
             train_loss = (self.train_loss * self.samples + train_loss * samples) / total
@@ -93,7 +116,11 @@ CHECKPOINT_FILE = "model.pt"
 
 @dataclass
 class TrainingState:
-    """One trial's model and everything that trains it."""
+    """One trial's model and all that trains it, in one process.
+
+    A run is a sequence of intervals, each of which ends with a report. For each interval call
+    `begin_interval`, train on `batches_until_report()` with `optimize`, then `finish_interval`.
+    """
 
     settings: Settings
     data: Data
@@ -102,22 +129,26 @@ class TrainingState:
     monitor: RotationMonitor
     precision: Precision
     shuffle: torch.Generator
+    """Draws the order of the samples."""
     batches: Batches
-    share: DataShard = ALONE
-    shared: SharedModel | None = None
-    """What joins the model to those of the trial's other processes, once all have one."""
+    shard: DataShard = SINGLE_PROCESS
+    data_parallel: DataParallelModel | None = None
+    """Averages the gradients, if several processes train the model."""
     position: Position = field(default_factory=Position)
     initial_lrs: list[float] = field(init=False)
+    """The learning rate of each parameter group, which the schedule multiplies."""
     lr_factors: NDArray[np.float64] = field(init=False)
+    """The schedule: the factor of each step of the run."""
     lr_spent: NDArray[np.float64] = field(init=False)
+    """`lr_progress` after each step of the run."""
     _order: Tensor | None = field(init=False, default=None)
-    """The sample numbers of the epoch begun, once a batch of it was asked for."""
-    _drawn_from: Tensor | None = field(init=False, default=None)
-    """The state of `shuffle` that `_order` was drawn from."""
+    """The sample numbers of the current epoch, once a batch of it was requested."""
+    _order_state: Tensor | None = field(init=False, default=None)
+    """The state of `shuffle` from which `_order` was drawn."""
     _samples: int = field(init=False, default=0)
-    """Samples that the part begun has yielded."""
+    """Samples that this interval has yielded."""
     _weight: float = field(init=False, default=1.0)
-    """What this process's share of the last batch counts."""
+    """The factor of the last batch's loss; see `DataShard.weight`."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -125,7 +156,7 @@ class TrainingState:
         self.lr_factors = lr_factors(
             settings.schedule,
             settings.max_epochs * steps,
-            # A warmup that ends within the last epoch must leave that epoch a step.
+            # A warmup that ends within the last epoch must leave a step of that epoch.
             min(round(settings.warmup_epochs * steps), settings.max_epochs * steps - 1),
             step_factor=settings.step_factor,
             step_at=settings.step_at,
@@ -135,8 +166,8 @@ class TrainingState:
             for group in self.optimizer.param_groups:
                 relation = RateRelation(step_momentum(group))
                 group["lr"] = relation.rate_for(settings.final_distance, self.lr_factors)
-        # Kept apart from the optimizer: its own values are overwritten at every step, and by a
-        # checkpoint that another learning rate may have written.
+        # Separate from the optimizer: every step overwrites the optimizer's values, and a
+        # checkpoint may hold those of another learning rate.
         self.initial_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     @property
@@ -146,63 +177,72 @@ class TrainingState:
 
     @property
     def within_epoch(self) -> bool:
-        """Whether the last part ended before its epoch did."""
+        """Whether the last report was within an epoch."""
         return self.position.step > 0
 
-    def join(self) -> None:
-        """Train as one with the trial's other processes, which must all do so now."""
-        if self.share.rank:
-            # Other noise than process 0's, which has gone on from drawing the weights.
-            seed_apart(self.settings.seed, self.share.rank)
-        self.shared = SharedModel(self.model, self.settings.compile)
+    def join_processes(self, steps: StepSync) -> None:
+        """Average the gradients with the other processes, which must call this at the same time.
 
-    def begin_part(self) -> None:
-        """Make ready for the steps until the next report."""
+        Args:
+            steps: the step counter of this process.
+        """
+        if self.shard.rank:
+            # Rank 0 goes on with its generators after it has drawn the weights. The others need
+            # different noise.
+            seed_apart(self.settings.seed, self.shard.rank)
+        self.data_parallel = DataParallelModel(self.model, steps, self.settings.compile)
+
+    def begin_interval(self) -> None:
+        """Prepare for the steps until the next report."""
         self.model.train()
         self._set_lr(self.position.step)
         self._samples, self._weight = 0, 1.0
 
-    def part(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the (inputs, targets) until the next report, with the learning rate set."""
+    def batches_until_report(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the (inputs, targets) until the next report; set the learning rate for each."""
         if self._order is None:
-            self._drawn_from = self.shuffle.get_state()
+            self._order_state = self.shuffle.get_state()
             self._order = self.batches.order.draw()
         size = self.settings.batch_size
-        steps = range(self.position.step, self._part_end())
+        steps = range(self.position.step, self._report_step())
         numbers = self._order[steps.start * size : steps.stop * size]
-        sizes = map(len, torch.split(numbers, size))
-        for step, whole, batch in zip(
-            steps, sizes, self.batches.cut(numbers, self.share), strict=True
+        batch_sizes = map(len, torch.split(numbers, size))
+        for step, batch_size, batch in zip(
+            steps, batch_sizes, self.batches.load(numbers, self.shard), strict=True
         ):
             self._set_lr(step)
             self._samples += len(batch[1])
-            self._weight = self.share.weight(whole)
+            self._weight = self.shard.weight(batch_size)
             yield batch
 
     def optimize(self, loss: Tensor) -> None:
-        """Take a step down the gradient of the mean loss of this process's share of a batch."""
+        """Take one optimizer step that reduces the mean loss of this process's shard."""
         self.precision.step(loss if self._weight == 1 else loss * self._weight, self.optimizer)
 
-    def trained(self, train_loss: float) -> StepReport:
-        """Return what this process has done of the part, at the mean loss that is given."""
-        return StepReport(train_loss, self._samples, norm_of(self.model) if self.shared else 0.0)
+    def step_report(self, train_loss: float) -> StepReport:
+        """Return this process's report of the interval, given its mean loss."""
+        norm = weight_norm(self.model) if self.data_parallel else 0.0
+        return StepReport(train_loss, self._samples, norm)
 
-    def finish_part(self, train_loss: float, samples: int) -> None:
-        """Move to the end of the part, whose mean loss and samples are given, of all processes.
+    def finish_interval(self, train_loss: float, samples: int) -> None:
+        """Move to the end of the interval.
 
-        It is however much of it was used. When none of it was, the model was trained in some way
-        of its own: the epoch is over.
+        The position moves even if not all batches were used. If none was used, the model was
+        trained in another way, and the epoch is over.
+
+        Args:
+            train_loss: mean over all processes.
+            samples: of all processes.
         """
-        if self.shared:
-            self.shared.steps.restart()
-            self.shared.settle()
+        if self.data_parallel:
+            self.data_parallel.sync_buffers()
         steps = len(self.batches)
-        end = self._part_end() if samples else steps
+        end = self._report_step() if samples else steps
         self.position = self.position.after(end, steps, samples, train_loss)
         if not self.within_epoch:
             self._order = None
 
-    def _part_end(self) -> int:
+    def _report_step(self) -> int:
         steps = len(self.batches)
         reports = reports_in_epoch(
             self.settings.reports_per_epoch,
@@ -210,15 +250,15 @@ class TrainingState:
             steps,
             self.batches.order.kept,
         )
-        return part_end(self.position.step, steps, reports)
+        return next_report_step(self.position.step, steps, reports)
 
     def _set_lr(self, step_of_epoch: int) -> None:
         factor = float(self.lr_factors[self.position.epoch * len(self.batches) + step_of_epoch])
         for group, initial in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
             group["lr"] = initial * factor
 
-    def clocks(self) -> dict[str, float]:
-        """Return `progress` and `lr_progress` after the parts so far, of which there is one."""
+    def progress(self) -> dict[str, float]:
+        """Return `progress` and `lr_progress`; at least one interval must be finished."""
         done = self.position.epoch * len(self.batches) + self.position.step
         return {
             "progress": done / len(self.lr_spent),
@@ -226,17 +266,19 @@ class TrainingState:
         }
 
     def random_state(self) -> dict[str, Any]:
-        """Return the state of this process's generators, from which the run can go on."""
+        """Return the state of this process's generators, from which the run can continue."""
         state = random_state(self.shuffle, self.precision.device)
         if self._order is not None:
-            # To be drawn again, which is smaller than the order itself.
-            state["shuffle"] = self._drawn_from
+            # The order can be drawn again; the generator's state is smaller than the order.
+            state["shuffle"] = self._order_state
         return state
 
-    def save(self, folder: str, others: Sequence[dict[str, Any]] = ()) -> None:
-        """Write `model.pt` in `folder`: tensors and plain values, for `weights_only` loading.
+    def save(self, folder: str, random_states: Sequence[dict[str, Any]]) -> None:
+        """Write the checkpoint `model.pt`, which `torch.load` can read with `weights_only`.
 
-        `others` are the random states of the trial's other processes.
+        Args:
+            folder: where to write.
+            random_states: `random_state()` of every process, by rank.
         """
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
@@ -245,19 +287,18 @@ class TrainingState:
             "monitor": self.monitor.state_dict(),
             "position": asdict(self.position),
             "batch_size": self.settings.batch_size,
-            "rng": self.random_state(),
-            "rng_of_others": list(others),
+            "rng": random_states[0],
+            "rng_of_others": list(random_states[1:]),
         }
         torch.save(state, Path(folder, CHECKPOINT_FILE))
 
     def load(self, folder: str) -> None:
-        """Continue from what `save` wrote, as if the run had never stopped.
+        """Continue from the checkpoint in a folder as if the run had never stopped.
 
-        A run of another batch size goes on within an epoch from the batch that holds the next
-        sample of the saved one. One of more processes than the saved one seeds what the others
-        draw; what they drew does not count for one of fewer.
+        With another batch size the run continues with the batch that holds the next sample. With
+        more processes than before, the new ones draw from new seeds.
         """
-        # On the CPU first: the generators' states must stay there, the rest is copied anyway.
+        # On the CPU: the states of the generators must stay there, and the rest is copied anyway.
         state = torch.load(Path(folder, CHECKPOINT_FILE), map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -268,14 +309,14 @@ class TrainingState:
         self.position = replace(position, step=min(step, len(self.batches) - 1))
         self._order = None
         states = [state["rng"], *state.get("rng_of_others", ())]
-        rank = self.share.rank
-        known = states[rank] if rank < len(states) else states[0]
-        restore_random_state(known, self.shuffle, self.precision.device)
+        rank = self.shard.rank
+        own_state = states[rank] if rank < len(states) else states[0]
+        restore_random_state(own_state, self.shuffle, self.precision.device)
         if rank >= len(states):
             seed_apart(self.settings.seed, rank, self.position.epoch, self.position.step)
 
     def close(self) -> None:
-        """Let go of what joins the model to those of other processes."""
-        if self.shared:
-            self.shared.close()
-            self.shared = None
+        """Stop averaging the gradients with other processes."""
+        if self.data_parallel:
+            self.data_parallel.detach()
+            self.data_parallel = None

@@ -1,4 +1,4 @@
-"""Torch optimizers by name, built from the flat keys of a trial's config."""
+"""Torch optimizers by name, built from the keys of a trial's config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from trainables.layca.layer_rates import alpha_rates, multipliers
-from trainables.layca.optimizer import Layca, kernels_of
+from trainables.layca.optimizer import Layca, rotating_parameters_of
 
 Get = Callable[[str, Any], Any]
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
@@ -22,7 +22,7 @@ def _sgd(parameters: Parameters, get: Get) -> Optimizer:
         parameters,
         lr=get("lr", 0.1),
         momentum=momentum,
-        # Torch refuses Nesterov's form of no momentum, which is plain gradient descent.
+        # Torch refuses Nesterov's form without momentum, which is plain gradient descent.
         nesterov=get("nesterov", False) and momentum > 0,
         weight_decay=get("weight_decay", 0.0),
     )
@@ -50,7 +50,7 @@ def _rmsprop(parameters: Parameters, get: Get) -> Optimizer:
     return RMSprop(
         parameters,
         lr=get("lr", 1e-3),
-        # RMSprop's smoothing constant is what Adam calls beta2.
+        # RMSprop's smoothing constant is Adam's beta2.
         alpha=get("beta2", 0.99),
         momentum=get("momentum", 0.0),
         weight_decay=get("weight_decay", 0.0),
@@ -62,17 +62,17 @@ def _adagrad(parameters: Parameters, get: Get) -> Optimizer:
 
 
 def _layca(build: Build, rate: float) -> Build:
-    """Return the builder of Layca over an optimizer, with this default for lr."""
+    """Return the function that builds Layca over an optimizer, with `rate` as the default lr."""
 
     def build_layca(parameters: Parameters, get: Get) -> Optimizer:
         own = {"lr": get("lr", rate), "weight_decay": 0.0}
         base = build(parameters, lambda key, default: own.get(key, get(key, default)))
-        names = [name for group in base.param_groups for _, name in kernels_of(group)]
-        by_place = alpha_rates(get("alpha", 0.0), max(len(names), 1))[: len(names)]
+        names = [name for group in base.param_groups for _, name in rotating_parameters_of(group)]
+        by_position = alpha_rates(get("alpha", 0.0), max(len(names), 1))[: len(names)]
         by_name = multipliers(get("layer_rates", None), names)
         return Layca(
             base,
-            layer_rates=[one * other for one, other in zip(by_place, by_name, strict=True)],
+            layer_rates=[one * other for one, other in zip(by_position, by_name, strict=True)],
             others="train" if get("train_others", True) else "freeze",
         )
 
@@ -93,23 +93,31 @@ OPTIMIZERS: Mapping[str, Build] = {
 
 
 def build_optimizer(parameters: Parameters, config: Mapping[str, Any]) -> Optimizer:
-    """Return the optimizer that a checked config names; SGD when it names none.
+    """Return the optimizer that a checked config names; the default is SGD.
 
-    Reads `lr`, `momentum`, `nesterov`, `weight_decay`, `beta1` and `beta2`, as far as the
-    optimizer has them; the others are ignored, so that one flat space can serve several
-    optimizers. Defaults are torch's own, but for SGD's (lr 0.1, momentum 0.9).
+    It reads `lr`, `momentum`, `nesterov`, `weight_decay`, `beta1` and `beta2`, and ignores those
+    that the optimizer does not have. So one search space can serve several optimizers. The defaults
+    are torch's own, except SGD's (lr 0.1, momentum 0.9).
 
-    `layca`, `layca-adam`, `layca-rmsprop` and `layca-adagrad` turn each layer by atan(lr) a step
-    in the direction of SGD, Adam, RMSprop or Adagrad, whose own rate for the other parameters is
-    `lr` too; it is 3**-3 by default, and 3**-5 with Adam, as in the paper.
-    They read `alpha`, the rule for the layers' rates (see `alpha_rates`, default 0),
-    `layer_rates`, multipliers on top of it by pattern of the layers' names (see `multipliers`;
-    the parameters must be given with their names), and `train_others` (default true; false freezes
-    biases and normalisation parameters), and no `weight_decay`, which the paper's algorithm has
-    none of.
+    `layca`, `layca-adam`, `layca-rmsprop` and `layca-adagrad` rotate each layer by atan(lr) per
+    step, in the direction of SGD, Adam, RMSprop or Adagrad. `lr` is also the rate of that optimizer
+    for the other parameters. It is 3**-3 by default, and 3**-5 with Adam, as in the paper. These
+    four read `alpha` (see `alpha_rates`, default 0), `layer_rates` (multipliers by layer name, see
+    `multipliers`) and `train_others` (default true; false freezes biases and normalisation
+    parameters). They ignore `weight_decay`, which the paper's algorithm does not have.
+
+    Args:
+        parameters: of the model. `layer_rates` needs named ones, `model.named_parameters()`.
+        config: the checked config.
 
     Raises:
         InvalidInput: a pattern of `layer_rates` matches no layer.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(4, 2)
+        >>> build_optimizer(model.named_parameters(), {"lr": 0.5}).param_groups[0]["lr"]
+        0.5
     """
     trained: Any = [
         given
@@ -120,7 +128,7 @@ def build_optimizer(parameters: Parameters, config: Mapping[str, Any]) -> Optimi
 
 
 def step_momentum(group: Mapping[str, Any]) -> float:
-    """Return what share of its direction an optimizer's step keeps from the one before, in [0, 1).
+    """Return the share of the previous step's direction in an optimizer's step, in [0, 1).
 
     Args:
         group: one of the optimizer's parameter groups.

@@ -1,33 +1,10 @@
-"""The device and the number format of a trial."""
+"""The number format in which a trial trains."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import ray
 import torch
-
-
-def reserved_gpus(in_actor: bool) -> int:
-    """Return how many GPUs a trial has reserved; for one outside of Ray, all that torch sees.
-
-    A share of one is one.
-    """
-    if in_actor:
-        return len(ray.get_runtime_context().get_accelerator_ids()["GPU"])
-    return torch.cuda.device_count()
-
-
-def trial_device(in_actor: bool) -> torch.device:
-    """Return the first GPU that this process may use, else the CPU.
-
-    A Ray actor that asked for no GPU may still see those of its node, and leaves them alone.
-    """
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    if in_actor and not reserved_gpus(in_actor):
-        return torch.device("cpu")
-    return torch.device("cuda")
 
 
 @dataclass(frozen=True)
@@ -39,11 +16,11 @@ class Precision:
     scaler: torch.amp.GradScaler
 
     def autocast(self) -> torch.autocast:
-        """Return the context for a forward pass; without effect where no dtype is set."""
+        """Return the context for a forward pass; it has no effect without a dtype."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
     def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Take one optimizer step down the gradient of `loss`, a scalar."""
+        """Take one optimizer step that reduces `loss`, a scalar."""
         optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(optimizer)
@@ -51,9 +28,12 @@ class Precision:
 
 
 def choose_precision(device: torch.device, amp: str) -> Precision:
-    """Return bfloat16 autocast on GPUs that have it, float16 on others, float32 on the CPU.
+    """Return the precision of a trial.
 
-    With `amp` "off" it is float32 everywhere.
+    Args:
+        device: where the trial trains.
+        amp: "auto" for bfloat16 autocast on GPUs that support it, float16 on other GPUs and
+            float32 on the CPU; "off" for float32 everywhere.
     """
     dtype = None
     if device.type == "cuda" and amp == "auto":

@@ -17,12 +17,17 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_apart(*numbers: int) -> None:
-    """Seed them all by several numbers >= 0 at once, unlike for any others."""
+    """Seed all generators from several numbers >= 0; other numbers give other seeds."""
     seed_everything(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 def random_state(shuffle: torch.Generator, device: torch.device) -> dict[str, Any]:
-    """Return the state of every generator as tensors and numbers, which torch can load safely."""
+    """Return the state of every generator, as tensors and numbers that torch can load safely.
+
+    Args:
+        shuffle: the generator of the order of the samples.
+        device: of the trial; its CUDA generator is included on a GPU.
+    """
     version, words, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=False)
     return {
@@ -42,9 +47,9 @@ def random_state(shuffle: torch.Generator, device: torch.device) -> dict[str, An
 def restore_random_state(
     state: dict[str, Any], shuffle: torch.Generator, device: torch.device
 ) -> None:
-    """Put every generator back to a state that `random_state` returned.
+    """Set every generator to a state from `random_state`.
 
-    A run that was saved on another kind of device keeps the CUDA generator as it is seeded.
+    The CUDA generator keeps its seed if the state was saved on a CPU.
     """
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss))

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as arrays, so that the rate still to be spent is known in advance."""
+"""Learning-rate schedules as arrays over the whole run, so that `lr_progress` can be computed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,24 @@ def lr_factors(
     step_factor: float = 0.2,
     step_at: Sequence[float] = (0.5, 0.75),
 ) -> NDArray[np.float64]:
-    """Return what the initial learning rate is multiplied by at each step of a run.
+    """Return the factor of the initial learning rate at each step of a run.
 
-    The result has shape `(total_steps,)`. The first `warmup_steps` climb linearly, and the last
-    of them is at 1. After them:
+    After the warmup, `constant` stays at 1, `cosine` falls from 1 to nearly 0, and `step` is
+    multiplied by `step_factor` at each share of the run in `step_at`.
 
-    - `constant` stays at 1;
-    - `cosine` falls from 1 to nearly 0 over the steps that are left;
-    - `step` is multiplied by `step_factor` at each share in `step_at` of the whole run.
+    Args:
+        schedule: a name of `SCHEDULES`.
+        total_steps: of the run.
+        warmup_steps: steps of a linear increase from 0; the last of them is at 1.
+        step_factor: > 0.
+        step_at: shares of the whole run, each in (0, 1).
+
+    Returns:
+        An array of shape `(total_steps,)`.
+
+    Example:
+        >>> lr_factors("step", 4, step_at=(0.5,)).tolist()
+        [1.0, 1.0, 0.2, 0.2]
     """
     assert schedule in SCHEDULES
     assert 0 <= warmup_steps < total_steps
@@ -46,8 +56,13 @@ def lr_factors(
 def lr_spent(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of the run's total learning rate that is spent after each step.
 
-    Same shape as `factors`, rising, in (0, 1]; the last is exactly 1. It is the clock that a
-    layer's rotation runs by, whatever the schedule.
+    The rotation of a layer follows this share, whatever the schedule.
+
+    Args:
+        factors: of the learning rate at each step.
+
+    Returns:
+        An increasing array of the same shape, in (0, 1]; the last value is exactly 1.
     """
     summed = np.cumsum(factors)
     spent: NDArray[np.float64] = summed / summed[-1]

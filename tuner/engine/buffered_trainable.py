@@ -1,4 +1,4 @@
-"""Buffer the reports of a fast trainable, so that one call to its actor returns several."""
+"""Buffer the reports of a fast trainable: one call to its actor returns several."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tuner.rotation.halving import EPOCH_ROUNDING
 
 
 def use_threads(cpus: float) -> None:
-    """Have this process compute on `cpus` threads, rounded down, and on one at least.
+    """Have this process compute on `cpus` threads, rounded down, and on at least one.
 
-    Ray sets OMP_NUM_THREADS alike, but not where the user's shell has set it, for a machine whose
-    trials were one; and torch reads it once, so not in a process that has computed before.
+    Ray sets OMP_NUM_THREADS too, unless the user's shell has set it. Torch reads the variable only
+    once, so a process that has computed before needs a call.
     """
     threads = max(1, int(cpus))
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if "torch" in sys.modules:  # else it reads the variable when a trial imports it
+    if "torch" in sys.modules:  # otherwise torch reads the variable when a trial imports it
         import torch
 
         torch.set_num_threads(threads)
 
 
-# A call to an actor and back costs some milliseconds; an epoch longer than this pays one as ever,
-# and no trial trains longer than this past the report that prunes it (docs/log.md, 2026-11-23).
+# A call to an actor costs some milliseconds. A longer epoch than this is a call of its own, and no
+# trial trains longer than this after the report that prunes it (docs/log.md, 2026-11-23).
 BATCH_S = 0.003
 
 
@@ -44,20 +44,25 @@ def buffer_reports(
 ) -> type[Trainable]:
     """Return the trainable as a class that answers one call with all reports of `BATCH_S`.
 
-    Each report is still judged, in order; what follows the one that prunes the trial is dropped.
-    The first report at or after each epoch in `ends_at`, where the trial may pause, is handed over
-    by itself, as is one that asks for a checkpoint: what is written then must hold no more than has
-    been judged, and the controller trains on for the reports before it in a batch while it has the
-    checkpoint written. `epoch_of` says how many epochs had been finished at a report. Each trial
-    computes on as many threads as it reserves `cpus`. What `refused` returns in a trial's process
-    ends the trial before anything of it runs.
+    Each report is still decided on, in order; the reports after the one that prunes the trial are
+    dropped. Two kinds of report are a batch of their own: the first one at or after each epoch in
+    `ends_at`, and one that requests a checkpoint. A checkpoint must not hold training that is not
+    decided on yet, and the controller would train on for earlier reports of its batch.
 
-    Ray has such buffering, but its controller (2.60) hands `train_buffered` the length and the time
-    in each other's place, so that either nothing is gathered or seconds are.
+    Ray has such buffering too, but its controller (2.60) swaps the length and the time in its call
+    of `train_buffered`, so that it gathers either nothing or seconds.
+
+    Args:
+        trainable: a class or a function.
+        ends_at: the epochs at which trials may pause.
+        epoch_of: returns the epochs finished at a result.
+        cpus: how many CPUs each trial reserves, and so its number of threads.
+        refused: runs in the trial's process; an error that it returns ends the trial before it
+            starts.
     """
     base: Any = trainable if isinstance(trainable, type) else wrap_function(trainable)
 
-    class Batched(base):  # type: ignore[misc]
+    class Buffered(base):  # type: ignore[misc]
         __doc__ = base.__doc__
 
         _crash: Exception | None = None
@@ -67,7 +72,7 @@ def buffer_reports(
         _refused: Exception | None = None
 
         def setup(self, config: dict[str, Any], **fields: Any) -> None:
-            # Raised from here it would lose its kind: Ray says only that the actor died.
+            # Raised from here the error would lose its type: Ray reports only a dead actor.
             self._refused = refused()
             if self._refused:
                 return
@@ -88,7 +93,7 @@ def buffer_reports(
             reset: bool = super().reset_config(new_config)
             if reset or issubclass(base, FunctionTrainable):
                 return reset
-            # Ray gives up a trial whose class cannot be reset. Being set up anew is as good.
+            # Ray fails a trial whose class cannot be reset. A new setup does the same.
             self.cleanup()
             self.setup(copy.deepcopy(new_config))
             return True
@@ -106,10 +111,10 @@ def buffer_reports(
             while True:
                 try:
                     result = self.train()
-                except Exception as error:  # the trial's own; it is raised at the next call
+                except Exception as error:  # of the trial itself; the next call raises it
                     if not results:
                         raise
-                    # What was reported before counts: it may even have been pruned by then.
+                    # The earlier reports count: one of them may even prune the trial.
                     self._crash = error
                     return results
                 if self._may_be_saved_at(result) and results:
@@ -121,19 +126,20 @@ def buffer_reports(
                     return results
 
         def _may_be_saved_at(self, result: dict[str, Any]) -> bool:
-            """Whether a report asks for a checkpoint, or is the first at one of `ends_at`."""
+            """Whether a report requests a checkpoint, or is the first at one of `ends_at`."""
             before, self._epoch = self._epoch, epoch_of(result) + EPOCH_ROUNDING
             self._at_end = any(before < epoch <= self._epoch for epoch in ends_at)
             return self._at_end or bool(result.get(SHOULD_CHECKPOINT))
 
-    Batched.__name__ = Batched.__qualname__ = base.__name__
-    return Batched
+    Buffered.__name__ = Buffered.__qualname__ = base.__name__
+    return Buffered
 
 
 def can_pause(trainable: Any) -> bool:
-    """Whether a trial can go on from a checkpoint made at any of its reports.
+    """Whether a trial can continue from a checkpoint at any of its reports.
 
-    A class can if it writes and reads them. A function cannot: it writes them when it likes.
+    A class can if it writes and reads checkpoints. A function cannot, because it alone chooses when
+    to write one.
     """
     return (
         isinstance(trainable, type)

@@ -10,13 +10,14 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import optuna
 
-from tuner.study.result import State, StudyResult, TrialResult
+from tuner.rotation import EpochReport
+from tuner.study.result import State, StudyResult
 
-Told = ParamSpec("Told")
+Args = ParamSpec("Args")
 
 
 class RunCallback:
-    """Is told of every start, report and end, in the order they happen; this one stays silent."""
+    """Gets every start, report and end, in their order; this base class does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -36,38 +37,35 @@ class RunCallback:
         """The study is open; it may hold trials from before."""
 
     def noted(self, line: str) -> None:
-        """There is something that the person who runs the study may want to change."""
+        """There is a line that the user of the study should read."""
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
-        """A trial was suggested and will run as soon as there is room."""
+        """A trial was suggested and will run as soon as it fits on the cluster."""
 
-    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
-        """A trial reported; `epoch` counts the epochs it has finished."""
+    def reported(self, number: int, report: EpochReport) -> None:
+        """A trial reported."""
 
     def paused(self, number: int, epochs: float) -> None:
-        """A trial waits at a checkpoint until more of its peers are known."""
+        """A trial paused at a checkpoint, or was interrupted."""
 
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
         """A trial ended; `value` is its last metric, NaN if it never reported one."""
 
-    def ended_elsewhere(self, trial: TrialResult) -> None:
-        """A trial that another process runs has ended."""
-
 
 def _to_each(
-    told: Callable[Concatenate[RunCallback, Told], None],
-) -> Callable[Concatenate[RunCallbacks, Told], None]:
-    """Return a method of several observers that tells each of them the same, in order."""
+    hook: Callable[Concatenate[RunCallback, Args], None],
+) -> Callable[Concatenate[RunCallbacks, Args], None]:
+    """Return a method that calls this hook of each callback, in order."""
 
-    def tell(self: RunCallbacks, /, *args: Told.args, **kwargs: Told.kwargs) -> None:
+    def call(self: RunCallbacks, /, *args: Args.args, **kwargs: Args.kwargs) -> None:
         for observer in self._several:
-            getattr(observer, told.__name__)(*args, **kwargs)
+            getattr(observer, hook.__name__)(*args, **kwargs)
 
-    return tell
+    return call
 
 
 class RunCallbacks(RunCallback):
-    """Several, each told of everything in this order."""
+    """Calls the hooks of several callbacks, in this order."""
 
     def __init__(self, *several: RunCallback) -> None:
         self._several = several
@@ -95,4 +93,3 @@ class RunCallbacks(RunCallback):
     reported = _to_each(RunCallback.reported)
     paused = _to_each(RunCallback.paused)
     finished = _to_each(RunCallback.finished)
-    ended_elsewhere = _to_each(RunCallback.ended_elsewhere)

@@ -1,8 +1,8 @@
 """The folders of a study's trials and of each attempt at a trial, and whether every node sees them.
 
-To Ray, a trial that goes on after a pause or an interruption is another one: it would number
-checkpoints from 0 again, over those that the study names. So each part has a folder of its own.
-They are asked for by name, since listing a bucket takes the longer the more trials there are.
+To Ray, a trial that continues after a pause or an interruption is a new trial: it would number its
+checkpoints from 0 again, and overwrite those that the study names. So each attempt has a folder of
+its own. Folders are looked up by name, because listing a bucket takes longer with every trial.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tuner.engine.resources import Node
-from tuner.engine.trial_queue import Company
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.storage.paths import StoragePath, unusable
@@ -30,53 +29,53 @@ from tuner.study.load import CHECKPOINTS, checkpoints_of
 def new_attempt_dir(
     number: int, trials: StoragePath, checkpoint: str | None, taken: Collection[str] = ()
 ) -> str:
-    """Return Ray's id for the next part of a trial, whose folder under `trials` is new.
+    """Return Ray's id for the next attempt at a trial, whose folder under `trials` is new.
 
     Args:
         number: of the trial in the study.
-        trials: where the folders of all trials' parts are.
-        checkpoint: the one that the study names, relative to `trials`; its part is the last one
-            that can be older than the next.
-        taken: ids of parts that may never have come to write a checkpoint, and so have no folder.
+        trials: the folder with the folders of all attempts.
+        checkpoint: the checkpoint that the study names, relative to `trials`. The new attempt comes
+            after the attempt that wrote it.
+        taken: ids of attempts that may have ended without a checkpoint, and so without a folder.
     """
-    first = _part_of(checkpoint) + 1 if checkpoint else 0
-    folders = (_folder(number, part) for part in count(first))
+    first = _attempt_of(checkpoint) + 1 if checkpoint else 0
+    folders = (_folder(number, attempt) for attempt in count(first))
     return next(
-        part
+        trial_id
         for folder in folders
-        if (part := folder.removeprefix("trial-")) not in taken and not trials.folders([folder])
+        if (trial_id := folder.removeprefix("trial-")) not in taken and not trials.folders([folder])
     )
 
 
 def remove_other_attempts(number: int, trials: StoragePath, checkpoint: str) -> None:
-    """Remove the folders of a trial's parts but the one that holds this checkpoint.
+    """Remove the folders of a trial's attempts, except the one with this checkpoint.
 
-    What they reported is in the study, and nobody will go on from them. One that cannot be removed
-    is left: a node that is out of reach may write into it still.
+    The reports of the other attempts are in the study, and no trial continues from them. A folder
+    that cannot be removed stays: an unreachable node may still write into it.
     """
-    kept = _part_of(checkpoint)
-    older = trials.folders([_folder(number, part) for part in range(kept)])
+    kept = _attempt_of(checkpoint)
+    older = trials.folders([_folder(number, attempt) for attempt in range(kept)])
     for folder in (*older, *_newer(number, trials, kept)):
         with suppress(OSError):
             trials.remove(folder)
 
 
-def bring_checkpoint(name: str, place: StoragePath, trials: StoragePath) -> bool:
-    """Copy a checkpoint from the place of another driver's trials, under the same name.
+def copy_checkpoint(name: str, source: StoragePath, trials: StoragePath) -> bool:
+    """Copy a checkpoint from the folder of a former driver's trials, under the same name.
 
-    Returns: whether it is now here; it cannot be where that place is out of reach.
+    Returns: False if the checkpoint is gone, or that folder cannot be read from here.
     """
     from pyarrow.fs import copy_files  # type: ignore[import-untyped]
 
     try:
-        if not place.folders([name]):
+        if not source.folders([name]):
             return False
-        trials.remove(name)  # what may be left of an earlier attempt
+        trials.remove(name)  # an earlier copy may be incomplete
         (trials / name).make()
         copy_files(
-            place.at(name),
+            source.at(name),
             trials.at(name),
-            source_filesystem=place.filesystem,
+            source_filesystem=source.filesystem,
             destination_filesystem=trials.filesystem,
         )
     except (OSError, InvalidInput):
@@ -85,61 +84,52 @@ def bring_checkpoint(name: str, place: StoragePath, trials: StoragePath) -> bool
 
 
 def _newer(number: int, trials: StoragePath, kept: int) -> Iterator[str]:
-    for part in count(kept + 1):
-        folder = _folder(number, part)
+    for attempt in count(kept + 1):
+        folder = _folder(number, attempt)
         if not trials.folders([folder]):
             return
         yield folder
 
 
-def _folder(number: int, part: int) -> str:
-    return f"trial-{number:05d}-{part}" if part else f"trial-{number:05d}"
+def _folder(number: int, attempt: int) -> str:
+    return f"trial-{number:05d}-{attempt}" if attempt else f"trial-{number:05d}"
 
 
-def _part_of(checkpoint: str) -> int:
-    """Return which part of its trial a checkpoint is of, from 0: trial-00007-2/... of the third."""
+def _attempt_of(checkpoint: str) -> int:
+    """Return the attempt that wrote a checkpoint, from 0: trial-00007-2/... is of the third."""
     folder = checkpoint.partition("/")[0]
     return int(folder.removeprefix("trial-").partition("-")[2] or 0)
 
 
 def open_trials(study: optuna.Study, job: TuningJob, home: StudyFolder) -> StoragePath:
-    """Return where the trials' folders are, made and writable, and have the study remember it.
+    """Return the folder of the trials' folders, created and writable, and record it in the study.
 
-    A study keeps the place that it was begun with.
+    A study keeps the folder that it began with.
 
     Raises:
-        InvalidInput: the place cannot be written, holds another study's trials, or the job names
-            another than the study has.
+        InvalidInput: the folder cannot be written or holds another study's trials, or the job names
+            a folder that is not the study's.
     """
     kept = checkpoints_of(study, home.path)
     assert kept is not None, "a study that is run has a folder"
     asked = StoragePath(job.checkpoints) / job.name / home.trials.name if job.checkpoints else kept
     if asked != kept and study.get_trials(deepcopy=False):
-        raise _another(job, str(kept))
+        raise InvalidInput(
+            f"a study keeps the place of its checkpoints, {job.name!r} was given "
+            f"{str(job.checkpoints)!r} where it has {str(kept)!r}; leave --checkpoints out, or "
+            "choose another name"
+        )
     asked.check_writable()
-    company = Company(study)
     if asked != kept:
-        if company.is_alone:  # else another may be the first to use it
-            _check_empty(asked)
-        agreed = company.agree({CHECKPOINTS: str(asked)}, over=True)[CHECKPOINTS]
-        if agreed != str(asked):
-            raise _another(job, agreed)
-    company.keep_trials_at(asked)
+        _check_empty(asked)
+        study.set_user_attr(CHECKPOINTS, str(asked))
     return asked
 
 
-def _another(job: TuningJob, kept: str) -> InvalidInput:
-    return InvalidInput(
-        f"a study keeps the place of its checkpoints, {job.name!r} was given "
-        f"{str(job.checkpoints)!r} where it has {kept!r}; leave --checkpoints out, or "
-        "choose another name"
-    )
-
-
 def forget_trials(trials: StoragePath, home: StudyFolder) -> None:
-    """Remove what a study that is to leave nothing has left outside of its folder."""
+    """Remove the trials' folders of a study, if they are outside of the study's folder."""
     if trials != StoragePath(str(home.trials)):
-        with contextlib.suppress(OSError):  # why the study was refused is what is to be said
+        with contextlib.suppress(OSError):  # the user needs the error that refused the study
             trials.parent.remove()
 
 
@@ -160,62 +150,63 @@ _ANSWER_WITHIN_S = 60.0
 
 
 def check_shared(
-    place: StoragePath, nodes: Sequence[Node], within_s: float = _ANSWER_WITHIN_S
+    path: StoragePath, nodes: Sequence[Node], within_s: float = _ANSWER_WITHIN_S
 ) -> None:
-    """Have every node read what this process writes in a place, and write there itself.
+    """Check that every node can read a file that this process writes to a path, and write there.
 
-    Ray would find out at the first checkpoint of each trial. Nodes that join later are asked by the
-    first trial there (`late_nodes`).
+    Without the check, each trial would fail at its first checkpoint. The first trial on a node that
+    joins later checks that node (`StorageProbe`).
 
     Args:
-        place: exists, and can be written from here.
-        nodes: those that may run trials; with one, or in a cluster of one, there is nothing to ask.
+        path: an existing folder that can be written from here.
+        nodes: the nodes that may run trials. A cluster of one node needs no check.
         within_s: seconds for all answers together.
 
     Raises:
-        InvalidInput: a node does not see the place, cannot write there or does not answer.
+        InvalidInput: a node does not see the path, cannot write there or does not answer.
     """
     if len(ray.nodes()) < 2:
         return
     name = f".quarterturn-{uuid.uuid4().hex}"
     written = [f"{name}-{index}" for index in range(len(nodes))]
     try:
-        place.write(name, b"seen")
+        path.write(name, b"seen")
         answers = [
             _ask.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
-            ).remote(place, name, mine)
+            ).remote(path, name, mine)
             for node, mine in zip(nodes, written, strict=True)
         ]
         ready, _ = ray.wait(answers, num_returns=len(answers), timeout=within_s)
         for node, answer, mine in zip(nodes, answers, written, strict=True):
             why = _problem(answer) if answer in ready else f"no answer within {within_s:g} s"
-            if why is None and not _is_there(place, mine):
+            if why is None and not _is_there(path, mine):
                 why = "it sees another folder of that name"
             if why is not None:
-                raise refusal(place, node, why)
+                raise refusal(path, node, why)
     except OSError as error:
-        raise unusable(place, error) from error
+        raise unusable(path, error) from error
     finally:
         for marker in (name, *written):
-            place.remove(marker)
+            path.remove(marker)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _ask(place: StoragePath, name: str, mine: str) -> str | None:
-    return why_unusable(place, name, mine)
+def _ask(path: StoragePath, name: str, mine: str) -> str | None:
+    return why_unusable(path, name, mine)
 
 
-def why_unusable(place: StoragePath, name: str, mine: str) -> str | None:
-    """Return why this node cannot use the place; None if it can.
+def why_unusable(path: StoragePath, name: str, mine: str) -> str | None:
+    """Return why this node cannot use a path; None if it can.
 
     Args:
-        name: of a file that another node has written there.
-        mine: of one that is written.
+        path: the folder with the checkpoints.
+        name: name of a file that another node has written there.
+        mine: name of a file that this node writes.
     """
     try:
-        place.read(name)
-        place.write(mine, b"seen")
+        path.read(name)
+        path.write(mine, b"seen")
     except OSError as error:
         return error.strerror or str(error)
     return None
@@ -230,22 +221,22 @@ def _problem(answer: Any) -> str | None:
     return said
 
 
-def _is_there(place: StoragePath, name: str) -> bool:
+def _is_there(path: StoragePath, name: str) -> bool:
     try:
-        place.read(name)
+        path.read(name)
     except FileNotFoundError:
         return False
     return True
 
 
-def refusal(place: StoragePath, node: Node, why: str) -> InvalidInput:
-    """Return the line that a node cannot use a place."""
-    if place.is_local:
+def refusal(path: StoragePath, node: Node, why: str) -> InvalidInput:
+    """Return the error for a node that cannot use a path."""
+    if path.is_local:
         return InvalidInput(
-            f"checkpoints must be in a folder that every node sees, got {str(place)!r}, which "
+            f"checkpoints must be in a folder that every node sees, got {str(path)!r}, which "
             f"{node.name} cannot use ({why}); mount one or use --checkpoints s3://..."
         )
     return InvalidInput(
-        f"checkpoints must be in a place that every node can read and write, got {str(place)!r}, "
+        f"checkpoints must be in a place that every node can read and write, got {str(path)!r}, "
         f"which {node.name} cannot use ({why}); give the nodes a role or the credentials"
     )

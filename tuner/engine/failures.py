@@ -1,6 +1,7 @@
-"""Why a trial's process ended, and whether the trial failed or is run again on another node.
+"""Why a trial's process ended, and whether the trial failed or runs again on another node.
 
-One that does not would run every trial it is given up to its first checkpoint, and fail it.
+A node that cannot use the checkpoints' folder would fail every trial at its first checkpoint, so
+its trials run elsewhere too.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class FailureCause:
     """Why a trial's process is gone.
 
     Attributes:
-        fault: `trial` when its code raised, `memory` when Ray's memory monitor killed it, `process`
-            when it died by itself as far as is known yet, `node` when its node went.
-        why: for a person; empty for `trial`, whose error speaks for itself.
-        node: Ray's id of the node that it ran on, if known.
+        fault: `trial` when its code raised, `memory` when Ray's memory monitor killed it, `node`
+            when its node was lost, and `process` when it died and its node is not known to be lost.
+        why: a sentence for the user; empty for `trial`, which has an error of its own.
+        node: Ray's id of its node, if known.
     """
 
     fault: Fault
@@ -57,10 +58,10 @@ class FailureCause:
 
 
 class ActorLost(RayActorError):
-    """Another of Ray's errors that means the actor is gone, which Ray's error for that is not.
+    """Wraps an error of Ray's that means a lost actor but is no `RayActorError`.
 
-    Ray Tune (2.60) gives up the whole experiment at one of these: an actor that the memory monitor
-    killed, say, or a result that was on a node that died.
+    Ray Tune (2.60) ends the whole experiment at such an error, for example when the memory monitor
+    killed an actor or a result was on a node that died.
     """
 
     def __init__(self, error: RayError) -> None:
@@ -68,8 +69,8 @@ class ActorLost(RayActorError):
         self.error = error
 
 
-def death_of(error: BaseException | None) -> FailureCause:
-    """Return what an error that ended a trial says of the process and the node."""
+def failure_cause(error: BaseException | None) -> FailureCause:
+    """Return the cause of an error that ended a trial."""
     if isinstance(error, ActorLost):
         error = error.error
     if isinstance(error, RayTaskError) or not isinstance(error, RayError):
@@ -86,7 +87,7 @@ def death_of(error: BaseException | None) -> FailureCause:
 
 
 def is_alive(node: str) -> bool:
-    """Whether a node is in the cluster; one that Ray has forgotten is not."""
+    """Whether Ray knows a node and it is alive."""
     return any(known["Alive"] for known in ray.nodes() if known["NodeID"] == node)
 
 
@@ -129,17 +130,16 @@ def _out_of_memory(message: str) -> str:
     )
 
 
-# A node that shuts down ends its processes some seconds before it takes its leave.
+# A node that shuts down ends its processes some seconds before it leaves the cluster.
 _GRACE_S = 5.0
-# Past this it is more likely the trial that brings its nodes down.
+# After more lost nodes than this, the trial itself probably crashes them.
 _MOST_NODES_LOST = 10
 
 
 class FailureHandler:
-    """Decides for each trial that crashed whether it failed, or goes on from its checkpoint.
+    """Decides for each trial that crashed whether it failed or continues from its checkpoint.
 
-    A process that died by itself is in doubt for `_GRACE_S`: if its node is gone by then, the node
-    took it along.
+    The cause of a process that died is open for `_GRACE_S`: its node may shut down.
 
     Args:
         manager: the study.
@@ -148,34 +148,34 @@ class FailureHandler:
     def __init__(self, manager: TrialManager) -> None:
         self._manager = manager
         self._nodes_lost: Counter[int] = Counter()
-        self._in_doubt: dict[int, tuple[float, FailureCause]] = {}
+        self._open: dict[int, tuple[float, FailureCause]] = {}
 
     def __bool__(self) -> bool:
-        """Whether any trial is in doubt."""
-        return bool(self._in_doubt)
+        """Whether the cause of any crash is open."""
+        return bool(self._open)
 
     def crashed(self, number: int, error: BaseException | None) -> None:
-        """Take note of what ended a trial."""
-        death = death_of(error)
-        if death.fault == "trial":
+        """Handle the error that ended a trial."""
+        cause = failure_cause(error)
+        if cause.fault == "trial":
             self._manager.fail(number, error)
-        elif death.fault == "memory":
-            self._manager.fail_with(number, death.why)
-        elif death.fault == "node":
-            self._lost(number, death.why)
+        elif cause.fault == "memory":
+            self._manager.fail_with(number, cause.why)
+        elif cause.fault == "node":
+            self._lost(number, cause.why)
         else:
-            self._in_doubt[number] = (time.monotonic() + _GRACE_S, death)
+            self._open[number] = (time.monotonic() + _GRACE_S, cause)
 
     def settle(self) -> None:
-        """Decide on the trials in doubt whose node is gone, or has lived long enough."""
-        for number, (until, death) in list(self._in_doubt.items()):
-            if death.node and not is_alive(death.node):
+        """Decide on the open trials whose node is gone, or has stayed alive long enough."""
+        for number, (until, cause) in list(self._open.items()):
+            if cause.node and not is_alive(cause.node):
                 self._lost(number, "its node shut down")
             elif time.monotonic() >= until:
-                self._manager.fail_with(number, death.why)
+                self._manager.fail_with(number, cause.why)
             else:
                 continue
-            del self._in_doubt[number]
+            del self._open[number]
 
     def _lost(self, number: int, why: str) -> None:
         self._nodes_lost[number] += 1
@@ -194,12 +194,12 @@ _THERE = ".validate_storage_marker"
 
 
 class StorageUnreachable(Exception):
-    """A node cannot use the place where checkpoints are kept.
+    """A node cannot use the folder of the checkpoints.
 
     Attributes:
-        node: Ray's id of it.
-        name: its address.
-        why: as its file system says.
+        node: Ray's id of the node.
+        name: the node's address.
+        why: the error of its file system.
     """
 
     def __init__(self, node: str, name: str, why: str) -> None:
@@ -209,58 +209,58 @@ class StorageUnreachable(Exception):
 
 @dataclass(frozen=True)
 class StorageProbe:
-    """Whether the node that a trial's process runs on sees a place.
+    """Checks whether the node of a trial's process can use the folder of the checkpoints.
 
     Attributes:
-        place: where checkpoints are kept, while Ray Tune runs.
-        asked: ids of the nodes that were asked when the study began.
+        path: the folder of the checkpoints.
+        asked: ids of the nodes that were checked when the study began.
     """
 
-    place: StoragePath
+    path: StoragePath
     asked: frozenset[str]
 
     @classmethod
-    def after(cls, place: StoragePath, asked: Iterable[Node]) -> StorageProbe:
-        """Return it for a study that begins; the node that this process runs on sees the place."""
+    def after(cls, path: StoragePath, asked: Iterable[Node]) -> StorageProbe:
+        """Return the probe of a study that begins; the nodes `asked` and this one are checked."""
         here = ray.get_runtime_context().get_node_id()
-        return cls(place, frozenset({here, *(node.id for node in asked)}))
+        return cls(path, frozenset({here, *(node.id for node in asked)}))
 
     def here(self) -> StorageUnreachable | None:
-        """Return why this node cannot use the place; None if it can, or was asked before."""
+        """Return why this node cannot use the path; None if it can, or was checked before."""
         node = ray.get_runtime_context().get_node_id()
         if node in self.asked:
             return None
         mine = f".quarterturn-{node}"
-        why = why_unusable(self.place, _THERE, mine)
+        why = why_unusable(self.path, _THERE, mine)
         if why is None:
-            self.place.remove(mine)
+            self.path.remove(mine)
             return None
         return StorageUnreachable(node, ray.util.get_node_ip_address(), why)
 
 
 class LateNodes:
-    """Leaves out the nodes that do not see the checkpoints, and has their trials run elsewhere.
+    """Excludes the nodes that cannot use the checkpoints, and has their trials run elsewhere.
 
     Args:
         manager: the study.
-        room: where its trials run.
-        place: where the checkpoints are.
+        capacity: the cluster that runs its trials.
+        path: the folder of the checkpoints.
     """
 
-    def __init__(self, manager: TrialManager, room: ClusterCapacity, place: StoragePath) -> None:
+    def __init__(self, manager: TrialManager, capacity: ClusterCapacity, path: StoragePath) -> None:
         self._manager = manager
-        self._room = room
-        self._place = place
-        self._left_out: set[str] = set()
+        self._capacity = capacity
+        self._path = path
+        self._excluded: set[str] = set()
 
-    def take_back(self, number: int, not_seen: StorageUnreachable) -> None:
-        """Run a trial elsewhere than on that node; the study ends where there is no other."""
-        node = Node(not_seen.name, {}, id=not_seen.node)
-        line = refusal(self._place, node, not_seen.why)
-        if not self._room.leave_out(node):
+    def take_back(self, number: int, unreachable: StorageUnreachable) -> None:
+        """Run a trial on another node; the study ends if there is none."""
+        node = Node(unreachable.name, {}, id=unreachable.node)
+        line = refusal(self._path, node, unreachable.why)
+        if not self._capacity.exclude(node):
             self._manager.fatal = line
             return
-        if node.id not in self._left_out:
-            self._left_out.add(node.id)
+        if node.id not in self._excluded:
+            self._excluded.add(node.id)
             self._manager.observer.noted(f"{line}; until then no trial runs there")
         self._manager.interrupt(number, "its node cannot use the checkpoints")

@@ -1,11 +1,8 @@
-"""Ray Tune's searcher, scheduler, trial and controller, each over one study.
-
-Ray Tune has no setting for any of it: these are the names under which it finds the parts.
-"""
+"""Ray Tune's searcher, scheduler, trial and controller, each over one study."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -18,23 +15,43 @@ from ray.tune import Callback, Checkpoint, Trainable
 from ray.tune.execution import tune_controller
 from ray.tune.execution.experiment_state import _ExperimentCheckpointManager
 from ray.tune.experiment import Experiment, Trial
-from ray.tune.result import SHOULD_CHECKPOINT
+from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKPOINT
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import SearchAlgorithm
 
-from tuner.engine.checkpoints import bring_checkpoint, new_attempt_dir, remove_other_attempts
+from tuner.engine.checkpoints import copy_checkpoint, new_attempt_dir, remove_other_attempts
 from tuner.engine.failures import ActorLost, FailureHandler, LateNodes, StorageUnreachable
 from tuner.engine.resources import ClusterCapacity, as_placement_group
 from tuner.engine.trial_manager import Suggestion, TrialManager
+from tuner.rotation import Action
+from tuner.rotation.report import ITERATION, ITERATION_S
 from tuner.storage.paths import StoragePath
+
+# Ray adds these keys to every result.
+_RAY_KEYS = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, SHOULD_CHECKPOINT} - {ITERATION, ITERATION_S}
+
+
+def reported(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of Ray's result that the trainable reported, with Ray's count of reports."""
+    return {
+        key: value
+        for key, value in result.items()
+        if key not in _RAY_KEYS and not key.startswith("config/")
+    }
 
 
 class StudyTrial(Trial):
-    """A trial that knows its class, and whose record is the study.
+    """A trial that holds its class, and whose state is in the study.
 
-    Ray's own asks the cluster for the class three times a trial, and writes each trial's state for
-    `Tuner.restore`; a study is resumed from its storage instead (docs/log.md, 2026-11-23).
+    Ray's own class asks the cluster for the trainable three times a trial, and writes each trial's
+    state for `Tuner.restore`. A study is resumed from its storage instead (docs/log.md,
+    2026-11-23).
+
+    Attributes:
+        action: the decision on its last report.
     """
+
+    action = Action.CONTINUE
 
     def __init__(
         self,
@@ -47,17 +64,16 @@ class StudyTrial(Trial):
         self._failed = failed
         super().__init__(trainable.__name__, stub=True, **fields)  # stub: do not look the name up
         if restore is not None:
-            # Ray takes a folder of this machine, and one that says nothing, so that the count of
-            # reports begins again at 1: that of the epochs too, where a trainable does not count
-            # them.
+            # Ray would take a local folder without metadata, and count reports from 1 again. That
+            # would also restart the epochs of a trainable that does not count them.
             self._restore_checkpoint_result = _TrainingResult(restore, restore.get_metadata())
 
     def get_trainable_cls(self) -> type[Trainable]:
         return self._trainable
 
     def handle_error(self, exc: Any = None) -> None:
-        # Ray puts the error in a file that is not where `get_error` looks until it has been synced,
-        # and does not tell the scheduler of a trial whose actor could not be reset.
+        # Ray writes the error to a file that `get_error` does not find before the next sync. It
+        # does not call the scheduler for a trial whose actor could not be reset.
         super().handle_error(exc)
         self._failed(exc)
 
@@ -66,20 +82,20 @@ class StudyTrial(Trial):
 
 
 def number_of(trial: Trial) -> int:
-    """Return the number in the study of a trial that Ray holds."""
+    """Return the number in the study of one of Ray's trials."""
     return int(trial.trial_id.partition("-")[0])
 
 
 class StudySearcher(SearchAlgorithm):
-    """Suggests from the study as many trials as there is room for, at once.
+    """Suggests as many trials of the study at once as fit on the cluster.
 
     Ray's own searchers admit one pending trial at a time, so that slots fill one by one.
 
     Args:
         manager: the study.
         trainable: the class that every trial runs.
-        trials: where the folders of all trials are.
-        room: for how many there is room now, and where.
+        trials: the folder with the folders of all trials.
+        capacity: how many trials fit on the cluster now, and on which nodes.
         max_concurrent: trials at a time at most, >= 1; None for as many as fit.
     """
 
@@ -88,17 +104,17 @@ class StudySearcher(SearchAlgorithm):
         manager: TrialManager,
         trainable: type[Trainable],
         trials: StoragePath,
-        room: ClusterCapacity,
+        capacity: ClusterCapacity,
         max_concurrent: int | None = None,
     ) -> None:
         self._manager = manager
         self._trainable = trainable
         self._trials = trials
-        self._cluster = room
-        self._late_nodes = LateNodes(manager, room, trials)
+        self._capacity = capacity
+        self._late_nodes = LateNodes(manager, capacity, trials)
         self._max_concurrent = max_concurrent
-        self._losses = FailureHandler(manager)
-        self._part_ids: set[str] = set()
+        self._failures = FailureHandler(manager)
+        self._attempt_ids: set[str] = set()
         self._experiment: Experiment | None = None
 
     @property
@@ -109,9 +125,9 @@ class StudySearcher(SearchAlgorithm):
         (self._experiment,) = experiments
 
     def next_trial(self) -> Trial | None:
-        self._losses.settle()
-        self._manager.listen()
-        if self.is_finished() or self._manager.live >= self._room():
+        self._failures.settle()
+        self._manager.sync()
+        if self.is_finished() or self._manager.num_running >= self._wanted():
             return None
         suggestion = self._manager.ask()
         if suggestion is None:
@@ -119,18 +135,18 @@ class StudySearcher(SearchAlgorithm):
         assert self._experiment is not None, "Ray adds the experiment before it asks for trials"
         storage = self._experiment.storage
         restore = self._checkpoint_of(suggestion)
-        part = new_attempt_dir(
-            suggestion.number, self._trials, suggestion.checkpoint, self._part_ids
+        attempt = new_attempt_dir(
+            suggestion.number, self._trials, suggestion.checkpoint, self._attempt_ids
         )
-        self._part_ids.add(part)
+        self._attempt_ids.add(attempt)
         return StudyTrial(
             self._trainable,
             partial(self._crashed, suggestion.number),
             config=suggestion.config,
             restore=restore,
-            trial_id=part,
+            trial_id=attempt,
             storage=storage,
-            placement_group_factory=as_placement_group(self._cluster.asked),
+            placement_group_factory=as_placement_group(self._capacity.request),
             checkpoint_config=self._experiment.checkpoint_config,
             trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
         )
@@ -140,19 +156,19 @@ class StudySearcher(SearchAlgorithm):
         if isinstance(cause, StorageUnreachable):
             self._late_nodes.take_back(number, cause)
         else:
-            self._losses.crashed(number, error)
+            self._failures.crashed(number, error)
 
     def _checkpoint_of(self, suggestion: Suggestion) -> Checkpoint | None:
-        """Return the checkpoint that a trial goes on from, now the only one with a folder left.
+        """Return the checkpoint that a trial continues from, and remove its other attempts.
 
-        One that is gone, or that is in another driver's folder and cannot be read from here, means
-        starting over: the seed makes that the same trial.
+        Returns: None if the checkpoint is gone or cannot be read from here. The trial then begins
+            again, and its seed makes it the same trial.
         """
-        name, place = suggestion.checkpoint, suggestion.place
+        name, path = suggestion.checkpoint, suggestion.path
         if name is None:
             return None
-        if place is not None and place != self._trials:
-            if not bring_checkpoint(name, place, self._trials):
+        if path is not None and path != self._trials:
+            if not copy_checkpoint(name, path, self._trials):
                 return None
             self._manager.checkpointed(suggestion.number, name)
         elif not self._trials.folders([name]):
@@ -161,18 +177,17 @@ class StudySearcher(SearchAlgorithm):
         return Checkpoint(self._trials.at(name), self._trials.filesystem)
 
     def is_finished(self) -> bool:
-        return self._finished or (self._manager.exhausted and not self._losses)
+        return self._finished or (self._manager.exhausted and not self._failures)
 
-    def _room(self) -> int:
-        wanted = self._cluster.wanted()
+    def _wanted(self) -> int:
+        wanted = self._capacity.wanted()
         return min(wanted, self._max_concurrent) if self._max_concurrent else wanted
 
 
 class StudyScheduler(FIFOScheduler):
-    """Stops the trials that the study's pruner prunes. Any Optuna pruner will do.
+    """Stops the trials that the manager decides to stop or to pause.
 
-    It keeps no state of its own: what it knows is in the study, so it survives what the study
-    survives.
+    It keeps no state of its own: all state is in the study, so a crash loses none of it.
     """
 
     def __init__(self, manager: TrialManager) -> None:
@@ -180,27 +195,28 @@ class StudyScheduler(FIFOScheduler):
         self._manager = manager
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        stop = self._manager.report(number_of(trial), result)
+        assert isinstance(trial, StudyTrial), "the searcher makes no others"
+        trial.action = self._manager.report(number_of(trial), reported(result)).action
         self._stop_all_if_fatal(tune_controller)
-        return self.STOP if stop else self.CONTINUE
+        return self.CONTINUE if trial.action is Action.CONTINUE else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        self._manager.finish(number_of(trial), result)
+        self._manager.finish(number_of(trial), reported(result))
         self._stop_all_if_fatal(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        # The manager knows: `StudyTrial` has told it.
+        # `StudyTrial.handle_error` has reported the error.
         self._stop_all_if_fatal(tune_controller)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """A trial that never ran stays in the study, to be run when it is resumed."""
+        """Keep a trial that never ran in the study; it runs when the study is resumed."""
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Leave it to Ray, which then starts the trials in order.
+        """Leave the choice to Ray, which then starts the trials in order.
 
-        Ray's FIFO answer names the oldest trial that has not started. That one takes over the actor
-        of the trial that has just ended and calls its own off, which was about to be ready: with
-        short trials no second actor ever starts.
+        Ray's FIFO answer names the oldest trial that has not started. That trial would take over
+        the actor of a trial that has just ended, and cancel its own actor that is about to be
+        ready. With short trials no second actor would ever start.
         """
         return None
 
@@ -214,8 +230,7 @@ class StudyScheduler(FIFOScheduler):
 
 
 class CheckpointRecorder(Callback):
-    """Tells the study of every checkpoint once it is whole on disk, and has one made of a trial
-    that is to pause."""
+    """Records every complete checkpoint in the study, and requests one for a trial that pauses."""
 
     def __init__(self, manager: TrialManager) -> None:
         self._manager = manager
@@ -228,16 +243,16 @@ class CheckpointRecorder(Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        # Ray looks at the result for this only after it has asked the scheduler, and stops a trial
-        # only when a checkpoint that it asked for is whole.
-        if self._manager.is_pausing(number_of(trial)):
+        # Ray reads this key after it has called the scheduler, and stops a trial only after a
+        # requested checkpoint is complete.
+        if isinstance(trial, StudyTrial) and trial.action is Action.PAUSE:
             result[SHOULD_CHECKPOINT] = True
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
         assert trial.storage is not None, "Ray gives every trial of an experiment its storage"
-        # Which report it was made after, for `StudyTrial` to restore.
+        # The report before the checkpoint, for `StudyTrial` to restore.
         checkpoint.update_metadata(
             {key: trial.last_result[key] for key in ("training_iteration", "time_total_s")}
         )
@@ -246,9 +261,9 @@ class CheckpointRecorder(Callback):
 
 
 class _ActorManager(RayActorManager):
-    """An actor that is gone for a reason that Ray Tune does not know ends one trial, not all.
+    """Fails one trial, not all, when an actor is lost for a reason that Ray Tune does not know.
 
-    It takes any error of a call to an actor but two for an error in itself, and raises it.
+    Ray's own class handles two errors of a call to an actor, and raises all others.
     """
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
@@ -260,10 +275,10 @@ class _ActorManager(RayActorManager):
 
 
 class _NoExperimentState(_ExperimentCheckpointManager):
-    """Nothing is kept for `Tuner.restore`: a study is resumed from its storage.
+    """Writes nothing for `Tuner.restore`, because a study is resumed from its storage.
 
-    Ray Tune copies what it keeps in the background, and with it makes again the folders of a
-    trial's parts that were removed meanwhile, or hinders that they are.
+    Ray Tune copies its state in the background. That would create again the folders of removed
+    attempts, or prevent their removal.
     """
 
     def sync_up_experiment_state(self, *_: Any, **__: Any) -> None:
@@ -271,13 +286,13 @@ class _NoExperimentState(_ExperimentCheckpointManager):
 
 
 class _NoAnalysis:
-    """What `tune.run` returns: nothing is read from the files that are not kept."""
+    """The result of `tune.run`; Ray's own class would read files that are not written."""
 
     def __init__(self, **_: Any) -> None:
         pass
 
 
-_OURS = (
+_REPLACEMENTS = (
     (tune_controller, "RayActorManager", _ActorManager),
     (tune_controller, "_ExperimentCheckpointManager", _NoExperimentState),
     (import_module("ray.tune.tune"), "ExperimentAnalysis", _NoAnalysis),
@@ -286,9 +301,9 @@ _OURS = (
 
 @contextmanager
 def patched_tune() -> Iterator[None]:
-    """Have Ray Tune use what is here for the runs that are started within."""
-    before = [(module, name, getattr(module, name)) for module, name, _ in _OURS]
-    for each in _OURS:
+    """Have Ray Tune use the classes of this module; it has no setting for them."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in _REPLACEMENTS]
+    for each in _REPLACEMENTS:
         setattr(*each)
     try:
         yield

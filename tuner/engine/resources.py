@@ -43,9 +43,9 @@ class Node:
 
     Attributes:
         name: its address, or the name of its kind.
-        resources: what it has in all, by Ray's names: CPU, GPU, memory (in bytes), others.
-        labels: what it is, such as ``ray.io/accelerator-type``.
-        id: Ray's own; empty for a node that is not up.
+        resources: its total resources by Ray's names: CPU, GPU, memory (in bytes), others.
+        labels: its labels, such as ``ray.io/accelerator-type``.
+        id: Ray's id; empty for a node that is not up.
     """
 
     name: str
@@ -56,49 +56,49 @@ class Node:
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """What one trial reserves of one node.
+    """The resources that one trial reserves on one node.
 
     Attributes:
         resources: amounts > 0 by Ray's names; memory in bytes.
-        labels: what the node's labels must be; a value may also be ``!value``, ``in(a,b)`` or
-            ``!in(a,b)``, as Ray has it.
+        labels: the labels that the node must have. A value may also be ``!value``, ``in(a,b)`` or
+            ``!in(a,b)``, as in Ray.
     """
 
     resources: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return " and ".join(_amount(name, asked) for name, asked in self.resources.items())
+        return " and ".join(_amount(name, request) for name, request in self.resources.items())
 
 
-def fitting(asked: ResourceRequest, node: Node) -> int:
-    """Return how many such trials fit at a time on a node that has nothing else to do."""
-    if not _matches(asked, node):
+def fitting(request: ResourceRequest, node: Node) -> int:
+    """Return how many such trials fit at a time on an idle node."""
+    if not _matches(request, node):
         return 0
     return min(
         _times(name, node.resources.get(name, 0.0), amount)
-        for name, amount in asked.resources.items()
+        for name, amount in request.resources.items()
     )
 
 
-def slots(asked: ResourceRequest, nodes: Sequence[Node]) -> int:
+def slots(request: ResourceRequest, nodes: Sequence[Node]) -> int:
     """Return how many such trials fit on the nodes together, each trial on one of them."""
-    return sum(fitting(asked, node) for node in nodes)
+    return sum(fitting(request, node) for node in nodes)
 
 
-def misfit(asked: ResourceRequest, nodes: Sequence[Node]) -> str | None:
-    """Return one line that says why no node can take such a trial; None if one can."""
-    if slots(asked, nodes):
+def misfit(request: ResourceRequest, nodes: Sequence[Node]) -> str | None:
+    """Return one line that explains why no node can hold such a trial; None if one can."""
+    if slots(request, nodes):
         return None
-    matching = [node for node in nodes if _matches(asked, node)]
+    matching = [node for node in nodes if _matches(request, node)]
     if not matching:
-        wanted = ", ".join(f"{key}={value}" for key, value in asked.labels.items())
+        wanted = ", ".join(f"{key}={value}" for key, value in request.labels.items())
         return (
             f"--node-label must be a label that some node has, got {wanted}; there are "
             f"{_listed(nodes, _labels)}; choose another, or label a node"
         )
-    there = _listed(matching, partial(_resources, asked=asked))
-    for name, amount in asked.resources.items():
+    there = _listed(matching, partial(_resources, request=request))
+    for name, amount in request.resources.items():
         most = max(matching, key=lambda node: _times(name, node.resources.get(name, 0.0), amount))
         if not _times(name, most.resources.get(name, 0.0), amount):
             option = _OPTIONS.get(name, f"--resource-per-trial {name}=")
@@ -108,19 +108,19 @@ def misfit(asked: ResourceRequest, nodes: Sequence[Node]) -> str | None:
                 f"{_figure(name, amount)}; there are {there}; ask for less, or run on larger nodes"
             )
     return (
-        f"a trial must fit on one node, got {asked}; there are {there}; ask for less, or run on "
+        f"a trial must fit on one node, got {request}; there are {there}; ask for less, or run on "
         "larger nodes"
     )
 
 
 def _times(name: str, there: float, amount: float) -> int:
-    if name == "GPU" and amount < 1:  # a fraction is of one GPU, never of two
+    if name == "GPU" and amount < 1:  # a fraction comes from one GPU, never from two
         return int(there + _ROUNDING) * int(1 / amount + _ROUNDING)
     return int(there / amount + _ROUNDING)
 
 
-def _matches(asked: ResourceRequest, node: Node) -> bool:
-    return all(_meets(node.labels.get(key), wanted) for key, wanted in asked.labels.items())
+def _matches(request: ResourceRequest, node: Node) -> bool:
+    return all(_meets(node.labels.get(key), wanted) for key, wanted in request.labels.items())
 
 
 def _meets(label: str | None, wanted: str) -> bool:
@@ -142,12 +142,12 @@ def _counted(count: int) -> str:
 
 
 def _labels(node: Node) -> str:
-    told = [f"{key}={value}" for key, value in sorted(node.labels.items()) if "node-id" not in key]
-    return " ".join(told) or "no labels"
+    shown = [f"{key}={value}" for key, value in sorted(node.labels.items()) if "node-id" not in key]
+    return " ".join(shown) or "no labels"
 
 
-def _resources(node: Node, asked: ResourceRequest) -> str:
-    return " ".join(_amount(name, node.resources.get(name, 0.0)) for name in asked.resources)
+def _resources(node: Node, request: ResourceRequest) -> str:
+    return " ".join(_amount(name, node.resources.get(name, 0.0)) for name in request.resources)
 
 
 def _amount(name: str, amount: float) -> str:
@@ -160,8 +160,8 @@ def _figure(name: str, amount: float) -> str:
     return f"{amount / GB:.3g}" if name == "memory" else f"{amount:g}"
 
 
-def reservation_of(job: TuningJob) -> ResourceRequest:
-    """Return what each trial of a job reserves.
+def request_of(job: TuningJob) -> ResourceRequest:
+    """Return the resources that each trial of a job reserves.
 
     Raises:
         InvalidInput: a label is not one that Ray takes.
@@ -183,14 +183,16 @@ def reservation_of(job: TuningJob) -> ResourceRequest:
     )
 
 
-def as_placement_group(asked: ResourceRequest) -> PlacementGroupFactory:
+def as_placement_group(request: ResourceRequest) -> PlacementGroupFactory:
     """Return the reservation for Ray Tune: one bundle, on one node, with the node's labels."""
-    labels: dict[str, Any] = {"bundle_label_selector": [dict(asked.labels)]} if asked.labels else {}
-    return PlacementGroupFactory([dict(asked.resources)], **labels)
+    labels: dict[str, Any] = (
+        {"bundle_label_selector": [dict(request.labels)]} if request.labels else {}
+    )
+    return PlacementGroupFactory([dict(request.resources)], **labels)
 
 
 def nodes_up() -> list[Node]:
-    """Return the nodes that are alive, with everything they have, used or not."""
+    """Return the nodes that are alive, with their total resources."""
     return [
         Node(
             name=node["NodeManagerAddress"],
@@ -204,14 +206,14 @@ def nodes_up() -> list[Node]:
 
 
 def may_grow() -> bool:
-    """Whether an autoscaler watches the cluster, which may bring nodes of other kinds.
+    """Whether an autoscaler watches the cluster, and may add nodes of other kinds.
 
-    Neither of Ray's autoscalers tells everyone what kinds it may start. The older one runs even
-    where there is nothing to scale, and then names the kind of each node after the node.
+    Neither of Ray's autoscalers publishes the kinds that it may start. The older one runs even
+    on a cluster of a fixed size, and then names the kind of each node after the node.
     """
     status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
-    told: dict[str, Any] = json.loads(status) if status else {}
-    kinds = (told.get("autoscaler_report") or {}).get("node_type_mapping") or {}
+    reported: dict[str, Any] = json.loads(status) if status else {}
+    kinds = (reported.get("autoscaler_report") or {}).get("node_type_mapping") or {}
     if any(kind != f"node_{node}" for node, kind in kinds.items()):
         return True
     raylet: Any = _raylet
@@ -220,7 +222,7 @@ def may_grow() -> bool:
     return newer or bool(_internal_kv_get(raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY, namespace=of))
 
 
-# `ray up` leaves on the head node which nodes the cluster may have, and how many of each.
+# `ray up` writes to the head node the kinds of nodes that the cluster may have, with counts.
 _MAY_GROW = Path("~/ray_bootstrap_config.yaml")
 _READ_EVERY_S = 1.0
 _NODE_ID = "ray.io/node-id"  # label that Ray gives each node
@@ -228,13 +230,12 @@ _NODE_ID = "ray.io/node-id"  # label that Ray gives each node
 
 @dataclass(frozen=True)
 class NodeType:
-    """A kind of node that the cluster may have `most` of.
+    """A kind of node that the cluster may have.
 
     Attributes:
-        resources: what such a node has, by Ray's names; None where that is not known before it
-            joins, as of hosts that one has.
-        most: how many there may be, those that are up among them.
-        labels: what such a node is.
+        resources: its resources by Ray's names; None if they are unknown before it joins.
+        most: the largest number of such nodes, those that are up included.
+        labels: its labels.
     """
 
     resources: Mapping[str, float] | None
@@ -242,74 +243,76 @@ class NodeType:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def node(self, name: str) -> Node:
-        """Return one of its nodes, as far as is known."""
+        """Return one node of this kind, with its known resources."""
         return Node(name, self.resources or {}, self.labels)
 
 
 class ClusterCapacity:
-    """How many trials fit on the cluster as it is, and how many to have ready.
+    """How many trials fit on the cluster now, and how many to keep ready.
 
     Args:
-        asked: what one trial reserves of one node; what is left over on two is not added up.
+        request: the resources that one trial reserves on one node.
         may_have: the nodes that an autoscaler may add; empty for a cluster of a fixed size, and
-            where nobody says.
+            if the kinds are unknown.
     """
 
-    def __init__(self, asked: ResourceRequest, may_have: Sequence[NodeType] = ()) -> None:
-        self.asked = asked
+    def __init__(self, request: ResourceRequest, may_have: Sequence[NodeType] = ()) -> None:
+        self.request = request
         self._may_have = may_have
         self._known = (-math.inf, 0)
-        self._left_out: set[str] = set()
+        self._excluded: set[str] = set()
 
     @property
     def slots(self) -> int:
-        """How many trials fit on the nodes that are there; known for a second."""
+        """How many trials fit on the nodes that are up; cached for a second."""
         if time.monotonic() - self._known[0] > _READ_EVERY_S:
-            self._known = (time.monotonic(), slots(self.asked, nodes_up()))
+            self._known = (time.monotonic(), slots(self.request, nodes_up()))
         return self._known[1]
 
     def nodes(self) -> list[Node]:
-        """Return the nodes that are there and can hold a trial."""
-        return [node for node in nodes_up() if fitting(self.asked, node)]
+        """Return the nodes that are up and can hold a trial."""
+        return [node for node in nodes_up() if fitting(self.request, node)]
 
-    def leave_out(self, node: Node) -> bool:
-        """Let no more trials be placed on a node; return whether there is room on any other.
+    def exclude(self, node: Node) -> bool:
+        """Place no more trials on a node; return whether another node can hold a trial.
 
-        Not if the trials were to run on nodes that are named.
+        If the job names the nodes for its trials, no node is excluded and the answer is False.
         """
-        out = {*self._left_out, node.id}
-        if _NODE_ID in self.asked.labels and not self._left_out:
+        out = {*self._excluded, node.id}
+        if _NODE_ID in self.request.labels and not self._excluded:
             return False
-        self._left_out = out
+        self._excluded = out
         others = f"!in({','.join(sorted(out))})"
-        self.asked = replace(self.asked, labels={**self.asked.labels, _NODE_ID: others})
+        self.request = replace(self.request, labels={**self.request.labels, _NODE_ID: others})
         self._known = (-math.inf, 0)
         return self.slots > 0
 
     def wanted(self) -> int:
-        """How many trials to have ready, >= 1.
+        """Return how many trials to keep ready, >= 1.
 
-        With a cluster of a fixed size it is what fits. An autoscaler adds nodes for those that do
-        not, so it is shown twice as many as do, or one node full of them, up to what it may add.
-        Where none fits, one waits for a node.
+        On a cluster of a fixed size these are the trials that fit. An autoscaler adds nodes for
+        trials that do not fit. So it gets twice as many as fit, or one node full, up to the nodes
+        that it may add. If no trial fits, one is ready for the next node.
         """
-        fit_and_most = [(fitting(self.asked, kind.node("")), kind.most) for kind in self._may_have]
+        fit_and_most = [
+            (fitting(self.request, kind.node("")), kind.most) for kind in self._may_have
+        ]
         limit = sum(fit * most for fit, most in fit_and_most)
         ahead = max(2 * self.slots, max((fit for fit, _ in fit_and_most), default=0))
         return max(1, self.slots, min(limit, ahead))
 
     def check(self) -> None:
-        """Refuse trials that no node can hold, neither one that is there nor one that may come.
+        """Refuse trials that no node can hold, neither a node that is up nor one that may join.
 
         Raises:
-            InvalidInput: they ask for more than that; the message says how much it is.
+            InvalidInput: no node can hold a trial; the message names the largest resources.
         """
         up = nodes_up()
         known = [kind.node("a node to come") for kind in self._may_have if kind.resources]
-        why = misfit(self.asked, [*up, *known])
+        why = misfit(self.request, [*up, *known])
         if why is None:
             return
-        if self._may_have:  # some hosts may be yet to join, and who knows what they have
+        if self._may_have:  # hosts of unknown size may join
             unknown = sum(kind.most for kind in self._may_have if not kind.resources)
             may_come = len(up) + len(known) < unknown
         else:
@@ -318,9 +321,9 @@ class ClusterCapacity:
             raise InvalidInput(why)
 
     def unused_gpus(self) -> str | None:
-        """Return a line for someone whose trials leave the cluster's GPUs idle; None otherwise."""
+        """Return a hint if the trials leave the cluster's GPUs idle, else None."""
         there = sum(node.resources.get("GPU", 0) for node in nodes_up())
-        if self.asked.resources.get("GPU") or not there:
+        if self.request.resources.get("GPU") or not there:
             return None
         return (
             f"trials run on CPUs; there are {there:g} GPUs: --gpus-per-trial 1, or less to share "
@@ -331,11 +334,11 @@ class ClusterCapacity:
 def may_have() -> list[NodeType]:
     """Return the nodes that an autoscaler may add to the cluster; none for one of a fixed size.
 
-    They are what `ray up` left on its head, where the job runs. Elsewhere QUARTERTURN_MAY_HAVE
-    says it: a JSON list of {"resources": {"CPU": 8, "GPU": 1}, "most": 4}.
+    `ray up` writes them to its head node, where the job runs. Elsewhere QUARTERTURN_MAY_HAVE
+    names them: a JSON list of {"resources": {"CPU": 8, "GPU": 1}, "most": 4}.
 
     Raises:
-        InvalidInput: that cannot be read.
+        InvalidInput: QUARTERTURN_MAY_HAVE cannot be read.
     """
     if said := os.environ.get("QUARTERTURN_MAY_HAVE"):
         try:
@@ -362,20 +365,20 @@ def may_have() -> list[NodeType]:
 
 
 class CapacityNotifier(Callback):
-    """Says once that trials wait because no node can hold one, and again when that has passed."""
+    """Tells the observer when no node can hold a trial, and when one can again."""
 
-    def __init__(self, room: ClusterCapacity, observer: RunCallback) -> None:
-        self._room = room
+    def __init__(self, capacity: ClusterCapacity, observer: RunCallback) -> None:
+        self._capacity = capacity
         self._observer = observer
         self._fits = True
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        fits = self._room.slots > 0
+        fits = self._capacity.slots > 0
         if fits != self._fits:
             self._fits = fits
             self._observer.noted(
-                f"nodes have joined, with room for {self._room.slots} trials"
+                f"nodes have joined, with room for {self._capacity.slots} trials"
                 if fits
-                else f"no node that is up has {self._room.asked} for a trial; they wait until one "
-                "joins"
+                else f"no node that is up has {self._capacity.request} for a trial; they wait "
+                "until one joins"
             )

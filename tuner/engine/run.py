@@ -32,25 +32,29 @@ from tuner.engine.resources import (
     ClusterCapacity,
     as_placement_group,
     may_have,
-    reservation_of,
+    request_of,
 )
 from tuner.engine.session import ray_session
 from tuner.engine.trial_manager import TrialManager
-from tuner.engine.trial_queue import Company
-from tuner.engine.trial_report import epoch_of
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
+from tuner.rotation.report import epoch_of
 from tuner.storage.database import close_database, open_database
 from tuner.storage.lease import LeaseLost, any_alive, records_in
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
 from tuner.study.initial_trials import first_trials
 from tuner.study.load import NUM_TRIALS, SPACE, read_result
-from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner
+from tuner.study.pruners import MAX_EPOCHS, METRIC, make_pruner, rotation_pruner_of
 from tuner.study.result import StudyResult
+from tuner.study.schema import ROTATION_TARGET, WARMUP_EPOCHS, read_target
 from tuner.study.search_space import Space, as_function, fingerprint
 
-_SAID = {SPACE: "search space", MAX_EPOCHS: "epochs per trial"}
+_SAID = {
+    SPACE: "search space",
+    MAX_EPOCHS: "epochs per trial",
+    ROTATION_TARGET: "rotation target",
+}
 
 
 def run(
@@ -59,13 +63,13 @@ def run(
     """Run a job until all its trials have ended, and return its study.
 
     A study that exists under the job's name, with the same space, metric and budget per trial, is
-    continued: trials that were interrupted go on from their checkpoints, and new ones are made
+    continued: interrupted trials continue from their checkpoints, and new ones are created
     until there are `num_trials` in all. Ctrl-C ends it early and cleanly; the result is then not
     `finished`.
 
     Args:
         job: what to run.
-        observer: is told of every start, report and end; by default nothing is.
+        observer: its methods are called at every start, report and end; none by default.
         code: a folder of modules that the job imports, to keep with the study for `resume`.
 
     Raises:
@@ -89,25 +93,24 @@ def run(
                 logs = logs_of(job.loggers, study, home.path, shown.noted)
                 manager = _manager(job, study, space, RunCallbacks(shown, *logs))
                 if manager.exhausted:  # a log may lack some of it
-                    with RunCallbacks(*logs) as told:
-                        told.begun(read_result(study, home.path))
+                    with RunCallbacks(*logs) as callbacks:
+                        callbacks.begun(read_result(study, home.path))
                 else:
                     trials = open_trials(study, job, home)
                     with ray_session(None if code else home.code):
-                        room = ClusterCapacity(reservation_of(job), may_have())
-                        room.check()
-                        nodes = room.nodes()
+                        capacity = ClusterCapacity(request_of(job), may_have())
+                        capacity.check()
+                        nodes = capacity.nodes()
                         check_shared(trials, nodes)
-                        seen = StorageProbe.after(trials, nodes)
+                        probe = StorageProbe.after(trials, nodes)
                         home.job.touch(mode=0o600)
                         home.job.write_bytes(pickle_job(job))
                         if code:
                             _keep(code, home)
-                        _tune(job, manager, home, seen, room)
+                        _tune(job, manager, home, probe, capacity)
                 ended = manager.ended
                 if manager.fatal:
                     raise manager.fatal
-                Company(study).settle()
                 return read_result(study, home.path)
         except LeaseLost:  # the study is others'
             raise
@@ -130,8 +133,8 @@ def resume(
 ) -> StudyResult:
     """Continue a study with the job it was run with.
 
-    Nothing that had ended is run again. Trials that were running go on from their checkpoints, and
-    are judged as if nothing had happened.
+    No ended trial runs again. Trials that were running continue from their checkpoints. The
+    decisions are the same as without the interruption.
 
     Args:
         name: of the study.
@@ -175,7 +178,7 @@ def _manager(
         seed=job.seed,
         constants=constants,
         observer=observer,
-        may_wait=can_pause(job.trainable),
+        may_pause=can_pause(job.trainable),
         start=first_trials(space, job.start, job.sampler, study.direction),
     )
     manager.recover()
@@ -186,30 +189,33 @@ def _tune(
     job: TuningJob,
     manager: TrialManager,
     home: StudyFolder,
-    seen: StorageProbe,
-    room: ClusterCapacity,
+    probe: StorageProbe,
+    capacity: ClusterCapacity,
 ) -> None:
     """Let Ray Tune run what is left of the study."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
-    trials, rungs = seen.place, (*manager.rungs, job.max_epochs)
-    trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, seen.here)
+    trials, rungs = probe.path, (*manager.rungs, job.max_epochs)
+    trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, probe.here)
     try:
         with manager.observer, _own_interrupts(), patched_tune():
             manager.observer.opened(manager.study, home.path)
             manager.observer.begun(read_result(manager.study, home.path))
-            if hint := room.unused_gpus():
+            if hint := capacity.unused_gpus():
                 manager.observer.noted(hint)
             tune.run(
                 trainable,
                 name=posixpath.basename(trials.path),
                 storage_path=posixpath.dirname(trials.path),
                 storage_filesystem=trials.filesystem,
-                search_alg=StudySearcher(manager, trainable, trials, room, job.max_concurrent),
+                search_alg=StudySearcher(manager, trainable, trials, capacity, job.max_concurrent),
                 scheduler=StudyScheduler(manager),
-                callbacks=[CheckpointRecorder(manager), CapacityNotifier(room, manager.observer)],
-                # Two, so that the one the study names is whole whenever the process dies.
+                callbacks=[
+                    CheckpointRecorder(manager),
+                    CapacityNotifier(capacity, manager.observer),
+                ],
+                # Two, so that the checkpoint that the study names is always complete.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                resources_per_trial=as_placement_group(room.asked),
+                resources_per_trial=as_placement_group(capacity.request),
                 reuse_actors=True,
                 verbose=0,
                 raise_on_failed_trial=False,
@@ -255,7 +261,8 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
     """Write into the study what it is of, or refuse to mix two jobs in one.
 
     Raises:
-        InvalidInput: the study has trials of another space, metric, mode or budget.
+        InvalidInput: the study has trials of another space, metric, mode, budget or rotation
+            target.
     """
     mode = "max" if study.direction == StudyDirection.MAXIMIZE else "min"
     if mode != job.mode:
@@ -263,20 +270,47 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
             f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has {mode!r}; "
             "choose another name"
         )
-    # What a study cannot change without its trials ceasing to be comparable.
-    identity = {METRIC: job.metric, MAX_EPOCHS: job.max_epochs, SPACE: made_of}
-    # A study that was interrupted before its first trial has nothing to compare.
-    agreed = Company(study).agree(identity, over=True)
-    for key, value in identity.items():
-        kept = agreed.get(key, value)
-        if kept != value:
-            given = "another" if key == SPACE else f"{value!r} where it has {kept!r}"
+    pruner = rotation_pruner_of(study.pruner)
+    target = pruner.target_or(job.rotation_target) if pruner else job.rotation_target
+    # What a study cannot change without its trials ceasing to be comparable. Studies of older
+    # versions have no rotation target, and take the job's.
+    identity = {
+        METRIC: job.metric,
+        MAX_EPOCHS: job.max_epochs,
+        SPACE: made_of,
+        ROTATION_TARGET: target.to_dict(),
+    }
+    attrs = study.user_attrs
+    if study.get_trials(deepcopy=False):  # else there is nothing to compare
+        for key, value in identity.items():
+            kept = attrs.get(key, value)
+            if kept == value or (key == ROTATION_TARGET and read_target(attrs) == target):
+                continue
             raise InvalidInput(
-                f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given {given}; "
+                f"a study keeps its {_SAID.get(key, key)}, {job.name!r} was given "
+                f"{_difference(key, value, kept)}; "
                 f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
             )
-    if agreed.get(NUM_TRIALS) != job.num_trials:
-        study.set_user_attr(NUM_TRIALS, job.num_trials)
+    described: dict[str, Any] = {**identity, NUM_TRIALS: job.num_trials}
+    if pruner:  # its settings may change from run to run; reports judge by those of the last
+        described[WARMUP_EPOCHS] = pruner.criteria.warmup_epochs
+    if ROTATION_TARGET in attrs and read_target(attrs) == target:
+        del described[ROTATION_TARGET]  # the same target, perhaps written in another way
+    for key, value in described.items():
+        if attrs.get(key) != value:
+            study.set_user_attr(key, value)
+
+
+def _difference(key: str, given: Any, kept: Any) -> str:
+    """Return how a value of the job differs from the study's; of a target, the fields that do."""
+    if key == SPACE:
+        return "another"
+    if key != ROTATION_TARGET:
+        return f"{given!r} where it has {kept!r}"
+    kept = read_target({ROTATION_TARGET: kept}).to_dict()
+    names = [name for name in given if given[name] != kept[name]]
+    one, other = (", ".join(f"{name}={of[name]!r}" for name in names) for of in (given, kept))
+    return f"{one} where it has {other}"
 
 
 def _keep(code: Path, home: StudyFolder) -> None:

@@ -1,4 +1,4 @@
-"""A quiet Ray for one study: started if there is none, and told what Ray Tune is to leave out."""
+"""A quiet Ray for one study: started if there is none, with Ray Tune set up for a study."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TUNE_ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # The pruner judges reports without the metric too.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Has the controller ask for several reports at once; how many, `batched` decides.
+    # Has the controller ask for several reports at once; `buffer_reports` decides how many.
     "TUNE_RESULT_BUFFER_LENGTH": "2",
 }
 # What Ray's own processes read when they start.

@@ -1,8 +1,8 @@
-"""TrialManager: the one Optuna study behind Ray Tune's searcher and scheduler.
+"""TrialManager: one Optuna study behind Ray Tune's searcher and scheduler.
 
-Ray asks for trials in one place, hands over results in another and tells of their end in a third.
-Here they meet: what the searcher suggested (`roster`), what the trial reported and what the pruner
-said of it (`judge`) and how it ended all go into one study, in memory, before Ray goes on.
+Ray asks for trials in one place, hands over their results in another and their ends in a third. The
+manager writes all of it into one study, in memory, before Ray continues. A result is parsed once,
+into an `EpochReport`, and decided once, into a `Decision`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from tuner.engine.callbacks import RunCallback
-from tuner.engine.trial_queue import PausedTrials, TrialQueue
-from tuner.engine.trial_report import (
-    Report,
-    epoch_of,
-    is_advised,
-    known_of,
-    reached,
-    read,
-    says_anything,
-)
+from tuner.engine.trial_queue import LiveTrial, TrialQueue, promotion_of
 from tuner.errors import InvalidInput
+from tuner.rotation import Action, Decision, EpochReport, Promotion, RotationCurve, Verdict
+from tuner.rotation.report import epoch_of, is_report
 from tuner.storage.database import DatabaseUnavailable
 from tuner.storage.paths import CHECKPOINT, StoragePath
 from tuner.study.initial_trials import InitialTrials
@@ -37,155 +30,142 @@ from tuner.study.pruners import explain
 from tuner.study.schema import (
     AUDIT,
     REASON,
+    curve_of,
     has_report,
     read_config,
+    record_report,
     report_last_rotation,
-    report_rotation,
-    report_test,
-    reports_of,
     whole_config,
 )
 from tuner.study.search_space import Space, suggest
 
-
-@dataclass(frozen=True)
-class Ending:
-    """How a trial ends, and why; a complete one has no reason."""
-
-    state: TrialState
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether a trial stops now, and how it then ends.
-
-    Without an ending one that stops is to wait for its peers, or has run to its end.
-    """
-
-    stops: bool
-    ending: Ending | None = None
-
-
-_GOES_ON = Decision(False)
-_STOPS = Decision(True)
+_CONTINUE = Decision(Action.CONTINUE)
+_STOP = Decision(Action.STOP)
 
 
 class ReportHandler:
-    """Records the reports of trials, and decides on each what becomes of its trial.
+    """Parses the results of trials, records them and decides on each.
 
     Args:
-        study: whose trials they are; its pruner judges them.
-        room: where they may come to wait.
+        study: the study; its pruner decides where there is no promotion.
+        promotion: the decisions on the study's trials, or None.
         metric: the key of the report to optimise.
         max_epochs: epochs of a whole trial, >= 1.
-        observer: told of every report.
+        observer: gets every report.
     """
 
     def __init__(
         self,
         study: optuna.Study,
-        room: PausedTrials,
+        promotion: Promotion | None,
         *,
         metric: str,
         max_epochs: int,
         observer: RunCallback,
     ) -> None:
         self._study = study
-        self._room = room
+        self._promotion = promotion
         self._metric = metric
         self._max_epochs = max_epochs
         self._observer = observer
 
-    def judge(self, trial: optuna.Trial, result: Mapping[str, Any], more_to_come: bool) -> Decision:
-        """Record a report and decide on its trial; `more_to_come` if new trials are to run yet.
+    def handle(self, live: LiveTrial, result: Mapping[str, Any], more_to_come: bool) -> Decision:
+        """Record a result and decide on its trial.
 
-        A report that the trial made before an interruption is not recorded again, and only the last
-        such is judged again: the earlier ones were, and it went on.
+        A trial that continues from a checkpoint repeats reports from before an interruption. They
+        are not recorded again, and only the last of them is decided again.
+
+        Args:
+            live: the running trial.
+            result: as the trainable returned it.
+            more_to_come: whether new trials will be created.
 
         Raises:
             InvalidInput: the report cannot be used.
         """
-        report = read(result, self._metric, self._max_epochs)
+        report = EpochReport.from_result(result, self._metric, self._max_epochs)
         if report.epoch > self._max_epochs:
-            return _STOPS
-        if report.value is not None and math.isnan(report.value):
-            why = f"{self._metric} must be a number, got nan at epoch {report.epoch:g}"
-            return Decision(True, Ending(TrialState.FAIL, why))
-        self._observer.reported(trial.number, report.epoch, result)
-        before = known_of(trial)
-        if not has_report(before, report.epoch, report.value is not None):
-            _record(trial, report)
-        elif max(reports_of(before)) > report.epoch:
-            return _GOES_ON
-        return _STOPS if report.epoch == self._max_epochs else self._decide(trial, more_to_come)
+            return _STOP
+        if report.metric is not None and math.isnan(report.metric):
+            live.failure = f"{self._metric} must be a number, got nan at epoch {report.epoch:g}"
+            return _STOP
+        self._observer.reported(live.number, report)
+        stored = live.stored
+        is_new = not has_report(stored, report.epoch, report.metric is not None)
+        if is_new:
+            record_report(live.trial, report, stored)
+        elif live.epochs > report.epoch:
+            return _CONTINUE
+        live.epochs = max(live.epochs, report.epoch)
+        at_end = report.epoch == self._max_epochs
+        if self._promotion is None:
+            return _STOP if at_end else self._ask_pruner(live)
+        curve = self._promotion.curve(live.number)
+        if is_new:
+            curve = _with_report(curve, report, live)
+        decision = self._promotion.report(live.number, curve, more_to_come=more_to_come)
+        if at_end:
+            return _STOP
+        if decision.verdict.audit and AUDIT not in live.stored.user_attrs:
+            live.trial.set_user_attr(AUDIT, decision.verdict.reason)
+        return decision
 
-    def _decide(self, trial: optuna.Trial, more_to_come: bool) -> Decision:
-        """Decide on a trial at its last report."""
-        verdict = self._room.verdict(trial)
-        if verdict is None:
-            return self._ask_the_pruner(trial)
-        if verdict.wait:
-            return _STOPS if self._room.should_pause(trial.number, more_to_come) else _GOES_ON
-        if verdict.audit and AUDIT not in known_of(trial).user_attrs:
-            trial.set_user_attr(AUDIT, verdict.reason)
-        return _pruned(verdict.reason) if verdict.prune else _GOES_ON
-
-    def _ask_the_pruner(self, trial: optuna.Trial) -> Decision:
+    def _ask_pruner(self, live: LiveTrial) -> Decision:
         """Decide as the study's pruner does, which may be any of Optuna's."""
-        if not trial.should_prune():
-            return _GOES_ON
-        reason = known_of(trial).user_attrs.get(REASON)
-        return _pruned(reason or explain(self._study, trial, self._metric, self._max_epochs))
+        if not live.trial.should_prune():
+            return _CONTINUE
+        reason = live.stored.user_attrs.get(REASON)
+        reason = reason or explain(self._study, live.trial, self._metric, self._max_epochs)
+        return Decision(Action.STOP, Verdict(prune=True, reason=reason))
 
 
-def _pruned(reason: str) -> Decision:
-    return Decision(True, Ending(TrialState.PRUNED, reason))
+def _with_report(curve: RotationCurve, report: EpochReport, live: LiveTrial) -> RotationCurve:
+    """Return a trial's curve with a report that the study holds by now.
 
-
-def _record(trial: optuna.Trial, report: Report) -> None:
-    # The metric last: who finds it in the study finds its rotation and its test too.
-    report_rotation(
-        trial,
-        report.epoch,
-        report.distances,
-        lr_progress=report.lr_progress,
-        train_loss=report.train_loss,
-        epoch_s=report.epoch_s,
-    )
-    report_test(trial, report.test)
-    if report.value is not None:
-        trial.report(report.value, int(report.epoch))
+    A report out of order, or a metric within an epoch, is read from the study.
+    """
+    in_order = not len(curve) or report.epoch > curve.epochs[-1]
+    if in_order and (report.metric is None or report.epoch.is_integer()):
+        return curve.with_report(report)
+    return curve_of(live.stored, curve.max_epochs)
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial to run: its number in the study, its whole config, and the checkpoint (relative to
-    the trials' folder) it goes on from, if it was interrupted or has waited. That is in another
-    place than this study's folder if another driver ran it there."""
+    """A trial to run.
+
+    Attributes:
+        number: of the trial in the study.
+        config: its whole config.
+        checkpoint: the one that it continues from, relative to the trials' folder; None to begin.
+        path: the folder that holds the checkpoint; None if the study does not say.
+    """
 
     number: int
     config: dict[str, Any]
     checkpoint: str | None
-    place: StoragePath | None = None
+    path: StoragePath | None = None
 
 
 class TrialManager:
-    """Suggests, judges and records the trials of one study.
+    """Suggests the trials of one study, decides on their reports and records them.
 
     Args:
-        study: the study; its pruner judges every report.
-        space: what may be tried.
+        study: the study; its pruner decides on every report.
+        space: the search space.
         metric: the key of the report to optimise, in the study's direction.
         num_trials: trials in all, those already in the study included, >= 1.
         max_epochs: epochs of a whole trial, >= 1.
         sampler: a name or an Optuna sampler.
         seed: of a named sampler.
         constants: merged into every config that does not set them.
-        observer: told of every start, report and end.
-        may_wait: whether trials can be paused at a checkpoint and go on later; needs a
-            `RotationPruner`.
-        start: what suggests the first trials; the sampler where there is none.
+        observer: gets every start, report and end.
+        may_pause: whether trials can pause at a checkpoint; needs a `RotationPruner`.
+        start: suggests the first trials; None leaves them to the sampler.
+
+    Attributes:
+        fatal: the error that the user must correct before the study can continue, or None.
+        ended: how many trials this process has completed or pruned.
     """
 
     def __init__(
@@ -200,204 +180,231 @@ class TrialManager:
         seed: int = 0,
         constants: Mapping[str, Any] | None = None,
         observer: RunCallback | None = None,
-        may_wait: bool = False,
+        may_pause: bool = False,
         start: InitialTrials | None = None,
     ) -> None:
         self.study = study
         self.metric = metric
         self.max_epochs = max_epochs
         self.observer = observer or RunCallback()
-        self.fatal: InvalidInput | None = None  # what the user must mend before the study goes on
-        self.ended = 0  # trials that this process has brought to a result
+        self.fatal: InvalidInput | None = None
+        self.ended = 0
         self._space = space
         self._constants = dict(constants or {})
-        self._room = PausedTrials(study, is_open=may_wait)
-        self._roster = TrialQueue(
+        self._may_pause = may_pause
+        self._promotion = promotion_of(study, max_epochs, may_pause=may_pause)
+        self._queue = TrialQueue(
             study,
-            self._room,
+            self._promotion,
             num_trials=num_trials,
-            max_epochs=max_epochs,
             sampler=sampler,
             seed=seed,
             start=start,
             observer=self.observer,
         )
-        self._judge = ReportHandler(
-            study, self._room, metric=metric, max_epochs=max_epochs, observer=self.observer
+        self._reports = ReportHandler(
+            study,
+            self._promotion,
+            metric=metric,
+            max_epochs=max_epochs,
+            observer=self.observer,
         )
-        self._running = self._roster.running
-        self._ending: dict[int, Ending] = {}
 
     @property
     def num_trials(self) -> int:
-        """Trials in all; fewer than were asked for once the sampler has tried everything."""
-        return self._roster.num_trials
+        """Trials in all; fewer than the job asks for once the sampler has tried everything."""
+        return self._queue.num_trials
 
     @property
-    def live(self) -> int:
-        """How many trials have been suggested, and have neither ended nor paused."""
-        return len(self._running)
+    def num_running(self) -> int:
+        """How many suggested trials have neither ended nor paused."""
+        return len(self._queue.running)
 
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to suggest."""
-        return self._roster.exhausted
+        return self._queue.exhausted
 
     @property
     def rungs(self) -> tuple[float, ...]:
         """The epochs at which a trial may pause."""
-        return self._room.rungs(self.max_epochs)
+        if self._promotion is None or not self._may_pause:
+            return ()
+        return self._promotion.state.config.rungs(self.max_epochs)
 
     def recover(self) -> None:
-        """Take up the trials that another process left running or paused when it ended.
-
-        Only for the one process that runs the study, or that runs it from its folder.
-        """
-        self._roster.recover()
+        """Queue the trials that an earlier process left running or paused when it ended."""
+        self._queue.recover()
 
     def release(self) -> None:
-        """Let every trial that has not ended wait, to go on when the study is resumed."""
-        self._roster.release()
+        """Hand every trial that has not ended back to the study, so that it can be resumed."""
+        self._queue.release()
 
     def ask(self) -> Suggestion | None:
-        """Suggest what to run next; None when there is nothing to run, or nothing yet.
+        """Suggest the trial to run next; None when there is none now.
 
-        When there are no new trials and none may go on, the paused ones are pruned. While the
-        study's database does not answer there is nothing to run yet.
+        When there are no new trials and no paused trial can continue, the paused ones are pruned.
+        While the study's database does not answer there is no trial to run.
 
         Raises:
             InvalidInput: the search space cannot be drawn from.
         """
         try:
-            while (trial := self._roster.next()) is not None:
-                if (suggestion := self._start(trial)) is not None:
+            while (live := self._queue.next()) is not None:
+                if (suggestion := self._start(live)) is not None:
                     return suggestion
         except DatabaseUnavailable:
             return None
-        for trial, reason in self._roster.unpromotable():
-            self._end(trial, Ending(TrialState.PRUNED, reason))
+        for live, reason in self._queue.unpromotable():
+            self._end(live, TrialState.PRUNED, reason)
         return None
 
-    def listen(self) -> None:
-        """Take in what others have done, and say what is to be said of them or the database.
+    def sync(self) -> None:
+        """Read which trials were enqueued from elsewhere, and show the news of the database.
 
         Raises:
             NotStored: the study can no longer be written.
         """
-        self._roster.sync()
+        self._queue.sync()
 
-    def _start(self, trial: optuna.Trial) -> Suggestion | None:
-        """Draw a trial's parameters and have it run; None if they cannot be, of an advised one."""
-        advised = is_advised(trial)
-        try:
-            with warnings.catch_warnings():
-                if advised:  # it may lie outside of the space, and does so on purpose
-                    warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)
-                suggested = {**self._constants, **suggest(self._space, trial)}
-        except InvalidInput as error:
-            self._end(trial, Ending(TrialState.FAIL, str(error)))
-            if advised:
-                return None
-            raise
-        place = self._roster.start(trial)
-        known = known_of(trial)
-        config = whole_config(trial, known, suggested)
-        self.observer.started(trial.number, {**trial.params, **read_config(known)})
-        return Suggestion(trial.number, config, known.user_attrs.get(CHECKPOINT), place)
+    def report(self, number: int, result: Mapping[str, Any]) -> Decision:
+        """Record a result and return the decision on its trial.
 
-    def is_pausing(self, number: int) -> bool:
-        """Whether a trial's checkpoint is to be written now, for it to go on from later."""
-        return self._room.is_entering(number)
+        A result that cannot be used stops the whole study: see `fatal`.
 
-    def report(self, number: int, result: Mapping[str, Any]) -> bool:
-        """Record a report; return whether the trial is to stop now.
-
-        A report that cannot be used ends the whole study: see `fatal`.
+        Args:
+            number: of the running trial.
+            result: as the trainable returned it, without Ray's own keys.
         """
-        self._roster.sync()
+        self._queue.sync()
+        live = self._queue.running[number]
         try:
-            decision = self._judge.judge(self._running[number], result, self._roster.more_to_come)
+            live.decision = self._reports.handle(live, result, self._queue.more_to_come)
         except InvalidInput as error:
             self.fatal = error
-            return True
-        if decision.ending:
-            self._ending[number] = decision.ending
-        return decision.stops
+            return _STOP
+        return live.decision
 
     def finish(self, number: int, result: Mapping[str, Any]) -> None:
-        """Record the end of a trial, whose last result Ray hands over only now if it was whole."""
-        trial = self._running.get(number)
-        if trial is None or self.fatal:
+        """Record that Ray has stopped a trial: it pauses or ends, as was decided.
+
+        Args:
+            number: of the trial.
+            result: its last one. Ray hands over the last result of a trial that ends by itself only
+                here.
+        """
+        live = self._queue.running.get(number)
+        if live is None or self.fatal:
             return
-        if self._room.is_entering(number):
-            self._roster.pause(number)
-            self.observer.paused(number, reached(trial)[0])
+        action = live.decision.action if live.decision else Action.CONTINUE
+        if action is Action.PAUSE:
+            self._queue.pause(number)
+            self.observer.paused(number, live.epochs)
             return
-        if says_anything(result) and number not in self._ending:
-            if epoch_of(result, self.metric, self.max_epochs) > reached(trial)[0]:
-                self.report(number, result)
+        if action is Action.CONTINUE and self._is_new(live, result):
+            self.report(number, result)
             if self.fatal:
                 return
-        if not known_of(trial).intermediate_values:
-            why = f"it ended without ever reporting {self.metric}"
-            self._ending.setdefault(number, Ending(TrialState.FAIL, why))
-        self._end(trial, self._ending.pop(number, Ending(TrialState.COMPLETE)))
+        self._end(live, *_outcome(live, self.metric))
 
     def fail(self, number: int, error: BaseException | None) -> None:
-        """Record that a trial crashed. Unusable input ends the whole study: see `fatal`.
+        """Record that a trial crashed. Unusable input stops the whole study: see `fatal`.
 
-        In an advised trial, which may lie outside of the space, it ends that trial alone.
+        An advised trial may lie outside of the space, so its unusable input fails it alone.
         """
         cause = getattr(error, "cause", None) or error
-        trial = self._running.get(number)
-        if isinstance(cause, InvalidInput) and not (trial and is_advised(trial)):
+        live = self._queue.running.get(number)
+        if isinstance(cause, InvalidInput) and not (live and live.is_advised):
             self.fatal = cause
             return
         self.fail_with(number, _describe(cause))
 
     def fail_with(self, number: int, reason: str) -> None:
         """Record that a trial failed, with a reason."""
-        if (trial := self._running.get(number)) is not None:
-            self._end(trial, Ending(TrialState.FAIL, reason))
+        if (live := self._queue.running.get(number)) is not None:
+            self._end(live, TrialState.FAIL, reason)
 
     def interrupt(self, number: int, why: str) -> None:
-        """Take back a trial that lost its node: it is suggested again, to go on elsewhere.
+        """Take back a trial that lost its node: it is suggested again, to continue elsewhere.
 
-        What it reported counts, and what was decided on it stands.
+        Its reports count, and the decision on the last one stands.
         """
-        trial = self._running.get(number)
-        if trial is None:
+        live = self._queue.running.get(number)
+        if live is None:
             return
-        if number in self._ending:
-            self._end(trial, self._ending.pop(number))
+        decision = live.decision or _CONTINUE
+        if live.failure or decision.verdict.prune:
+            self._end(live, *_outcome(live, self.metric))
             return
-        self._roster.interrupt(number)
-        epochs = reached(trial)[0]
-        self.observer.paused(number, epochs)
-        self.observer.noted(f"trial {number} was interrupted at epoch {epochs:g}: {why}")
+        if decision.action is Action.PAUSE:
+            self._queue.pause(number)
+        else:
+            self._queue.interrupt(number)
+        self.observer.paused(number, live.epochs)
+        self.observer.noted(f"trial {number} was interrupted at epoch {live.epochs:g}: {why}")
 
     def checkpointed(self, number: int, path: str) -> None:
         """Record a trial's newest checkpoint, relative to the trials' folder."""
-        if number in self._running:
-            self._running[number].set_user_attr(CHECKPOINT, path)
+        if (live := self._queue.running.get(number)) is not None:
+            live.trial.set_user_attr(CHECKPOINT, path)
 
-    def _end(self, trial: optuna.Trial, ending: Ending) -> None:
-        state, reason = ending.state, ending.reason
-        if reason and known_of(trial).user_attrs.get(REASON) != reason:
-            trial.set_user_attr(REASON, reason)
-        report_last_rotation(trial, known_of(trial))
-        epoch, value = reached(trial)
+    def _start(self, live: LiveTrial) -> Suggestion | None:
+        """Draw a trial's parameters and have it run.
+
+        Returns: None if the parameters of an advised trial cannot be drawn.
+        """
+        trial, advised = live.trial, live.is_advised
         try:
-            self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+            with warnings.catch_warnings():
+                if advised:  # it may lie outside of the space on purpose
+                    warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)
+                suggested = {**self._constants, **suggest(self._space, trial)}
+        except InvalidInput as error:
+            self._end(live, TrialState.FAIL, str(error))
+            if advised:
+                return None
+            raise
+        path = self._queue.start(live)
+        stored = live.stored
+        config = whole_config(trial, stored, suggested)
+        self.observer.started(trial.number, {**trial.params, **read_config(stored)})
+        return Suggestion(trial.number, config, stored.user_attrs.get(CHECKPOINT), path)
+
+    def _is_new(self, live: LiveTrial, result: Mapping[str, Any]) -> bool:
+        """Whether a result reports an epoch that the trial has not reported yet."""
+        return is_report(result) and epoch_of(result, self.metric, self.max_epochs) > live.epochs
+
+    def _end(self, live: LiveTrial, state: TrialState, reason: str) -> None:
+        stored = live.stored
+        if reason and stored.user_attrs.get(REASON) != reason:
+            live.trial.set_user_attr(REASON, reason)
+        report_last_rotation(live.trial, stored)
+        step = stored.last_step
+        value = math.nan if step is None else stored.intermediate_values[step]
+        try:
+            self.study.tell(
+                live.trial, value if state == TrialState.COMPLETE else None, state=state
+            )
         except RuntimeError as error:
-            # A sampler that has tried everything (GridSampler) stops the study, which Optuna knows
-            # only inside `optimize`; by then the trial's end is recorded.
+            # A sampler that has tried everything (GridSampler) stops the study. Optuna allows that
+            # only inside `optimize`, but has recorded the trial's end by then.
             if "Study.stop" not in str(error):
                 raise
-            self._roster.stop_creating()
-        self._roster.discard(trial.number)
+            self._queue.stop_creating()
+        self._queue.discard(live.number, failed=state == TrialState.FAIL)
         self.ended += state != TrialState.FAIL
-        self.observer.finished(trial.number, STATES[state], value, epoch, reason)
+        self.observer.finished(live.number, STATES[state], value, live.epochs, reason)
+
+
+def _outcome(live: LiveTrial, metric: str) -> tuple[TrialState, str]:
+    """Return how a trial ends after the decision on its last report, and why."""
+    if live.failure:
+        return TrialState.FAIL, live.failure
+    if live.decision and live.decision.verdict.prune:
+        return TrialState.PRUNED, live.decision.verdict.reason
+    if not live.stored.intermediate_values:
+        return TrialState.FAIL, f"it ended without ever reporting {metric}"
+    return TrialState.COMPLETE, ""
 
 
 def _describe(error: BaseException | None) -> str:

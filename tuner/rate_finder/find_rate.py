@@ -11,14 +11,14 @@ import ray
 
 from trainables.base import RotationTrainable
 from tuner.engine.buffered_trainable import use_threads
-from tuner.engine.resources import ClusterCapacity, ResourceRequest, may_have, reservation_of
+from tuner.engine.resources import ClusterCapacity, ResourceRequest, may_have, request_of
 from tuner.engine.session import ray_session
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.rate_finder.estimate import FoundRates, ProbeRuns
 from tuner.rate_finder.probes import LAYCAS, check_findable, run_probes
 from tuner.rotation.rate import check_distance
-from tuner.study.initial_trials import find_axis, first_of
+from tuner.study.initial_trials import find_rotation_parameter, first_config
 from tuner.study.search_space import Range, Space, as_function, lr_range, probe_space
 
 DEFAULT = "layca"
@@ -83,8 +83,8 @@ def _config(job: TuningJob, space: Space, optimizer: str | None, usual: str) -> 
     usual one."""
     wanted = LAYCAS if optimizer is None else (optimizer,)
     config: dict[str, Any] | None
-    if (axis := find_axis(space, optimizer)) is not None:
-        config = first_of(space, axis)
+    if (parameter := find_rotation_parameter(space, optimizer)) is not None:
+        config = first_config(space, parameter)
     else:
         drawn = [config for _, config in probe_space(space)]
         config = next((each for each in drawn if each.get("optimizer", usual) in wanted), None)
@@ -109,7 +109,7 @@ class _Prober:
 
 
 def _probed(job: TuningJob, config: Mapping[str, Any], searched: Range) -> ProbeRuns:
-    asked = reservation_of(job)
+    asked = request_of(job)
     ClusterCapacity(asked, may_have()).check()
     actor: Any = ray.remote(_Prober).options(**_as_options(asked)).remote()
     try:

@@ -97,7 +97,7 @@ def run_probes(
     whole = {**config, "final_distance": None}
     trial = kind(config={**whole, "lr": 1.0})
     try:
-        run = trial._started()
+        run = trial.training_state
         measured = tuple(run.monitor.measure())
         sets_rotation = _sets_rotation(run, name)
         shares, momentum = _shares(run, measured), step_momentum(run.optimizer.param_groups[0])
@@ -202,7 +202,7 @@ def _probe(
     reports = min(steps, -(-_REPORTS * steps // length))
     trial.reset_config({**config, "reports_per_epoch": reports})
     done, losses, distances = [], [], []
-    run = trial._started()
+    run = trial.training_state
     if config["lr"] != 1 and run.initial_lrs == units:
         raise InvalidInput(
             "build_optimizer must take its learning rate from the config's lr, got "

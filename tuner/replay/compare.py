@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,19 +15,27 @@ from tuner.replay.simulator import Replayed, simulate
 from tuner.rotation import Mode, PruningConfig
 
 
-def _rotation(*, pausing: bool = True, metric: bool = True) -> PeerFactory:
-    """This project's scheduler as a job has it by default."""
-    return lambda max_epochs, mode, seed: RotationPolicy(
-        max_epochs, PruningConfig(mode=mode, seed=seed), pausing=pausing, metric=metric
-    )
+def schedulers_judging_by(config: PruningConfig) -> dict[str, PeerFactory]:
+    """Return all schedulers by name.
+
+    This project's schedulers judge by `config`, with the mode and the seed of the replay.
+    """
+
+    def rotation(*, pausing: bool = True, metric: bool = True) -> PeerFactory:
+        return lambda max_epochs, mode, seed: RotationPolicy(
+            max_epochs, replace(config, mode=mode, seed=seed), pausing=pausing, metric=metric
+        )
+
+    return {
+        **PEERS,
+        "rotation": rotation(),
+        "rotation-stop": rotation(pausing=False),
+        "rotation-only": rotation(metric=False),
+    }
 
 
-SCHEDULERS: Mapping[str, PeerFactory] = {
-    **PEERS,
-    "rotation": _rotation(),
-    "rotation-stop": _rotation(pausing=False),
-    "rotation-only": _rotation(metric=False),
-}
+# With what a job has by default.
+SCHEDULERS: Mapping[str, PeerFactory] = schedulers_judging_by(PruningConfig())
 # Its permutation tests take seconds a repeat.
 SLOW = "wilcoxon"
 FAMILIES: Mapping[str, Sequence[str]] = {
@@ -184,7 +192,8 @@ def draw(
 def _simulate(
     name: str, drawn: Sequence[RecordedTrial], recording: Recording, workers: int, repeat: int
 ) -> Replayed:
-    policy = SCHEDULERS[name](recording.max_epochs, recording.mode, repeat)
+    config = PruningConfig(target=recording.rotation_target, warmup_epochs=recording.warmup_epochs)
+    policy = schedulers_judging_by(config)[name](recording.max_epochs, recording.mode, repeat)
     return simulate(drawn, policy, workers, recording.mode)
 
 

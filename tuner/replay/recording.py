@@ -5,8 +5,9 @@ left out), val_accuracy (the job's metric, whatever its name), test_accuracy (th
 split, may be left out), layers, rotation, config; others are not read.
 
 A recording is one Parquet file with a row for each trial and report. Its schema's metadata may
-hold, under the key "quarterturn", the metric's name and mode as JSON; without it they are
-val_accuracy and max.
+hold JSON under the key "quarterturn": the metric's name and mode, and the study's rotation target
+and warmup. Without it the metric is val_accuracy and the mode is max. A missing target or warmup
+takes the default.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 import shlex
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,15 +28,17 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from tuner.errors import InvalidInput
-from tuner.rotation import RotationCurve
+from tuner.rotation import PruningConfig, RotationCurve, RotationTarget
 from tuner.study.result import StudyResult, TrialResult
 
 METADATA = b"quarterturn"
+# Keys of the metadata, beside metric and mode. They are those of a study's attributes.
+_TARGET, _WARMUP = "rotation_target", "warmup_epochs"
 
 
 @dataclass(frozen=True)
 class Column:
-    """What the format says of a column: what it holds, in words and as an Arrow type."""
+    """One column of the format: its content, in words and as an Arrow type."""
 
     holds: str
     type: pa.DataType
@@ -128,22 +131,50 @@ def _accepts(kind: pa.DataType, holds: str) -> bool:
     )
 
 
-def read_metadata(path: Path, metadata: dict[bytes, bytes]) -> tuple[str, Literal["min", "max"]]:
+@dataclass(frozen=True)
+class Metadata:
+    """What a recording says of its study: the metric and what trials are judged by."""
+
+    metric: str = "val_accuracy"
+    mode: Literal["min", "max"] = "max"
+    rotation_target: RotationTarget = field(default_factory=RotationTarget)
+    warmup_epochs: float = PruningConfig.warmup_epochs
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "metric": self.metric,
+                "mode": self.mode,
+                _TARGET: self.rotation_target.to_dict(),
+                _WARMUP: self.warmup_epochs,
+            }
+        )
+
+
+def read_metadata(path: Path, metadata: dict[bytes, bytes]) -> Metadata:
+    """Return what the schema's metadata says of the study.
+
+    Raises:
+        InvalidInput: it says something that is not of this format.
+    """
     if METADATA not in metadata:
-        return "val_accuracy", "max"
+        return Metadata()
     try:
         known = json.loads(metadata[METADATA])
         metric, mode = known["metric"], known["mode"]
-    except (ValueError, TypeError, KeyError) as error:
+        target = RotationTarget.from_dict(known.get(_TARGET, {}))
+        warmup_epochs = float(known.get(_WARMUP, PruningConfig.warmup_epochs))
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
         raise _wrong_metadata(path, metadata) from error
-    if not isinstance(metric, str) or mode not in ("min", "max"):
+    if not isinstance(metric, str) or mode not in ("min", "max") or not warmup_epochs > 0:
         raise _wrong_metadata(path, metadata)
-    return metric, mode
+    return Metadata(metric, mode, target, warmup_epochs)
 
 
 def _wrong_metadata(path: Path, metadata: dict[bytes, bytes]) -> InvalidInput:
     return InvalidInput(
-        f"a recording's metadata must be JSON with a metric and a mode of min or max, "
+        f"a recording's metadata must be JSON with a metric and a mode of min or max, and may "
+        f"have a rotation_target and warmup_epochs > 0, "
         f"{path.name} has {metadata[METADATA][:40]!r}; leave it out for val_accuracy and max"
     )
 
@@ -161,9 +192,9 @@ class RecordedTrial:
     Attributes:
         number: from 0, as in the study.
         curve: every report, oldest first; the metric is NaN within an epoch. A training loss that
-            was recorded as not a number is infinite, and NaN where none was recorded.
-        test_accuracy: the metric on the test split at the end of the run, NaN if unknown; never
-            shown to a scheduler.
+            was recorded as NaN is infinite; NaN means that none was recorded.
+        test_accuracy: the metric on the test split at the end of the run; NaN if unknown. No
+            scheduler sees it.
         params: its config.
     """
 
@@ -179,9 +210,13 @@ class Recording:
 
     Attributes:
         name: of the file, without its suffix.
-        metric: what was optimised; mode: "min" or "max"; max_epochs: of a whole run, >= 1.
-        trials: by number, only those with a report at `max_epochs`.
-        partial: how many trials were left out because they lack it.
+        metric: the name of the optimised metric.
+        mode: "min" or "max".
+        max_epochs: epochs of a whole run, >= 1.
+        trials: the trials with a report at `max_epochs`, by number.
+        partial: how many trials lack that report.
+        rotation_target: what the layers should reach; warmup_epochs: the first epoch at which
+            trials are compared. Both are those of the recorded study.
     """
 
     name: str
@@ -190,6 +225,8 @@ class Recording:
     max_epochs: int
     trials: tuple[RecordedTrial, ...]
     partial: int
+    rotation_target: RotationTarget = field(default_factory=RotationTarget)
+    warmup_epochs: float = PruningConfig.warmup_epochs
 
 
 def read_recording(path: str | Path) -> Recording:
@@ -200,7 +237,7 @@ def read_recording(path: str | Path) -> Recording:
     """
     path = Path(path)
     table = read_table(path)
-    metric, mode = read_metadata(path, table.schema.metadata or {})
+    known = read_metadata(path, table.schema.metadata or {})
     lengths = set(table["max_epochs"].to_pylist())
     if len(lengths) != 1:
         raise InvalidInput(
@@ -215,7 +252,16 @@ def read_recording(path: str | Path) -> Recording:
             f"a recording must have a trial that reaches its {max_epochs} epochs, {path.name} has "
             f"none among {len(trials)}; record some trials without pruning"
         )
-    return Recording(path.stem, metric, mode, max_epochs, whole, len(trials) - len(whole))
+    return Recording(
+        name=path.stem,
+        metric=known.metric,
+        mode=known.mode,
+        max_epochs=max_epochs,
+        trials=whole,
+        partial=len(trials) - len(whole),
+        rotation_target=known.rotation_target,
+        warmup_epochs=known.warmup_epochs,
+    )
 
 
 def _read_trials(path: Path, table: pa.Table, max_epochs: int) -> list[RecordedTrial]:
@@ -288,11 +334,11 @@ def _read_config(path: Path, number: int, text: str) -> dict[str, Any]:
 
 
 def _floats(table: pa.Table, name: str) -> Floats:
-    """Return a column of numbers, NaN where it has none."""
+    """Return a column of numbers; a missing value is NaN."""
     if name not in table.column_names:
         return np.full(table.num_rows, math.nan)
     values = table[name]
-    if name == "train_loss":  # one that was reported, but is not a number, has diverged
+    if name == "train_loss":  # a reported NaN means that the trial diverged
         values = pc.if_else(pc.fill_null(pc.is_nan(values), False), math.inf, values)
     floats: Floats = values.to_numpy()
     return floats
@@ -394,14 +440,14 @@ def _table(result: StudyResult, trials: list[TrialResult]) -> pa.Table:
         columns["epoch"] = [int(epoch) for epoch in columns["epoch"]]
     types = {name: _SMALL.get(column.type, column.type) for name, column in COLUMNS.items()}
     types["epoch"] = pa.int64() if whole else pa.float64()
-    metadata = {METADATA: json.dumps({"metric": result.metric, "mode": result.mode})}
+    known = Metadata(result.metric, result.mode, result.rotation_target, result.warmup_epochs)
     return pa.table(
         {
             # Unknown is null in the file; NaN there is a number that diverged.
             name: pa.array(values, types[name], from_pandas=True)
             for name, values in columns.items()
         }
-    ).replace_schema_metadata(metadata)
+    ).replace_schema_metadata({METADATA: known.to_json()})
 
 
 def _null(value: float) -> float | None:

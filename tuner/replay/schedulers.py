@@ -1,4 +1,4 @@
-"""The schedulers that a replay compares: ours, successive halving, Optuna's pruners and others."""
+"""The schedulers that a replay compares: rotation, successive halving, Optuna's pruners, others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
 
 import numpy as np
 import optuna
@@ -18,42 +17,34 @@ from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from tuner.rotation import HalvingState, Mode, PruningConfig, RotationCurve, RotationTarget, decide
+from tuner.rotation import Action, Mode, Promotion, PruningConfig, RotationCurve, RotationTarget
 from tuner.study.pruners import make_pruner
 
 NEW = -1
 
 
-class Action(Enum):
-    """What becomes of a trial after a report."""
-
-    GO_ON = "go on"
-    PAUSE = "pause"
-    STOP = "stop"
-
-
 class Policy(ABC):
-    """One repeat of one scheduler; made anew for every repeat, so that it may keep a state."""
+    """One repeat of one scheduler; every repeat gets a new one, so it may keep a state."""
 
     @abstractmethod
     def report(self, number: int, curve: RotationCurve) -> Action:
-        """Say what becomes of a trial.
+        """Return the next step of a trial.
 
         Args:
             number: the trial.
-            curve: the trial as far as it has been seen; its last report is the new one. The last
-                of all comes here too, and what is said then changes nothing: the trial has ended.
+            curve: its reports so far; the last one is new. At the end of a run the answer has no
+                effect, because the trial has ended.
         """
 
     def choose(self, paused: Sequence[int], new: bool) -> int | None:
-        """Say what a free worker runs next.
+        """Choose the trial that a free worker runs next.
 
         Args:
-            paused: the trials that can go on, the one paused first in front.
+            paused: the trials that can continue; the trial that paused first is in front.
             new: whether a trial is left that has not been started.
 
         Returns: one of `paused`; `NEW`, if `new`; or None to wait for the next report of another
-            worker. None is not to change what the policy would answer to the next worker.
+            worker. An answer of None must not change the policy's state.
         """
         return NEW if new else None
 
@@ -62,7 +53,7 @@ class NeverStop(Policy):
     """Trains every trial to its end."""
 
     def report(self, number: int, curve: RotationCurve) -> Action:
-        return Action.GO_ON
+        return Action.CONTINUE
 
 
 def is_whole(epoch: float) -> bool:
@@ -71,7 +62,7 @@ def is_whole(epoch: float) -> bool:
 
 
 def feature(metric: float, mode: Mode) -> float:
-    """Return the metric so that more is better; NaN is the worst there is."""
+    """Return the metric so that more is better; NaN is the worst."""
     if math.isnan(metric):
         return -math.inf
     return metric if mode == "max" else -metric
@@ -94,7 +85,7 @@ def milestones(max_epochs: int, eta: int) -> list[int]:
 
 
 class Rung:
-    """The scores of the trials that have been here; more is better."""
+    """The scores of the trials that have reached an epoch; more is better."""
 
     def __init__(self) -> None:
         self._trials: set[int] = set()
@@ -104,12 +95,12 @@ class Rung:
         return number in self._trials
 
     def admit(self, number: int, score: float, eta: int) -> bool:
-        """Record a trial; return whether it is among the best 1/eta of those here before it.
+        """Record a trial; return whether it is among the best 1/eta of the earlier trials here.
 
-        A NaN is in no comparison: it goes on, and the others do not see it.
+        A trial with a NaN score continues, and later trials are not compared with it.
         """
-        # Ray's own call, so that its interpolation and ours agree to the last bit. Between an
-        # infinite score and a finite one it gives NaN, and a NaN cutoff stops nobody.
+        # Ray makes the same call, so the interpolation agrees to the last bit. Between an infinite
+        # score and a finite one it gives NaN, and a NaN cutoff stops no trial.
         with np.errstate(invalid="ignore"):
             stops = bool(self._scores) and score < np.percentile(self._scores, (1 - 1 / eta) * 100)
         self._trials.add(number)
@@ -119,16 +110,16 @@ class Rung:
 
 
 class Asha(Policy):
-    """Stops a trial that on reaching a rung is not among the best 1/eta of those there before it.
+    """Stops a trial that is not among the best 1/eta of the earlier trials at a rung.
 
-    Decides as Ray's AsyncHyperBandScheduler of ray 2.60 with one bracket and grace_period=1, down
-    to its quirks: a NaN metric is never stopped, and a report counts for the highest rung at or
-    below it that the trial has not been at.
+    It decides as Ray's AsyncHyperBandScheduler of ray 2.60 with one bracket and grace_period=1,
+    with the same quirks: a trial with a NaN metric is never stopped, and a report counts for the
+    highest rung at or below it that the trial has not reached before.
 
     Args:
         max_epochs: the epochs of a whole run.
-        score: what a trial is judged by at a whole epoch; more is better.
-        eta: of the trials that reach a rung, the best 1/eta go on, >= 2.
+        score: the score of a trial at a whole epoch; more is better.
+        eta: of the trials that reach a rung, the best 1/eta continue, >= 2.
         early: one more rung, at the first report within the first epoch that is at or after a
             quarter of it, by training loss; there an infinite or unknown loss is the worst.
     """
@@ -142,12 +133,12 @@ class Asha(Policy):
     def report(self, number: int, curve: RotationCurve) -> Action:
         epoch = curve.epochs[-1]
         if epoch >= curve.max_epochs:
-            return Action.GO_ON
+            return Action.CONTINUE
         if not is_whole(epoch):
-            goes_on = self._at_early_rung(number, curve)
+            continues = self._at_early_rung(number, curve)
         else:
-            goes_on = self._at_rung(number, curve)
-        return Action.GO_ON if goes_on else Action.STOP
+            continues = self._at_rung(number, curve)
+        return Action.CONTINUE if continues else Action.STOP
 
     def _at_rung(self, number: int, curve: RotationCurve) -> bool:
         for milestone, rung in self._rungs:
@@ -166,7 +157,7 @@ class Asha(Policy):
 
 
 def by_metric(mode: Mode) -> Score:
-    """Return the score that is the metric, with its sign turned if less is better; NaN stays."""
+    """Return a score that is the metric, with its sign turned if less is better; NaN stays."""
     sign = 1.0 if mode == "max" else -1.0
     return lambda curve: sign * curve.metric[-1]
 
@@ -175,9 +166,9 @@ class PromotingAsha(Policy):
     """Pauses every trial at every rung and promotes those in the best 1/eta of a rung.
 
     Asynchronous successive halving as in Algorithm 2 of Li et al., arXiv:1810.05934, with r = 1
-    and s = 0. Its last rung, floor(log_eta(max_epochs)), is the whole run. With nothing to promote
-    it starts a new trial; with no new trial left either, it waits for the others and then ends.
-    A NaN metric is the worst.
+    and s = 0. Its last rung, floor(log_eta(max_epochs)), is the whole run. If it can promote no
+    trial, it starts a new one. If no new trial is left either, it waits for the running trials and
+    then ends. A NaN metric is the worst.
 
     Args:
         max_epochs: the epochs of a whole run.
@@ -198,7 +189,7 @@ class PromotingAsha(Policy):
     def report(self, number: int, curve: RotationCurve) -> Action:
         rung = self._rungs.get(int(curve.epochs[-1])) if is_whole(curve.epochs[-1]) else None
         if rung is None:
-            return Action.GO_ON
+            return Action.CONTINUE
         rung[number] = feature(curve.metric[-1], self._mode)
         return Action.PAUSE
 
@@ -215,12 +206,12 @@ class PromotingAsha(Policy):
 class OneEpoch(Policy):
     """Trains every trial for one epoch and then only the best few, by their metric after it.
 
-    The 1-Epoch baseline of arXiv:2307.15422. Nobody goes on before all have done their epoch. A
-    NaN metric is the worst; of equals, those first paused go on.
+    This is the 1-Epoch baseline of arXiv:2307.15422. No trial continues before all have trained
+    their epoch. A NaN metric is the worst. Of equal trials, those that paused first continue.
 
     Args:
         mode: whether a lower or a higher metric is better.
-        keep: how many go on to their end, >= 1.
+        keep: how many trials continue to their end, >= 1.
     """
 
     def __init__(self, mode: Mode, *, keep: int) -> None:
@@ -231,7 +222,7 @@ class OneEpoch(Policy):
 
     def report(self, number: int, curve: RotationCurve) -> Action:
         if curve.epochs[-1] != 1:
-            return Action.GO_ON
+            return Action.CONTINUE
         self._after_one[number] = feature(curve.metric[-1], self._mode)
         return Action.PAUSE
 
@@ -248,7 +239,7 @@ class OneEpoch(Policy):
 def random_stop(max_epochs: int, *, eta: int, seed: int) -> Asha:
     """Return halving at the rungs of `Asha` by a random score, drawn anew at each rung.
 
-    No source: it is the control of every comparison, since whatever is stopped at random saves
+    It has no source. It is the control of every comparison, because stopping trials at random saves
     epochs too.
     """
     draw = random.Random(seed)
@@ -256,16 +247,17 @@ def random_stop(max_epochs: int, *, eta: int, seed: int) -> Asha:
 
 
 class OptunaPolicy(Policy):
-    """Stops what an Optuna pruner prunes; ask, report, should_prune and tell are Optuna's own.
+    """Stops the trials that an Optuna pruner prunes.
 
-    Steps are whole epochs counted from 1; a report within an epoch is not shown to the pruner. A
-    trial is numbered in the study by its first report. A trial that ends in NaN is told as failed,
-    as in a run of a job.
+    It uses Optuna's own ask, report, should_prune and tell.
+    Steps are whole epochs counted from 1; the pruner does not see reports within an epoch. A
+    trial gets its number in the study at its first report. A trial that ends in NaN fails, as in a
+    job.
 
     Args:
         pruner: a fresh one.
         mode: whether a lower or a higher metric is better.
-        seed: names the study, from whose name HyperbandPruner draws the brackets.
+        seed: part of the study's name, from which HyperbandPruner draws the brackets.
     """
 
     def __init__(self, pruner: BasePruner, mode: Mode, *, seed: int) -> None:
@@ -283,7 +275,7 @@ class OptunaPolicy(Policy):
             self._trials[number] = self._study.ask()
         epoch, metric = curve.epochs[-1], curve.metric[-1]
         if not is_whole(epoch):
-            return Action.GO_ON
+            return Action.CONTINUE
         trial = self._trials[number]
         trial.report(metric, int(epoch))
         if epoch == curve.max_epochs:
@@ -295,14 +287,14 @@ class OptunaPolicy(Policy):
         with _quiet():
             prune = trial.should_prune()
         if not prune:
-            return Action.GO_ON
+            return Action.CONTINUE
         self._study.tell(trial, state=TrialState.PRUNED)
         return Action.STOP
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what Optuna says of a study made, and of NaN among the metrics it compares."""
+    """Silence Optuna's messages about new studies, and its warnings about NaN metrics."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -314,7 +306,7 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-# Of the epochs of a whole run, the mode and a seed, which only some of them need.
+# Makes a policy from the epochs of a whole run, the mode and a seed.
 PeerFactory = Callable[[int, Mode, int], Policy]
 
 
@@ -323,7 +315,7 @@ def _asha(eta: int, *, early: bool = False) -> PeerFactory:
 
 
 def _optuna(name: str) -> PeerFactory:
-    """A pruner with the settings that a job gives it under the same name."""
+    """Return a factory of the pruner that a job gets under the same name."""
     return lambda max_epochs, mode, seed: OptunaPolicy(
         make_pruner(name, RotationTarget(), max_epochs), mode, seed=seed
     )
@@ -347,63 +339,46 @@ PEERS: dict[str, PeerFactory] = {
 
 
 class RotationPolicy(Policy):
-    """Judges every report by `decide`, and lets trials wait for their peers as a job does.
+    """Decides every report by `Promotion`, as a job does.
 
     Args:
-        pausing: whether trials wait and go on later, as in a job; without, they are pruned where
-            they would wait, as in plain Optuna.
-        metric: whether the metric and the train loss are looked at; without, by rotation alone.
+        max_epochs: the epochs of a whole run.
+        config: the settings of the comparison.
+        pausing: whether trials pause and continue later, as in a job. If not, they are pruned where
+            they would pause, as in plain Optuna.
+        metric: whether the metric and the train loss count. If not, trials rank by rotation alone.
+
+    Attributes:
+        promotion: the trials so far.
     """
 
     def __init__(
-        self, max_epochs: int, criteria: PruningConfig, *, pausing: bool = True, metric: bool = True
+        self, max_epochs: int, config: PruningConfig, *, pausing: bool = True, metric: bool = True
     ) -> None:
-        self.field = HalvingState(criteria, max_epochs)
-        self._pausing = pausing
+        self.promotion = Promotion(config, max_epochs, may_pause=pausing)
         self._metric = metric
         self._more_to_come = True
-        self._curves: dict[int, RotationCurve] = {}
-        self._paused: set[int] = set()
-        self._audited: set[int] = set()
 
     def report(self, number: int, curve: RotationCurve) -> Action:
         if not self._metric:
             curve = _by_rotation_alone(curve)
-        self.field = self.field.with_report(number, curve)
-        self._curves[number] = curve
-        may_wait = self._pausing and number not in self._audited
-        verdict = decide(number, curve, self.field, may_wait=may_wait)
-        if verdict.audit:
-            self._audited.add(number)
-        if verdict.wait and self._next_up((*self._paused, number)) != number:
-            self._paused.add(number)
-            return Action.PAUSE
-        return Action.STOP if verdict.prune else Action.GO_ON
+        decision = self.promotion.report(number, curve, more_to_come=self._more_to_come)
+        if decision.action is Action.PAUSE:  # a replayed trial needs no checkpoint
+            self.promotion.pause(number)
+        return decision.action
 
     def choose(self, paused: Sequence[int], new: bool) -> int | None:
         self._more_to_come = new
-        chosen = self._next_up(paused)
-        if chosen is None and not new:
-            chosen = next((number for number in paused if self._is_audited(number)), None)
-        if chosen is not None:
-            self._paused.discard(chosen)
-            return chosen
+        promoted = self.promotion.pop_promotable(new)
+        if promoted is not None:
+            return promoted.number
         return NEW if new else None
-
-    def _next_up(self, waiting: Sequence[int]) -> int | None:
-        return self.field.next_promotable(waiting, self._more_to_come)
-
-    def _is_audited(self, number: int) -> bool:
-        audit = decide(number, self._curves[number], self.field, final=True).audit
-        if audit:
-            self._audited.add(number)
-        return audit
 
 
 def _by_rotation_alone(curve: RotationCurve) -> RotationCurve:
-    # Every metric the same: a metric that is missing would mean a report within an epoch.
+    # All metrics are equal. A missing metric would mean a report within an epoch.
     return replace(
         curve,
         metric=tuple(metric * 0 for metric in curve.metric),
-        train_loss=tuple(float("nan") for _ in curve.train_loss),
+        train_loss=(math.nan,) * len(curve),
     )

@@ -1,4 +1,4 @@
-"""simulate: what a scheduler would have done with trials whose whole curves are known."""
+"""simulate: run a scheduler on trials whose whole curves are known."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from tuner.errors import InvalidInput
-from tuner.replay.schedulers import NEW, Action, Policy, feature, is_whole
-from tuner.rotation import Mode, RotationCurve
+from tuner.replay.schedulers import NEW, Policy, feature, is_whole
+from tuner.rotation import Action, Mode, RotationCurve
 
 if TYPE_CHECKING:
     from tuner.replay.recording import RecordedTrial
@@ -23,15 +23,16 @@ _PREFIXES: WeakKeyDictionary[RotationCurve, tuple[RotationCurve, ...]] = WeakKey
 
 @dataclass(frozen=True)
 class Replayed:
-    """What one repeat came to.
+    """The outcome of one repeat.
 
     Attributes:
         epochs: the last epoch that each trial reached, by number; 0.0 if it was never started.
         finished: the trials that ran to their end.
-        selected: the trial that a user would take: the best final metric among the finished; if
-            none finished, the best last metric among the others. A NaN only where there is nothing
-            else, and of equals the first in order. None if no trial was started.
-        metric: that trial's metric where it ended; NaN if it has none.
+        selected: the trial that a user would take. It has the best final metric among the finished
+            trials; if none finished, the best last metric among the others. A NaN metric is taken
+            only if there is no other; of equal trials the first in order is taken. None if no trial
+            was started.
+        metric: the last metric of the selected trial; NaN if it has none.
     """
 
     epochs: Mapping[int, float]
@@ -48,21 +49,21 @@ class Replayed:
 def simulate(trials: Sequence[RecordedTrial], policy: Policy, workers: int, mode: Mode) -> Replayed:
     """Run a scheduler on recorded trials.
 
-    Every worker trains one trial at a time, an epoch takes every trial one unit of time, and
-    reports at the same time arrive in the order in which they were begun. A free worker asks the
-    policy what to run; one that is told None asks again after the next report. A paused trial goes
-    on where it was, at no cost, and counts as stopped if it never does. The replay ends when
-    nothing runs and nothing is chosen.
+    Every worker trains one trial at a time. An epoch takes one unit of time. Reports at the same
+    time arrive in the order in which their epochs began. A free worker asks the policy for a trial;
+    after an answer of None it asks again at the next report. A paused trial continues where it
+    paused, at no cost; if it never continues it counts as stopped. The replay ends when no trial
+    runs and the policy chooses none.
 
     Args:
         trials: in the order in which they are suggested.
-        policy: a fresh one; it sees nothing of a trial but its curve up to the present.
+        policy: a new one; it sees only the curve of a trial up to the present.
         workers: how many trials run at once, >= 1.
         mode: whether a lower or a higher metric is better.
 
     Raises:
         InvalidInput: there is no worker, two trials have one number, a recording stops early, or
-            the policy chooses what it cannot have.
+            the policy chooses a trial that is not paused.
     """
     _check(trials, workers)
     replay = _Replay({trial.number: prefixes(trial.curve) for trial in trials}, policy, workers)
@@ -72,7 +73,7 @@ def simulate(trials: Sequence[RecordedTrial], policy: Policy, workers: int, mode
 
 
 def prefixes(curve: RotationCurve) -> tuple[RotationCurve, ...]:
-    """Return the curve as it stood at each of its reports; made once for every curve."""
+    """Return the curve as it stood at each of its reports; the result is cached."""
     made = _PREFIXES.get(curve)
     if made is None:
         made = tuple(
@@ -97,22 +98,22 @@ class _Replay:
     policy: Policy
     idle: int
     seen: dict[int, int] = field(init=False)  # reports, by trial
-    waiting: deque[int] = field(init=False)
+    new: deque[int] = field(init=False)
     paused: dict[int, None] = field(default_factory=dict)
-    # The time of the next report, the order at equal times, the trial, and when it would have
-    # begun had it never paused: times are sums of two numbers, so rounding separates no ties.
+    # The time of the next report, the order at equal times, the trial, and the time at which it
+    # would have begun without pauses. Times are sums of two numbers, so rounding separates no ties.
     running: list[tuple[float, int, int, float]] = field(default_factory=list)
     clock: float = 0.0
     order: count[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
         self.seen = dict.fromkeys(self.curves, 0)
-        self.waiting = deque(self.curves)
+        self.new = deque(self.curves)
 
     def start_what_is_chosen(self) -> bool:
-        """Give the idle workers what the policy chooses; return whether anything runs."""
-        while self.idle and (self.waiting or self.paused):
-            chosen = self.policy.choose(tuple(self.paused), bool(self.waiting))
+        """Start the trials that the policy chooses; return whether any trial runs."""
+        while self.idle and (self.new or self.paused):
+            chosen = self.policy.choose(tuple(self.paused), bool(self.new))
             if chosen is None:
                 break
             number = self._take(chosen)
@@ -128,7 +129,7 @@ class _Replay:
         self.seen[number] += 1
         action = self.policy.report(number, curve)
         ended = self.seen[number] == len(self.curves[number])
-        if action is Action.GO_ON and not ended:
+        if action is Action.CONTINUE and not ended:
             self._run(number, began)
             return
         self.idle += 1
@@ -136,8 +137,8 @@ class _Replay:
             self.paused[number] = None
 
     def _take(self, chosen: int) -> int:
-        if chosen == NEW and self.waiting:
-            return self.waiting.popleft()
+        if chosen == NEW and self.new:
+            return self.new.popleft()
         if chosen not in self.paused:
             raise InvalidInput(
                 f"a policy must choose a paused trial {list(self.paused)} or, while there are any, "

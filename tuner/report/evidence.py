@@ -1,4 +1,4 @@
-"""What a study has shown of its pruning and of rotation, and how noisy its metric is."""
+"""The evidence in a study: the cost of pruning, the worth of rotation, the noise of the metric."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tuner.rotation import HalvingState, PruningConfig
 from tuner.rotation.halving import METRIC, ROTATION, Says
 from tuner.study.result import StudyResult, TrialResult
 
-# So many different shares that all are whole numbers over one count are not by chance.
+# If so many different values are whole shares of one count, that is no coincidence.
 _ENOUGH_SHARES = 8
 _MOST_EXAMPLES = 100_000
-# What single precision leaves of a share.
+# The rounding error of a share in single precision.
 _ROUNDING = 1e-7
-# Of the last reports; earlier ones still rise.
+# The noise between epochs is measured on the last reports, since earlier ones still rise.
 _LAST = 8
 _FEWEST = 5
 
 
 def noise_of(result: StudyResult, value: float) -> float:
-    """Return about how far a metric near `value` is off by chance, in its units; NaN if unknown.
+    """Return the approximate noise of a metric near `value`, in its units; NaN if unknown.
 
-    The larger of two things, as far as they are known. One is the standard error of an accuracy,
-    over as many examples as all its values are whole shares of. Trials are judged on the same
-    examples, so that it says too much of their difference, and have seeds, of which it says
-    nothing: two trials that differ by their seed alone were about so far apart (docs/log.md,
-    2026-11-25). The other is how far the metric jumps from epoch to epoch at the end of complete
-    trials.
+    It is the larger of two estimates, as far as they are known. The first is the standard error of
+    an accuracy. The number of examples follows from the values, which are whole shares of it. All
+    trials are evaluated on the same examples, so this overestimates the noise of a difference. It
+    leaves out the noise of seeds. Two trials that differ only by their seed were about so far apart
+    (docs/log.md, 2026-11-25). The second is the jump of the metric between the last epochs of
+    complete trials.
 
     Args:
         result: the study.
-        value: of the trial in question.
+        value: the metric of the trial in question.
     """
     complete = [trial for trial in result.trials if trial.state == "complete"]
     known = [_of_examples(result, value), _of_epochs(complete)]
@@ -46,7 +46,7 @@ def noise_of(result: StudyResult, value: float) -> float:
 def examples_of(values: Iterable[float]) -> int | None:
     """Return the least number of examples of which all values are whole shares.
 
-    None where there are too few different ones to tell, or no such number up to 100,000.
+    None if there are too few different values, or no such number up to 100,000.
     """
     shares = {value for value in values if 0 < value < 1}
     counts = np.arange(1, _MOST_EXAMPLES + 1)
@@ -59,33 +59,34 @@ def examples_of(values: Iterable[float]) -> int | None:
 
 
 def _of_examples(result: StudyResult, value: float) -> float:
-    """The standard error of an accuracy; NaN for another metric."""
+    """Return the standard error of an accuracy; NaN for another metric."""
     if "acc" not in result.metric.lower() or not 0 <= value <= 1:
         return math.nan
     examples = examples_of(metric for trial in result.trials for metric in trial.curve.metric)
     if examples is None:
         return math.nan
-    share = (value * examples + 1) / (examples + 2)  # where all were right, the next may not be
+    share = (value * examples + 1) / (examples + 2)  # Laplace's rule: 100 % of few is no certainty
     return math.sqrt(share * (1 - share) / examples)
 
 
 def _of_epochs(complete: Iterable[TrialResult]) -> float:
-    """The jumps at the end of a run; NaN where no run is long enough."""
-    # What is left of a smooth rise in second differences is noise, with 6 times its variance.
+    """Return the median jump between the last epochs of a run; NaN if no run is long enough."""
+    # Second differences remove a smooth rise. They have 6 times the variance of the noise.
     ends = ([m for m in trial.curve.metric if math.isfinite(m)][-_LAST:] for trial in complete)
     jumps = [float(np.mean(np.diff(end, 2) ** 2)) / 6 for end in ends if len(end) >= _FEWEST]
     return math.sqrt(median(jumps)) if jumps else math.nan
 
 
 @dataclass(frozen=True)
-class Audits:
-    """What pruning would have cost, by the trials trained to their end all the same.
+class ControlTrials:
+    """The cost of pruning, by control trials: pruned ones that were trained to their end.
 
     Attributes:
-        trials: how many of the trials to be pruned were trained to the end, >= 1.
-        best: the number of the best of them; value: its metric.
-        gain: how far that is ahead of the best of all others, in units of the metric; negative if
-            it is behind, as it is when pruning has cost nothing.
+        trials: the number of control trials, >= 1.
+        best: the number of the best one.
+        value: its metric.
+        gain: how much better it is than the best of all other trials, in units of the metric.
+            Negative if it is worse; then pruning has cost nothing.
     """
 
     trials: int
@@ -94,7 +95,7 @@ class Audits:
     gain: float
 
     def line(self, metric: str) -> str:
-        """Return it in words."""
+        """Return it as one line of text."""
         what = "would have won" if self.gain > 0 else "at best"
         where = f"{abs(self.gain):.4g} {'ahead of' if self.gain > 0 else 'behind'}"
         return (
@@ -105,9 +106,13 @@ class Audits:
 
 @dataclass(frozen=True)
 class RotationWorth:
-    """Whether rotation has ranked this study's own trials; see `tuner.rotation.halving`.
+    """How well rotation ranks the trials of a study; see `tuner.rotation.halving`.
 
-    `weight` and its standard `deviation` stand beside `metric_weight`, in the same unit.
+    Attributes:
+        says: the conclusion.
+        weight: the learned weight of rotation.
+        deviation: its standard deviation.
+        metric_weight: the learned weight of the metric, in the same unit.
     """
 
     says: Says
@@ -116,17 +121,17 @@ class RotationWorth:
     metric_weight: float
 
     def line(self, metric: str) -> str:
-        """Return it in words."""
+        """Return it as one line of text."""
         return (
             f"rotation here: {self.says} (weight {self.weight:.2f} ± {self.deviation:.2f} beside "
             f"{self.metric_weight:.2f} for {metric})"
         )
 
 
-def audits(result: StudyResult) -> Audits | None:
-    """Return what the audited trials have shown; None without one, or without another to compare.
+def control_trials(result: StudyResult) -> ControlTrials | None:
+    """Return the result of the complete control trials.
 
-    A trial that was audited but has not come to its end shows nothing.
+    None if there is none, or no other complete trial.
     """
     audited = [trial for trial in result.trials if trial.audit and trial.state == "complete"]
     others = [t.value for t in result.trials if t.state == "complete" and not t.audit]
@@ -135,20 +140,22 @@ def audits(result: StudyResult) -> Audits | None:
     sign = 1 if result.mode == "max" else -1
     best = max(audited, key=lambda trial: sign * trial.value)
     gain = sign * best.value - max(sign * value for value in others)
-    return Audits(len(audited), best.number, best.value, gain)
+    return ControlTrials(len(audited), best.number, best.value, gain)
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What some trials of a study, set apart by a mark, have shown beside all others.
+class GroupComparison:
+    """The trials of a study that have a mark, compared with all others.
 
     Attributes:
-        trials: how many there are, >= 1; ended: how many of them are not to run any more.
-        best: the number of the best complete one, and `mark` what it tests or stands for; value:
-            its metric. None, empty and NaN before one is complete.
-        gain: how far it is ahead of the best of all others, in units of the metric; NaN if either
-            is missing.
-        noise: how far that is off by chance, see `noise_of`; NaN if unknown.
+        trials: the number of trials with a mark, >= 1.
+        ended: the number of them that have ended.
+        best: the number of the best complete one; None if none is complete.
+        mark: the mark of the best one; empty if none is complete.
+        value: the metric of the best one; NaN if none is complete.
+        gain: how much better it is than the best of all others, in units of the metric; NaN if
+            either is missing.
+        noise: the noise of the metric, see `noise_of`; NaN if unknown.
     """
 
     trials: int
@@ -160,11 +167,11 @@ class Compared:
     noise: float = math.nan
 
     _head: ClassVar[str]
-    _verdicts: ClassVar[tuple[str, str]] = ("", "")  # where it is ahead, and behind
+    _verdicts: ClassVar[tuple[str, str]] = ("", "")  # for a better and a worse result
 
     @classmethod
     def of(cls, result: StudyResult, mark_of: Callable[[TrialResult], str]) -> Self | None:
-        """Return what the trials that have a mark have shown; None where there are none."""
+        """Return the comparison of the trials with a mark; None if there are none."""
         trials = [trial for trial in result.trials if mark_of(trial)]
         if not trials:
             return None
@@ -180,7 +187,7 @@ class Compared:
         return cls(*counts, own.number, mark_of(own), own.value, gain, noise)
 
     def line(self, metric: str) -> str:
-        """Return it in words."""
+        """Return it as one line of text."""
         head = self._head.format(f"{self.ended} of {self.trials}")
         if self.best is None:
             return head
@@ -198,37 +205,38 @@ class Compared:
         return ahead if self.gain > 0 else behind
 
 
-class Advised(Compared):
-    """What the trials that test advice have shown."""
+class AdvisedTrials(GroupComparison):
+    """The trials that test advice, compared with all others."""
 
     _head = "advised: {} trials have ended"
     _verdicts = (": it helped", ": it did not help")
 
 
-class Started(Compared):
-    """What the first trials have shown, which stood on a ladder of rotations."""
+class FirstTrials(GroupComparison):
+    """The first trials, on a ladder of rotations, compared with all others."""
 
     _head = "started from rotation: {} first trials have ended"
 
 
-def advised(result: StudyResult) -> Advised | None:
-    """Return what trials that test advice have shown; None where there are none."""
-    return Advised.of(result, lambda trial: trial.advice)
+def advised(result: StudyResult) -> AdvisedTrials | None:
+    """Return the result of the trials that test advice; None if there are none."""
+    return AdvisedTrials.of(result, lambda trial: trial.advice)
 
 
-def started(result: StudyResult) -> Started | None:
-    """Return what the first trials have shown; None where the sampler suggested all."""
-    return Started.of(result, lambda trial: trial.start)
+def started(result: StudyResult) -> FirstTrials | None:
+    """Return the result of the first trials; None if the sampler suggested all trials."""
+    return FirstTrials.of(result, lambda trial: trial.start)
 
 
 def rotation_worth(result: StudyResult) -> RotationWorth | None:
-    """Return what rotation has been worth; None where no trial has reported any."""
+    """Return how well rotation ranks the trials; None if no trial has reported rotation."""
     curves = {trial.number: trial.curve for trial in result.trials if trial.state != "failed"}
     if not any(curve.layers for curve in curves.values()):
         return None
-    weights = (
-        HalvingState(PruningConfig(mode=result.mode), result.max_epochs).with_curves(curves).weights
+    judged_by = PruningConfig(
+        target=result.rotation_target, mode=result.mode, warmup_epochs=result.warmup_epochs
     )
+    weights = HalvingState(judged_by, result.max_epochs).with_curves(curves).weights
     return RotationWorth(
         weights.rotation_is,
         float(weights.mean[ROTATION]),
@@ -238,7 +246,6 @@ def rotation_worth(result: StudyResult) -> RotationWorth | None:
 
 
 def evidence(result: StudyResult) -> list[str]:
-    """Return what the first trials, audited ones, rotation and advised ones have shown, a line for
-    each there is."""
-    shown = (started(result), audits(result), rotation_worth(result), advised(result))
-    return [known.line(result.metric) for known in shown if known is not None]
+    """Return the evidence on first trials, pruning, rotation and advice, one line for each."""
+    found = (started(result), control_trials(result), rotation_worth(result), advised(result))
+    return [known.line(result.metric) for known in found if known is not None]

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from tuner.report.study_follower import EndedTrial, StudySnapshot
+from tuner.rotation import RotationTarget
 from tuner.study.result import TrialResult
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, direction marks, line separators
@@ -94,3 +95,36 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def distance_words(target: RotationTarget) -> str:
+    """Return how far hidden layers should turn, in words."""
+    return "a quarter turn" if target.distance == 1 else f"{target.distance:g}"
+
+
+def target_words(target: RotationTarget) -> str:
+    """Return the whole rotation target as a sentence without its full stop."""
+    return (
+        f"hidden layers should reach {distance_words(target)}, and {target.floor:.3g} is enough; "
+        f"{other_bars(target)}"
+    )
+
+
+def other_bars(target: RotationTarget) -> str:
+    """Return what the layers that are not hidden should reach, in words.
+
+    Shortcuts are named only where their bar is not the default.
+    """
+    if target.first is None and target.head is None:
+        bars = ["the first layer and the last have no target"]
+    else:
+        bars = [_bar("the first layer", target.first), _bar("the last layer", target.head)]
+    if target.shortcut != RotationTarget.shortcut:
+        bars.append(_bar("each shortcut", target.shortcut))
+    for pattern, bar in target.to_dict()["patterns"]:
+        bars.append(_bar(f"each layer named {one_line(pattern)}", bar))
+    return ", ".join(bars)
+
+
+def _bar(layers: str, bar: float | None) -> str:
+    return f"{layers} has no target" if bar is None else f"{layers} should reach {bar:g}"

@@ -16,12 +16,13 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.rotation import RotationTarget
 from tuner.storage.lease import PAUSED
 from tuner.study.folder import StudyFolder
 from tuner.study.load import NUM_TRIALS, STATES, read_trial
 from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.result import State, TrialResult, epochs_to_come
-from tuner.study.schema import reports_of
+from tuner.study.schema import read_target, reports_of
 
 # The rate of trials is measured over this many that ended last; as many are kept to be shown.
 _RECENT = 20
@@ -73,6 +74,7 @@ class StudySnapshot:
         changed_at: time of the last write, in seconds since 1970; None if unknown.
         changed: numbers of the trials that have changed since the last snapshot; of all trials in
             the first one.
+        rotation_target: the distances that the study's layers should reach.
     """
 
     name: str
@@ -92,6 +94,7 @@ class StudySnapshot:
     quiet_s: float | None
     changed_at: float | None
     changed: frozenset[int]
+    rotation_target: RotationTarget
 
     @property
     def ended(self) -> int:
@@ -193,6 +196,7 @@ class StudyFollower:
             quiet_s=None if self._changed_at is None else max(0.0, self._now() - self._changed_at),
             changed_at=self._changed_at,
             changed=frozenset(changed),
+            rotation_target=read_target(attrs),
         )
 
     def _live(

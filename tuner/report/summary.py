@@ -1,4 +1,4 @@
-"""The summary of a study: the rows to show, its JSON document, its table and its Parquet file."""
+"""The summary of a study: its ranked rows, and the report as JSON, table and Parquet file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from rich.text import Text
 from tuner.errors import unknown_name
 from tuner.files import check_file, write_whole
 from tuner.report.evidence import (
-    Audits,
-    Compared,
+    ControlTrials,
+    GroupComparison,
     RotationWorth,
     advised,
-    audits,
+    control_trials,
     evidence,
     rotation_worth,
     started,
 )
+from tuner.report.formatting import target_words
+from tuner.rotation import RotationTarget
 from tuner.study.result import StudyResult
 
 
@@ -36,9 +38,9 @@ def rows(result: StudyResult, sort: str = "rank", top: int | None = None) -> pd.
 
     Args:
         result: the study.
-        sort: a column of `StudyResult.ranking`; parameters also without their ``params/``. The
-            metric sorts best first, everything else ascending.
-        top: how many rows, >= 0; all when None.
+        sort: a column of `StudyResult.ranking`; parameters also without the prefix ``params/``.
+            The metric is sorted best first, other columns are ascending.
+        top: the number of rows, >= 0; None for all.
 
     Raises:
         InvalidInput: there is no such column.
@@ -51,13 +53,13 @@ def rows(result: StudyResult, sort: str = "rank", top: int | None = None) -> pd.
         raise unknown_name("column to sort by", sort, [str(name) for name in table])
     descending = column == result.metric and result.mode == "max"
     if table[column].dropna().map(type).nunique() > 1 and not is_numeric_dtype(table[column]):
-        table[column] = table[column].map(str)  # a choice of None, "auto" and 0.5, say
+        table[column] = table[column].map(str)  # mixed types, such as None, "auto" and 0.5
     table = table.sort_values(column, ascending=not descending, kind="stable", na_position="last")
     return table if top is None else table.head(top)
 
 
 def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> str:
-    """Return the report as one JSON object; what is not known is null."""
+    """Return the report as one JSON object. Unknown values are null."""
     by_number = {trial.number: trial for trial in result.trials}
     table = rows(result, sort, top)
     return json.dumps(
@@ -67,6 +69,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
             "mode": result.mode,
             "max_epochs": result.max_epochs,
             "checkpoints": result.checkpoints,
+            "rotation_target": result.rotation_target.to_dict(),
             "trials": [
                 {
                     "rank": int(row["rank"]),
@@ -89,7 +92,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
                 for row in table.to_dict("records")
             ],
             "saved": {"epochs": _whole(result.saved.epochs), "share": round(result.saved.share, 4)},
-            "audits": _rounded(audits(result)),
+            "audits": _rounded(control_trials(result)),
             "rotation": _rounded(rotation_worth(result)),
             "advised": _rounded(advised(result)),
             "started": _rounded(started(result)),
@@ -99,22 +102,24 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
 
 
 def headline(result: StudyResult) -> str:
-    """Return the line on top: how many trials ended how, and what pruning saved."""
+    """Return the first line: the number of trials by state, and the epochs that pruning saved."""
     counts = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
     for trial in result.trials:
         counts[trial.state] += 1
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
     saved = result.saved
     spent = sum(trial.epochs for trial in result.trials if trial.state in ("complete", "pruned"))
     return (
-        f"{result.name}: {len(result.trials)} trials ({told}); pruning saved "
+        f"{result.name}: {len(result.trials)} trials ({states}); pruning saved "
         f"{round(saved.epochs, 1):.15g} of {round(spent + saved.epochs, 1):.15g} epochs "
         f"({saved.share:.0%})"
     )
 
 
-def _rounded(shown: Audits | RotationWorth | Compared | None) -> dict[str, Any] | None:
-    """Return its fields, numbers to 6 digits; what is not known is null."""
+def _rounded(
+    shown: ControlTrials | RotationWorth | GroupComparison | None,
+) -> dict[str, Any] | None:
+    """Return the fields of some evidence, with numbers to 6 decimals. Unknown values are None."""
     if shown is None:
         return None
     return {
@@ -133,24 +138,27 @@ def _whole(value: float) -> int | float:
 
 
 _COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
-# On a screen narrower than this a trial's parameters and reason go below the table.
+# On a narrower screen parameters and reasons are printed below the table.
 _WIDE = 150
 
 
 def print_report(
     result: StudyResult, console: Console, sort: str = "rank", top: int | None = None
 ) -> None:
-    """Print the headline, what the study has shown of its pruning, and the ranked table.
+    """Print the headline, the evidence and the ranked table.
 
-    A wide screen shows everything in one table; a narrow one the figures first, then each trial's
-    parameters and reason; what goes to a file is one line per trial, nothing cut.
+    On a wide screen everything is one table. On a narrow one the figures come first, then each
+    trial's parameters and reason. In a file each trial is one line, and nothing is cut.
     """
     records = rows(result, sort, top).to_dict("records")
     console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
     if not records:
         return
+    # The default target is documented. Only another one is worth a line.
+    own_target = result.rotation_target != RotationTarget()
+    target = [f"target: {target_words(result.rotation_target)}"] if own_target else []
     where = [f"checkpoints: {result.checkpoints}"] if result.checkpoints else []
-    for line in (*evidence(result), *where):
+    for line in (*target, *evidence(result), *where):
         console.print(Text(line), soft_wrap=not console.is_terminal)
     words = {
         trial.number: _in_one_line(
@@ -172,7 +180,7 @@ def print_report(
     if not whole:
         console.print(table)
         return
-    # As wide as it needs to be, whatever the console takes its width for.
+    # The table is rendered at its full width. The console would wrap it at its own width.
     text = io.StringIO()
     Console(file=text, width=100_000, _environ={}).print(table)
     for line in text.getvalue().splitlines():
@@ -185,7 +193,11 @@ def _figures(
     words: dict[int, str] | None = None,
     no_wrap: bool = False,
 ) -> Table:
-    """One row per trial; with its parameters' words also the lowest layer's name and the reason."""
+    """Return a table with one row per trial.
+
+    With `words`, the parameters as text by trial number, it also has the reason and the name of the
+    layer that turned least.
+    """
     padding = (0, 1) if words else (0, 1, 0, 0)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=padding)
     lowest = "rotation min (layer)" if words else "rotation min"
@@ -228,7 +240,7 @@ _TOP = 20
 
 
 def print_outcome(result: StudyResult, console: Console, folder: Path) -> None:
-    """Print the report's first rows, the best trial and its checkpoint, and the study's folder."""
+    """Print the first rows of the report, the best trial, its checkpoint, and the folder."""
     print_report(result, console, top=_TOP)
     lines = []
     if len(result.trials) > _TOP:
@@ -249,12 +261,12 @@ _WHAT = "the table"
 
 
 def write_parquet(result: StudyResult, path: Path) -> None:
-    """Write `StudyResult.ranking` to a file; one that is there is replaced.
+    """Write `StudyResult.ranking` to a Parquet file. An existing file is replaced.
 
-    A parameter of mixed kinds is written as text, since a column of a file has one kind.
+    A parameter of mixed types is written as text, since a column has one type.
 
     Raises:
-        InvalidInput: it has another suffix than .parquet, or cannot be written.
+        InvalidInput: the file has another suffix than .parquet, or cannot be written.
     """
     check_file(path, (".parquet",), _WHAT)
     table = rows(result)

@@ -14,11 +14,11 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import optuna
 from rich.console import Console, Group, RenderableType
@@ -31,6 +31,7 @@ from tuner.errors import InvalidInput
 from tuner.report import formatting
 from tuner.report.formatting import one_line
 from tuner.report.study_follower import EndedTrial, StudyFollower, StudySnapshot, TrialStatus
+from tuner.rotation import EpochReport
 from tuner.storage.database import DatabaseUnavailable, answering
 from tuner.study.load import opened
 from tuner.study.result import State, StudyResult, TrialResult
@@ -137,7 +138,7 @@ class RunProgress:
         """Print a line for the person who runs the study."""
         self._print(line)
 
-    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
+    def reported(self, number: int, report: EpochReport) -> None:
         """Print the state of the running trials, if nothing was printed for a while."""
         if not self._console.is_terminal and time.monotonic() - self._line_at > _LINE_EVERY_S:
             study = self._poll(rows=_PAPER)

@@ -11,15 +11,18 @@
 - promotion.py: which trials are paused, promoted or pruned
 - decision.py: `decide`, the one function that decides whether a trial continues
 
-Begin with decision.py. It needs numpy, and torch only to measure.
+Begin with decision.py. It needs numpy, and torch only to measure. Nothing of
+the tuning service is needed.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from tuner.rotation.curve import Mode, RotationCurve
-from tuner.rotation.decision import Verdict, decide
+from tuner.rotation.decision import Action, Verdict, decide
 from tuner.rotation.forecast import Forecast, forecast
 from tuner.rotation.halving import HalvingState, PruningConfig
+from tuner.rotation.promotion import Decision, Promoted, Promotion
+from tuner.rotation.report import EpochReport
 from tuner.rotation.target import RotationTarget
 
 if TYPE_CHECKING:
@@ -27,9 +30,14 @@ if TYPE_CHECKING:
     from tuner.rotation.monitor import RotationMonitor
 
 __all__ = [
+    "Action",
+    "Decision",
+    "EpochReport",
     "Forecast",
     "HalvingState",
     "Mode",
+    "Promoted",
+    "Promotion",
     "PruningConfig",
     "RotationCurve",
     "RotationMonitor",

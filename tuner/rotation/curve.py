@@ -1,13 +1,14 @@
-"""RotationCurve: everything one trial has reported so far, as a value."""
+"""RotationCurve: all reports of one trial so far, as a value."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tuner.errors import InvalidInput, unknown_name
+from tuner.rotation.report import EpochReport
 
 Mode = Literal["min", "max"]
 """Whether a smaller or a larger metric is better."""
@@ -29,8 +30,8 @@ class RotationCurve:
             where unknown.
         distances: cosine distance of each layer at each report, in [0, 2], shape
             (reports, layers); NaN where unknown.
-        train_loss: NaN where unknown. A loss that diverged at the very first report is told apart
-            from an unknown one only by being infinite.
+        train_loss: NaN where unknown. At the very first report only an infinite loss counts as
+            diverged.
         metric: the job's metric; NaN at reports within an epoch.
 
     Raises:
@@ -84,6 +85,60 @@ class RotationCurve:
             metric=(*self.metric, float(metric)),
         )
 
+    @classmethod
+    def from_reports(
+        cls, reports: Iterable[EpochReport], layers: tuple[str, ...], max_epochs: int
+    ) -> RotationCurve:
+        """Return the curve of all reports of a trial, which name these layers, oldest first."""
+        reports = tuple(reports)
+        return cls(
+            layers=layers,
+            max_epochs=max_epochs,
+            epochs=tuple(report.epoch for report in reports),
+            lr_progress=tuple(report.lr_progress for report in reports),
+            distances=tuple(report.distances for report in reports),
+            train_loss=tuple(report.train_loss for report in reports),
+            metric=tuple(_known(report.metric) for report in reports),
+        )
+
+    def with_report(self, report: EpochReport) -> RotationCurve:
+        """Return the curve with one more report; an empty curve takes over its layers.
+
+        The values are kept as they are, so that a curve that grows report by report equals the
+        curve that is read from the study.
+
+        Raises:
+            InvalidInput: the report names other layers, or a value breaks a rule.
+        """
+        if not len(self):
+            return RotationCurve.from_reports((report,), report.layers, self.max_epochs)
+        if report.layers != self.layers:
+            raise InvalidInput(
+                f"every report of a trial must name the same layers in the same order, got "
+                f"{report.layers} after {self.layers}; measure the same model each time"
+            )
+        return replace(
+            self,
+            epochs=(*self.epochs, report.epoch),
+            lr_progress=(*self.lr_progress, report.lr_progress),
+            distances=(*self.distances, report.distances),
+            train_loss=(*self.train_loss, report.train_loss),
+            metric=(*self.metric, _known(report.metric)),
+        )
+
+    def reports(self) -> Iterator[EpochReport]:
+        """Yield the reports, oldest first."""
+        for at, epoch in enumerate(self.epochs):
+            metric = self.metric[at]
+            yield EpochReport(
+                epoch=epoch,
+                layers=self.layers,
+                distances=self.distances[at],
+                lr_progress=self.lr_progress[at],
+                train_loss=self.train_loss[at],
+                metric=None if math.isnan(metric) else metric,
+            )
+
     @property
     def progress(self) -> float:
         """The share of the epochs done, in [0, 1]; 0.0 before the first report."""
@@ -125,6 +180,10 @@ class RotationCurve:
                     "report the learning rate summed over all steps so far, over the run's total"
                 )
             spent = spent if math.isnan(share) else share
+
+
+def _known(metric: float | None) -> float:
+    return math.nan if metric is None else metric
 
 
 def _within(value: float, name: str, top: float) -> float:

@@ -1,10 +1,11 @@
-"""decide: the one function that decides whether a trial continues, whoever asks."""
+"""decide: the one function that decides whether a trial continues, pauses or is pruned."""
 
 from __future__ import annotations
 
 import math
 import random
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from tuner.rotation.curve import RotationCurve
 from tuner.rotation.forecast import Forecast, forecast
@@ -26,37 +27,37 @@ _EPOCHS_TO_LEARN = 2
 
 @dataclass(frozen=True)
 class DecisionInput:
-    """What the rules look at: one trial at its last report, which must exist."""
+    """One trial at its last report, as the rules see it; the curve has at least one report."""
 
     number: int
     curve: RotationCurve
-    field: HalvingState
+    state: HalvingState
     forecast: Forecast | None
 
     @property
-    def criteria(self) -> PruningConfig:
-        return self.field.criteria
+    def config(self) -> PruningConfig:
+        return self.state.config
 
     @property
     def epoch(self) -> float:
-        """Epochs finished, rounded to a whole number where it is one but for rounding."""
+        """Epochs finished; a number that is whole up to rounding error is rounded."""
         epoch = self.curve.epochs[-1]
         return float(round(epoch)) if abs(epoch - round(epoch)) < EPOCH_ROUNDING else epoch
 
     @property
     def reached(self) -> float:
-        """What the layers have reached; NaN if unknown."""
-        return self.criteria.target.reached(self.curve.distances[-1], self.curve.layers)
+        """The distance that the layers have reached; NaN if unknown."""
+        return self.config.target.reached(self.curve.distances[-1], self.curve.layers)
 
     @property
     def rung(self) -> Rung | None:
-        """The last rung that the trial has passed, if it is compared with others there."""
-        rung = self.field.rung_of(self.curve)
+        """The last rung that the trial has reached, if it is compared with others there."""
+        rung = self.state.rung_of(self.curve)
         return rung if rung is not None and self.number in rung else None
 
 
 def diverged(case: DecisionInput) -> str | None:
-    """Prune when the train loss is no longer finite, or no number after it has been one."""
+    """Prune a trial whose train loss is no longer finite."""
     if not has_diverged(case.curve, len(case.curve) - 1):
         return None
     loss = case.curve.train_loss[-1]
@@ -64,9 +65,9 @@ def diverged(case: DecisionInput) -> str | None:
 
 
 def rotating_without_learning(case: DecisionInput) -> str | None:
-    """Prune when the layers have turned far and the train loss is where it started, or above."""
+    """Prune a trial whose layers have turned far while its train loss has not fallen."""
     losses = [loss for loss in case.curve.train_loss if not math.isnan(loss)]
-    warm = case.epoch >= max(case.criteria.warmup_epochs, _EPOCHS_TO_LEARN)
+    warm = case.epoch >= max(case.config.warmup_epochs, _EPOCHS_TO_LEARN)
     if not warm or len(losses) < 2 or not case.reached > _TURNED or losses[-1] < losses[0]:
         return None
     return (
@@ -77,35 +78,41 @@ def rotating_without_learning(case: DecisionInput) -> str | None:
 
 
 def behind_peers(case: DecisionInput, *, final: bool = False) -> str | None:
-    """Prune unless the trial is among those that may go on from the last rung it has passed.
+    """Prune a trial that the promotion quota of its last rung does not admit.
 
-    Successive halving without a barrier (Li et al., arXiv:1810.05934), by metric, train loss and
-    rotation as far as each has ranked this study's own trials. `final` gives the reason of a
-    trial that is not to go on whatever its place: others had gone on when it came to it.
+    This is successive halving without a barrier (Li et al., arXiv:1810.05934). Metric, train loss
+    and rotation each count as far as they have ranked this study's own trials.
 
-    A target that is out of reach is said first. It ends no trial that its peers let go on: good
-    runs can end far below a quarter turn, and pruning for the target alone lost the best of them
-    wherever it was tried (docs/log.md, 2026-11-23).
+    A target that is out of reach comes first in the reason. It prunes no trial on its own: good
+    runs can end far below a quarter turn, and pruning for the target alone lost the best of them in
+    every experiment (docs/log.md, 2026-11-23).
+
+    Args:
+        case: the trial.
+        final: give the reason even for a trial that the quota admits, because other trials have
+            taken the places.
     """
     rung = case.rung
     if rung is None:
         return None
-    place, allowed = rung.place(case.number), case.field.promotion_quota(rung, more_to_come=False)
+    place, allowed = rung.place(case.number), case.state.promotion_quota(rung, more_to_come=False)
     if place <= allowed and not final:
         return None
     return (
         f"{_target_out_of_reach(case)}peers: place {place} of {len(rung)} at epoch {rung.epoch:g} "
-        f"by {_compared_by(case, rung)}, where the best {allowed} of {case.field.started} go on"
+        f"by {_compared_by(case, rung)}, where the best {allowed} of {case.state.started} go on"
         f"{_furthest_behind(case)}"
     )
 
 
 def _target_out_of_reach(case: DecisionInput) -> str:
-    """Return a clause that even the upper end of the forecast misses the target; empty if not, or
-    where rotation has not ranked this study's own trials."""
-    if case.forecast is None or case.field.weights.rotation_is != "informative":
+    """Return a clause if even the upper end of the forecast misses the target, else "".
+
+    It is empty too while rotation has not ranked this study's own trials.
+    """
+    if case.forecast is None or case.state.weights.rotation_is != "informative":
         return ""
-    target = case.criteria.target
+    target = case.config.target
     best_hope = target.reached(case.forecast.high, case.curve.layers)
     if not best_hope < target.floor:
         return ""
@@ -116,10 +123,10 @@ def _target_out_of_reach(case: DecisionInput) -> str:
 
 
 def _compared_by(case: DecisionInput, rung: Rung) -> str:
-    """Say what trials are compared by at a rung: what is known there and has a weight."""
-    used = case.field.weights.used
+    """Return the names of the features that are known at a rung and have a weight."""
+    used = case.state.weights.used
     names = [
-        case.criteria.metric_name if name == "metric" else name
+        case.config.metric_name if name == "metric" else name
         for name, weight, is_known in zip(FEATURES, used, rung.known, strict=True)
         if weight > 0 and is_known
     ]
@@ -129,10 +136,10 @@ def _compared_by(case: DecisionInput, rung: Rung) -> str:
 
 
 def _furthest_behind(case: DecisionInput) -> str:
-    """Return a clause on the hidden layer forecast to turn least; empty without a forecast."""
+    """Return a clause on the hidden layer with the least forecast; empty without a forecast."""
     if case.forecast is None:
         return ""
-    forecast, target = case.forecast, case.criteria.target
+    forecast, target = case.forecast, case.config.target
     hidden = [
         index for index in target.hidden(forecast.layers) if not math.isnan(forecast.mid[index])
     ]
@@ -146,85 +153,96 @@ def _furthest_behind(case: DecisionInput) -> str:
     )
 
 
-# In this order: the first that finds a reason gives it.
+# The first rule that finds a reason prunes.
 _GUARDS = (diverged, rotating_without_learning)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to prune, and why: one sentence, empty when the trial simply goes on.
+    """Whether to prune a trial, and why.
 
     Attributes:
         prune: whether the trial ends here.
-        reason: the rule, what it saw, its threshold, and the epochs saved.
-        forecast: at the time of the decision, None where there was none.
-        wait: it goes on later or never, when more of its peers are known; `prune` is then false.
-        audit: it would be pruned for this reason, and is trained to its end all the same to
-            measure what pruning costs; `prune` is then false.
+        reason: one sentence with the rule, the values it compared, its threshold and the epochs
+            saved; empty when the trial continues without one.
+        forecast: at the time of the decision; None where there was none.
+        pause: whether the trial pauses unless it is promoted at once; `prune` is then false.
+        audit: whether the trial would be pruned for this reason, and is a control trial: it is
+            trained to its end all the same. `prune` is then false.
     """
 
     prune: bool
     reason: str
     forecast: Forecast | None = None
-    wait: bool = False
+    pause: bool = False
     audit: bool = False
+
+
+CONTINUES = Verdict(prune=False, reason="")
+
+
+class Action(Enum):
+    """The next step of a trial after a report."""
+
+    CONTINUE = "continue"
+    PAUSE = "pause"
+    STOP = "stop"
 
 
 def decide(
     number: int,
     curve: RotationCurve,
-    field: HalvingState,
+    state: HalvingState,
     *,
-    may_wait: bool = False,
+    may_pause: bool = False,
     final: bool = False,
     exempt: bool = False,
 ) -> Verdict:
-    """Decide on a trial at its last report: prune it, with the reason, or let it go on.
+    """Decide on a trial at its last report: prune it, pause it or let it continue.
 
-    Pure: the same arguments give the same verdict. No evidence never prunes: an empty curve,
-    unknown rotation, no metric, no peers. Nor does the last epoch, which has nothing to save. Of
-    the trials that would be pruned, all but the diverged, a share drawn by the study's seed is
-    audited instead.
+    Pure: the same arguments give the same verdict. Missing evidence never prunes: an empty curve,
+    unknown rotation, no metric, no peers. The last epoch never prunes either, because it saves
+    nothing. A share of the trials that would be pruned, drawn by the study's seed, become control
+    trials instead; a diverged trial never does.
 
     Args:
-        number: of the trial in its study, >= 0.
-        curve: what the trial has reported.
-        field: how the trials of the study stood, this report included (`HalvingState.with_report`).
-        may_wait: whether the trial can be paused and go on later; at a rung it then waits, and
-            `HalvingState.next_promotable` says who goes on.
-        final: whether the trial has waited at a rung and is not to go on: it is pruned for the
-            peers that did.
-        exempt: whether the trial is to be run to its end unless it diverges or does not learn.
+        number: number of the trial in its study, >= 0.
+        curve: all reports of the trial.
+        state: the standing of all trials, this report included (`HalvingState.with_report`).
+        may_pause: whether the trial can pause. At a rung it then pauses, and
+            `HalvingState.next_promotable` chooses the trial that continues.
+        final: whether the trial is paused at a rung and cannot continue. It is then pruned.
+        exempt: whether the trial runs to its end unless it diverges or does not learn.
     """
     if not len(curve):
-        return Verdict(prune=False, reason="")
+        return CONTINUES
     prediction = forecast(curve)
-    case = DecisionInput(number, curve, field, prediction)
+    case = DecisionInput(number, curve, state, prediction)
     if case.epoch >= curve.max_epochs:
         return Verdict(prune=False, reason="", forecast=prediction)
     for rule in _GUARDS:
         reason = rule(case)
         if reason is not None:
             return _pruned(case, reason, audited=rule is not diverged)
-    if exempt or not field.is_at_rung(curve):
+    if exempt or not state.is_at_rung(curve):
         return Verdict(prune=False, reason="", forecast=prediction)
-    reason = behind_peers(case, final=may_wait or final)
+    reason = behind_peers(case, final=may_pause or final)
     if reason is None:
         return Verdict(prune=False, reason="", forecast=prediction)
-    if may_wait:
-        return Verdict(prune=False, reason=reason, forecast=prediction, wait=True)
+    if may_pause:
+        return Verdict(prune=False, reason=reason, forecast=prediction, pause=True)
     return _pruned(case, reason, audited=True)
 
 
-def is_audited(number: int, criteria: PruningConfig) -> bool:
-    """Whether a trial is trained to its end even if it is to be pruned; drawn by the seed."""
-    return random.Random(f"{criteria.seed}:{number}").random() < criteria.audit
+def is_audited(number: int, config: PruningConfig) -> bool:
+    """Whether a trial is a control trial if it would be pruned; drawn by the seed."""
+    return random.Random(f"{config.seed}:{number}").random() < config.audit
 
 
 def _pruned(case: DecisionInput, reason: str, *, audited: bool) -> Verdict:
     curve = case.curve
     saved = f"; saves {round(curve.max_epochs - case.epoch, 3):g} of {curve.max_epochs} epochs"
     verdict = Verdict(prune=True, reason=reason + saved, forecast=case.forecast)
-    if audited and is_audited(case.number, case.criteria):
+    if audited and is_audited(case.number, case.config):
         return replace(verdict, prune=False, audit=True)
     return verdict

@@ -1,4 +1,4 @@
-"""HalvingState: how the trials of a study compare at each rung, and which of them continue."""
+"""HalvingState: how the trials of a study rank at each rung, and which of them may continue."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ _UNIT = math.sqrt(3) / math.pi
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Rung:
-    """The trials at one epoch, by ascending number.
+    """The trials that have reached one epoch, by ascending number.
 
     Attributes:
-        epoch: at which they are compared; a fraction within the first epoch.
-        numbers: of the trials, shape (n,).
-        features: more is better, shape (n, 4), columns as in `FEATURES`: NaN where unknown, and
-            minus infinity for the worst there is.
-        scores: of the trials, from the standardised ranks of their features, shape (n,).
-        ascending: the scores, sorted, so that finding a place does not take the longer the more
-            trials there are.
-        known: which of `FEATURES` are known of any trial.
+        epoch: where the trials are compared; a fraction within the first epoch.
+        numbers: the trials' numbers, shape (n,).
+        features: more is better, shape (n, 4), columns as in `FEATURES`. NaN is unknown, and minus
+            infinity is the worst.
+        scores: the trials' scores, from the standardised ranks of their features, shape (n,).
+        ascending: the sorted scores, so that a place is found by bisection.
+        known: for each of `FEATURES`, whether any trial has it.
     """
 
     epoch: float
@@ -61,11 +60,14 @@ class Rung:
         return np.array_equal(own, features, equal_nan=True)
 
     def with_trial(self, number: int, features: tuple[float, ...]) -> Rung:
-        """Return the rung with one more trial, not scored yet; a trial it has is replaced."""
+        """Return the rung with one more trial, without scores; a known trial is replaced."""
         return self.with_trials({number: features})
 
     def with_trials(self, features: Mapping[int, tuple[float, ...]]) -> Rung:
-        """Return the rung with more trials, by number; in one step, since each copies them all."""
+        """Return the rung with more trials, by number, without scores.
+
+        Each call copies the whole rung, so add many trials in one call.
+        """
         others = ~np.isin(self.numbers, list(features))
         numbers = np.concatenate([self.numbers[others], np.array(list(features), dtype=np.int64)])
         rows = np.concatenate(
@@ -74,10 +76,15 @@ class Rung:
         order = np.argsort(numbers)
         return Rung(self.epoch, numbers[order], rows[order])
 
+    def without_trial(self, number: int) -> Rung:
+        """Return the rung without a trial, and without scores."""
+        others = self.numbers != number
+        return Rung(self.epoch, self.numbers[others], self.features[others])
+
     def scored(self, weights: Floats) -> Rung:
         """Return the rung with its scores: the sum of `weights`, shape (4,), times `standardised`.
 
-        A trial with the worst possible metric or loss comes last, whatever else is known of it.
+        A trial with the worst possible metric or loss comes last, whatever its other features.
         """
         scores = standardised(self.features) @ weights
         scores[np.isneginf(self.features).any(axis=1)] = -np.inf
@@ -85,7 +92,7 @@ class Rung:
         return replace(self, scores=scores, ascending=np.sort(scores), known=known)
 
     def place(self, number: int) -> int:
-        """Return the place of a trial by score: 1 is best, and equals share the better place."""
+        """Return the place of a trial by score, from 1; equal scores share the better place."""
         own = self.scores[np.searchsorted(self.numbers, number)]
         return 1 + len(self) - int(np.searchsorted(self.ascending, own, side="right"))
 
@@ -94,7 +101,8 @@ def standardised(features: Floats) -> Floats:
     """Return every column's ranks as logistic scores with mean 0 and about unit deviation.
 
     Ranks make columns of any unit comparable and outliers harmless. Equal values share the mean
-    of their ranks (then the mean is only about 0); what is unknown (NaN) takes 0, the middle.
+    of their ranks; the mean of the scores is then only about 0. An unknown value (NaN) takes 0,
+    the middle.
 
     Args:
         features: shape (n, columns).
@@ -130,9 +138,9 @@ METRIC, TRAIN_LOSS, ROTATION, TO_FALL = range(len(FEATURES))
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Weights:
-    """The worth of each of `FEATURES`, with its standard deviation, shape (4,) each.
+    """The weight of each of `FEATURES`, with its standard deviation, shape (4,) each.
 
-    `trials` is how many comparisons of a trial at two rungs they were learnt from.
+    `trials` counts the comparisons of a trial at two rungs that taught the weights.
     """
 
     mean: Floats
@@ -141,15 +149,15 @@ class Weights:
 
     @property
     def used(self) -> Floats:
-        """The weights to rank by: what would count against a trial for being better counts 0."""
+        """The weights that rank trials; a negative weight counts as 0."""
         return np.maximum(self.mean, 0.0)
 
     @property
     def rotation_is(self) -> Says:
-        """Whether rotation has ranked this study's own trials: their evidence without the prior.
+        """Whether rotation has ranked this study's own trials, by their evidence without the prior.
 
-        Informative if its worth is above zero, not informative if it is below the prior's, each by
-        1.64 standard errors (one-sided 95 %); otherwise it is not known yet.
+        It is informative if its weight is above zero, and not informative if its weight is below
+        the prior's, each by 1.64 standard errors (one-sided 95 %). Otherwise it is not known yet.
         """
         before = 1 / _PRIOR_DEVIATION**2
         gained = float(1 / self.deviation[ROTATION] ** 2 - before)
@@ -163,13 +171,15 @@ class Weights:
 
 
 def learn(rungs: Sequence[Rung]) -> Weights:
-    """Learn what the features at each rung told of the next, over all of `rungs`.
+    """Learn how well the features at each rung predict a trial's standing at the next rung.
 
-    Bayesian linear regression of how well a trial stood at the next rung on the standardised ranks
-    of its features, both among the trials that are at both, with a normal prior: little evidence
-    stays near the prior. How well it stood is its metric at the end of the run, and short of that
-    its metric and train loss as the prior weighs them. That is no measure of what a falling
-    learning rate will still bring, so only ends teach what that is worth.
+    This is Bayesian linear regression with a normal prior: little evidence stays near the prior.
+    The inputs are the standardised ranks of the features. The outcome is the trial's standing at
+    the next rung. Both are taken among the trials that reached both rungs.
+
+    At the end of the run the standing is the metric. Before the end it is the metric and the train
+    loss, as the prior weighs them. That does not measure the gain from a falling learning rate, so
+    only the end of the run teaches the weight of that feature.
 
     Args:
         rungs: ascending; the last is the end of the run.
@@ -205,7 +215,7 @@ Entry = tuple[int, int, Features]  # index of a rung, number of a trial, its fea
 # A rung later than this share of the run saves little and decides while learning rates are still
 # high and the metric noisy (docs/log.md, 2026-11-23).
 _LAST_RUNG = 1 / 3
-# No trial passes a rung, while new ones are to come, before so many have been compared: promoting
+# While new trials are to come, no trial passes a rung before so many have been compared: promoting
 # among the first few spends whole runs on the best of a handful (docs/log.md, 2026-11-23).
 _PATIENCE = 16
 # A learning rate is taken to fall by the end if it is so far above its mean: more says nothing
@@ -224,20 +234,20 @@ EPOCH_ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """What the trials of a study are judged by.
+    """The settings by which the trials of a study are compared and pruned.
 
     Attributes:
-        target: what the layers should reach.
+        target: the distances that the layers should reach.
         mode: whether a larger ("max") or smaller ("min") metric is better.
-        metric_name: what reasons call the metric.
-        warmup_epochs: the first rung, > 0; below 1 it is within the first epoch, for trials that
-            report there, and by train loss and rotation.
-        early_keep: share of the trials that go on from a rung within the first epoch, in (0, 1].
-        keep: share that goes on from the first whole epoch of comparison, in (0, 1]; half of it
-            from twice as many epochs, and so on, so that every doubling costs the same.
-        audit: share of the pruned trials that are trained to the end all the same, to measure what
-            pruning costs, in [0, 1).
-        seed: of the draw of these, >= 0.
+        metric_name: the metric's name in reasons.
+        warmup_epochs: the first rung, > 0. Below 1 it lies within the first epoch, and compares
+            the trials that report there by train loss and rotation.
+        early_keep: share of the trials that continue from a rung within the first epoch, in (0, 1].
+        keep: share that continues from the first whole epoch of comparison, in (0, 1]. Half of it
+            continues from twice as many epochs, and so on: every doubling costs the same.
+        audit: share of the pruned trials that become control trials, in [0, 1). A control trial
+            is trained to its end all the same, to measure the cost of pruning.
+        seed: seed of the draw of the control trials, >= 0.
 
     Raises:
         InvalidInput: a value is outside its range.
@@ -285,37 +295,43 @@ class PruningConfig:
         return tuple(rung for rung in rungs if rung < max_epochs)
 
     def share(self, rung: float) -> float:
-        """Return the share of all trials that goes on from a rung, in (0, 1]."""
+        """Return the share of all trials that continues from a rung, in (0, 1]."""
         return self.early_keep if rung < 1 else self.keep * max(self.warmup_epochs, 1.0) / rung
 
 
 @dataclass(frozen=True, eq=False)  # its rungs are equal only to themselves
 class HalvingState:
-    """All trials of a study as they stood at each rung; an update returns a new field.
+    """All trials of a study as they stood at each rung; an update returns a new state.
 
-    The same reports make the same field, in whatever order they come.
+    The same reports make the same state, in any order.
+
+    Attributes:
+        config: the settings of the comparison.
+        max_epochs: epochs of a whole trial, >= 1.
+        rungs: ascending; the last is the end of the run.
+        weights: of the features, as the study's own trials taught them.
     """
 
-    criteria: PruningConfig
+    config: PruningConfig
     max_epochs: int
     rungs: tuple[Rung, ...] = ()
     weights: Weights = field(default_factory=lambda: learn(()))
 
     def __post_init__(self) -> None:
         if not self.rungs:
-            epochs = (*self.criteria.rungs(self.max_epochs), float(self.max_epochs))
+            epochs = (*self.config.rungs(self.max_epochs), float(self.max_epochs))
             object.__setattr__(self, "rungs", tuple(Rung(epoch) for epoch in epochs))
 
     def with_report(self, number: int, curve: RotationCurve) -> HalvingState:
-        """Return the field that knows a trial's last report; itself if that is at no rung.
+        """Return the state with a trial's last report; the same state if it is at no rung.
 
-        A report counts for every rung that it is the first one at or after, so that batches of
-        any size, and trials that report less often, can be compared.
+        The first report at or after a rung counts for that rung. So trials with batches of any
+        size, and trials that report rarely, can be compared.
         """
         return self._with(self._entries(number, curve, len(curve) - 1)) if len(curve) else self
 
     def with_curves(self, curves: Mapping[int, RotationCurve]) -> HalvingState:
-        """Return the field that knows all reports of these trials, by number."""
+        """Return the state with all reports of these trials, by number."""
         return self._with(
             [
                 entry
@@ -325,8 +341,14 @@ class HalvingState:
             ]
         )
 
+    def without_trial(self, number: int) -> HalvingState:
+        """Return the state that never knew a trial; the same state if it does not know it."""
+        if not any(number in rung for rung in self.rungs):
+            return self
+        return self._scored([rung.without_trial(number) for rung in self.rungs])
+
     def _entries(self, number: int, curve: RotationCurve, report: int) -> list[Entry]:
-        """The rungs at which one report of a trial counts, and how; one that is empty, nowhere."""
+        """Return the rungs at which one report of a trial counts, with its features there."""
         before = curve.epochs[report - 1] if report else 0.0
         at = [
             (index, rung)
@@ -336,10 +358,10 @@ class HalvingState:
         if not at:
             return []
         features = self._features(curve, report)
-        # A schedule alone says nothing of the trial.
+        # A learning rate alone does not rank a trial.
         if all(math.isnan(feature) for feature in features[:TO_FALL]):
             return []
-        # Within an epoch there is no metric: such a report says nothing of whole epochs.
+        # A report within an epoch has no metric, so it cannot be compared at a whole epoch.
         whole = not math.isnan(curve.metric[report])
         return [(index, number, features) for index, rung in at if whole or rung.epoch < 1]
 
@@ -351,46 +373,58 @@ class HalvingState:
         if not new:
             return self
         rungs = list(self.rungs)
-        for index, merits_of in new.items():
-            rungs[index] = rungs[index].with_trials(merits_of)
+        for index, features_of in new.items():
+            rungs[index] = rungs[index].with_trials(features_of)
+        return self._scored(rungs)
+
+    def _scored(self, rungs: Sequence[Rung]) -> HalvingState:
+        """Return the state of these rungs, with the weights that they teach."""
         weights = learn(rungs)
         return replace(
             self, rungs=tuple(rung.scored(weights.used) for rung in rungs), weights=weights
         )
 
     def rung_of(self, curve: RotationCurve) -> Rung | None:
-        """Return the last rung that a trial has passed, short of its end; None before the first."""
+        """Return the last rung below its end that a trial has reached; None before the first."""
         at = [rung for rung in self.rungs[:-1] if len(curve) and _reaches(curve.epochs[-1], rung)]
         return at[-1] if at else None
 
     def is_at_rung(self, curve: RotationCurve) -> bool:
-        """Whether a trial's last report is the one by which it is compared at a rung."""
+        """Whether a trial's last report is its first at or after a rung."""
         rung = self.rung_of(curve)
         return rung is not None and (len(curve) < 2 or not _reaches(curve.epochs[-2], rung))
 
     def promotion_quota(self, rung: Rung, more_to_come: bool) -> int:
-        """Return how many trials may go on from a rung, of all that have been compared so far."""
-        share = self.criteria.share(rung.epoch) * self.started
+        """Return how many of the trials compared so far may continue from a rung.
+
+        Args:
+            rung: one of `rungs`.
+            more_to_come: whether new trials will be started.
+        """
+        share = self.config.share(rung.epoch) * self.started
         if more_to_come:
             return math.floor(share + _ROUNDING) if self.started >= _PATIENCE else 0
         return max(1, math.ceil(share - _ROUNDING))
 
-    def next_promotable(self, waiting: Collection[int], more_to_come: bool) -> int | None:
-        """Return which of the waiting trials should go on; None if none of them may.
+    def next_promotable(self, paused: Collection[int], more_to_come: bool) -> int | None:
+        """Return the number of the paused trial that should continue; None if none may.
 
-        A trial may go on from a rung if it is among the best that `promotion_quota` admits
-        there, as they are ranked now. What ranks them is learnt as they run, so more may come to
-        pass a rung in turn: holding the places of those who went on on an earlier ranking
-        against the better ones
-        that came later lost more than it saved (docs/log.md, 2026-11-23).
+        A trial may continue from a rung if `promotion_quota` admits its present place there. The
+        weights are learned while trials run, so places change and more trials than the quota may
+        pass a rung in turn. Counting the trials that passed on an earlier ranking against later,
+        better ones lost more than it saved (docs/log.md, 2026-11-23).
 
-        While there are new trials that could be started instead (`more_to_come`), the furthest goes
-        first, so that new ones are suggested knowing how some ended. After that the least far goes
-        first: no place at a later rung is taken before all have been compared that might take it.
-        Of those at the same rung it is the best.
+        While new trials are to come, the trial at the highest rung continues first, so that the
+        sampler knows some ends early. After that the trial at the lowest rung continues first: no
+        trial takes a place at a later rung before all its rivals have been compared. Of the trials
+        at one rung the best continues first.
+
+        Args:
+            paused: numbers of the trials to choose from.
+            more_to_come: whether new trials will be started.
         """
         at: dict[int, list[int]] = {}
-        for number in waiting:
+        for number in paused:
             index = max((i for i, rung in enumerate(self.rungs) if number in rung), default=None)
             if index is not None:
                 at.setdefault(index, []).append(number)
@@ -403,15 +437,15 @@ class HalvingState:
 
     @cached_property
     def started(self) -> int:
-        """How many trials have been compared at all."""
+        """The number of trials that have been compared at any rung."""
         return max(len(rung) for rung in self.rungs)
 
     def _features(self, curve: RotationCurve, report: int) -> Features:
-        """What a report is worth, more being better: see `Rung.features`."""
-        target = self.criteria.target
-        metric = curve.metric[report] if self.criteria.mode == "max" else -curve.metric[report]
+        """Return the features of a report: see `Rung.features`."""
+        target = self.config.target
+        metric = curve.metric[report] if self.config.mode == "max" else -curve.metric[report]
         if has_diverged(curve, report):
-            # How far it has turned says nothing, and must neither set a pace nor count as evidence.
+            # The rotation of a diverged trial must neither set a pace nor count as evidence.
             return metric, -math.inf, math.nan, math.nan
         reached = target.reached(curve.distances[report], curve.layers)
         # Rotation beyond the target earns nothing more.
@@ -423,7 +457,8 @@ def _still_to_fall(curve: RotationCurve, report: int) -> float:
     """Return the learning rate at a report over its mean in the whole run, at most `_FALLS`.
 
     A trial whose rate will fall is better than its metric: the noise of a high rate goes away at
-    the end. NaN where the rate is unknown, or is and has been below its mean and so must rise.
+    the end. NaN where the rate is unknown. NaN too where the rate has been below its mean so far,
+    and so must rise.
     """
     since = curve.epochs[report - 1] if report else 0.0
     spent_before = curve.lr_progress[report - 1] if report else 0.0
@@ -437,7 +472,7 @@ def _still_to_fall(curve: RotationCurve, report: int) -> float:
 def has_diverged(curve: RotationCurve, report: int) -> bool:
     """Whether the train loss is no longer finite at a report.
 
-    NaN stands for an unknown loss too, so it counts only once a loss has been reported.
+    NaN means an unknown loss too, so it counts only after a known loss.
     """
     loss = curve.train_loss[report]
     known_before = any(not math.isnan(earlier) for earlier in curve.train_loss[:report])

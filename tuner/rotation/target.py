@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal, Self
 
 from tuner.errors import InvalidInput
 
@@ -112,10 +112,46 @@ class RotationTarget:
                 )
         object.__setattr__(self, "patterns", _as_pairs(self.patterns))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the target as JSON values, for `from_dict`; patterns are pairs, in their order."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        numbers = {name: _number(value) for name, value in values.items() if name != "patterns"}
+        return {**numbers, "patterns": [[name, _number(bar)] for name, bar in self._pairs]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the target that `to_dict` gave. Keys that are missing take their defaults.
+
+        Keys of a later version, which this one does not know, are left out.
+
+        Raises:
+            InvalidInput: a value is outside its range, or no number.
+        """
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        for name in ("distance", "tolerance", "quantile"):
+            if name in known and not _is_number(known[name]):
+                raise InvalidInput(
+                    f"{name} must be a number, got {known[name]!r}; leave it out for the default"
+                )
+        if isinstance(pairs := known.get("patterns"), list):
+            known["patterns"] = tuple(
+                tuple(pair) if isinstance(pair, list) else pair for pair in pairs
+            )
+        return cls(**known)
+
     @property
     def floor(self) -> float:
         """The least that `reached` may return and still count as reaching the target."""
         return self.distance - self.tolerance
+
+    def floors(self, layers: Sequence[str]) -> tuple[float, ...]:
+        """Return the distance from which on each layer counts as having reached its bar.
+
+        It is the same share of every bar as `floor` is of `distance`; NaN where a layer does not
+        count.
+        """
+        share = self.floor / self.distance
+        return tuple(bar * share for bar in self.bars(layers))
 
     def hidden(self, layers: Sequence[str]) -> tuple[int, ...]:
         """Return the indices of the hidden layers: no end, no shortcut and in no pattern.
@@ -196,8 +232,17 @@ def _units(target: RotationTarget, layers: tuple[str, ...]) -> tuple[tuple[int, 
     )
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _is_bar(bar: object) -> bool:
     return bar is None or (isinstance(bar, Real) and 0 < float(bar) <= 2)
+
+
+def _number(bar: Bar) -> Bar:
+    """Return a plain float, which JSON can hold, of a number of any library."""
+    return None if bar is None else float(bar)
 
 
 def _as_pairs(patterns: object) -> tuple[tuple[str, Bar], ...]:

@@ -25,20 +25,19 @@ from tuner.serve.streaming import policy_of
 
 TOKEN_VARIABLE = "QUARTERTURN_SERVE_TOKEN"
 COOKIE_S = 30 * 24 * 3600
-_SHORTEST = 16  # characters of a token that someone has chosen
+_SHORTEST = 16  # characters of a token that the user chose
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
 class Access:
-    """What a request must bring.
+    """What a request must contain to be answered.
 
     Attributes:
-        token: that is asked for; None lets everyone in.
-        hosts: names that a request may be addressed to, against pages elsewhere whose name is made
-            to lead here (DNS rebinding); None for any.
-        cookie: its name; cookies do not know ports, so that it has to.
-        now: seconds since the epoch.
+        token: the token; None admits every request.
+        hosts: allowed names in the Host header, against DNS rebinding; None allows any.
+        cookie: the name of the session cookie. It contains the port, which cookies ignore.
+        now: returns seconds since the epoch.
     """
 
     token: str | None
@@ -47,17 +46,17 @@ class Access:
     now: Callable[[], float] = time.time
 
     def is_addressed(self, host: str) -> bool:
-        """Whether the Host header names this server."""
+        """Return whether the Host header names this server."""
         name, colon, port = host.rpartition(":")
         name = name if colon and port.isdigit() else host
         return self.hosts is None or name.lower() in self.hosts
 
     def is_token(self, given: str) -> bool:
-        """Whether that is the token, in the same time whatever is given."""
+        """Return whether a text is the token, in constant time."""
         return self.token is not None and _same(given, self.token)
 
     def admits(self, authorization: str, cookie: str) -> bool:
-        """Whether a request with this Authorization header, or this cookie, may be answered."""
+        """Return whether a request with this Authorization header or this cookie is admitted."""
         if self.token is None:
             return True
         scheme, _, given = authorization.partition(" ")
@@ -68,7 +67,7 @@ class Access:
         return signed and until.isascii() and until.isdigit() and int(until) > self.now()
 
     def session(self) -> str:
-        """Return the cookie of who has the token: when it ends, signed; not the token itself."""
+        """Return a session cookie: its signed expiry time. It does not contain the token."""
         until = str(int(self.now()) + COOKIE_S)
         return f"{until}.{self._sign(until)}"
 
@@ -78,13 +77,19 @@ class Access:
 
 
 def access(token: str | None, host: str, port: int, *, loopback: bool) -> Access:
-    """Return who may look at a server that is bound to a host and port."""
+    """Return the access rules of a server that is bound to a host and port."""
     hosts = frozenset({*_LOOPBACK, host.lower()}) if loopback else None
     return Access(token, hosts, f"quarterturn-{port}")
 
 
 class Token(NamedTuple):
-    """A token, where it is in words, and whether it was made here and not chosen by someone."""
+    """A token and its origin.
+
+    Attributes:
+        text: the token.
+        where: its place, in words.
+        own: whether this program generated it.
+    """
 
     text: str
     where: str
@@ -94,11 +99,11 @@ class Token(NamedTuple):
 def find_token(file: Path | None) -> Token:
     """Return the token.
 
-    It is in the file; or else in the environment; or else in a file of the user's own, which is
-    made at the first time, with a token that nobody can guess.
+    It is read from `file`, if given; else from the environment variable; else from a file in the
+    user's home. The first call generates that file with a random token.
 
     Raises:
-        InvalidInput: others may read the file, it cannot be read, or the token is no good.
+        InvalidInput: other users may read the file, it cannot be read, or the token is too weak.
     """
     if file is not None:
         return _checked(_read(file), f"in {file}", own=False)
@@ -128,7 +133,7 @@ def _read(file: Path) -> str:
 
 
 def _make(file: Path) -> None:
-    """Make the file with a new token at once, whole; whoever is first makes it."""
+    """Write a file with a new token, atomically. A file of another process stays."""
     new = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -173,8 +178,8 @@ _POLICY = "Content-Security-Policy"
 _LARGEST_FORM = 4096  # bytes
 
 
-class Guard:
-    """Lets in who has the token, addressed as this server is; nothing else is answered."""
+class AccessMiddleware:
+    """Refuses requests without the token or to another host, and sets the security headers."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -190,14 +195,14 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                # The policy in a page's head cannot say who may frame it.
+                # `frame-ancestors` has no effect in the head of a page, only as a header.
                 own = headers.get(_POLICY, "default-src 'none'")
                 headers[_POLICY] = f"{own}; frame-ancestors 'none'"
                 headers.setdefault("Cache-Control", "private, no-cache")
             await send(message)
 
         answer = await self._refusal(scope, receive)
-        # A name in a path is one segment, whatever is in it: it is decoded when it is looked up.
+        # Route by the encoded path: then a name with a slash is one segment. Decode it later.
         scope = {**scope, "path": scope["raw_path"].decode("ascii", "replace")}
         await (answer or self._app)(scope, receive, guarded)
 
@@ -210,7 +215,7 @@ class Guard:
         cookie = cookie_parser(headers.get("cookie", "")).get(self._access.cookie, "")
         if self._access.admits(headers.get("authorization", ""), cookie):
             return None
-        return _ask(headers, "")
+        return _unauthorized(headers, "")
 
     async def _sign_in(self, request: Request) -> Response:
         body = b""
@@ -220,7 +225,7 @@ class Guard:
                 return PlainTextResponse("a token is shorter\n", 413)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if not self._access.is_token(given.strip()):
-            return _ask(request.headers, "That is not the token.")
+            return _unauthorized(request.headers, "That is not the token.")
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
             self._access.cookie,
@@ -234,14 +239,14 @@ class Guard:
 
 
 def page(text: str, status: int = 200) -> Response:
-    """Return a page, with the policy that it has in itself as a header too."""
+    """Return a page as a response, with the page's policy as a header too."""
     content = text.encode("utf-8", "backslashreplace")
     answer = HTMLResponse(content, status)
     answer.headers[_POLICY] = policy_of(text)
     return answer
 
 
-def _ask(headers: Headers, line: str) -> Response:
+def _unauthorized(headers: Headers, line: str) -> Response:
     wants_page = "text/html" in headers.get("accept", "")
     answer = page(sign_in_page(line), 401) if wants_page else PlainTextResponse("no token\n", 401)
     answer.headers["WWW-Authenticate"] = "Bearer"

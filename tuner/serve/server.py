@@ -1,4 +1,4 @@
-"""The server: its port, how to sign in, and its end."""
+"""The HTTP server of `quarterturn serve`: its address, its sign-in link, and its shutdown."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import uvicorn
 from tuner.errors import InvalidInput
 from tuner.serve.app import StudyRegistry, application
 from tuner.serve.auth import access, find_token
-from tuner.serve.studies import DatabaseShelf, FolderShelf, StudySource
+from tuner.serve.studies import DatabaseSource, FolderSource, StudySource
 
-# Streams end at once; an answer that is being made may take this long.
+# At shutdown event streams end at once. Other responses have so many seconds to complete.
 _LAST_ANSWERS_S = 3
 
 
@@ -38,23 +38,25 @@ def serve(
     """Serve the studies of a folder or a database until Ctrl-C.
 
     Args:
-        folder: of the studies; `named` says whether it has to be in the commands that are shown.
-        storage: URL of a database to show instead of the folder.
-        host: address to bind to; port: of it, 0 for any that is free.
-        token_file: holds the token; see `tuner.serve.auth.find_token`.
-        with_token: whether to ask for one; without, only this machine is answered.
-        interval_s: between two looks at the storage.
-        say: is told how to open the pages.
-        on_terminal: whether only the user reads that, who may then be given a link that signs in.
+        folder: the folder of the studies.
+        named: whether the shown commands must name the folder.
+        storage: the URL of a database to serve instead of the folder.
+        host: the address to bind to.
+        port: the port to bind to; 0 for any free one.
+        token_file: the file with the token; see `tuner.serve.auth.find_token`.
+        with_token: whether requests need a token. Without one only this machine is served.
+        interval_s: seconds between two reads of the storage.
+        say: is called with each line of output.
+        on_terminal: whether only the user reads the output. Then it contains a sign-in link.
 
     Raises:
-        InvalidInput: the folder or database is not there, the port is taken, or everyone would be
-            let in from other machines.
+        InvalidInput: the folder or database does not exist, the port is taken, or other machines
+            could connect without a token.
     """
-    shelf = _shelf(folder, storage)
-    listening = _bound(host, port)
+    source = _source(folder, storage)
+    listener = _listen(host, port)
     try:
-        address = listening.getsockname()
+        address = listener.getsockname()
         loopback = ipaddress.ip_address(address[0]).is_loopback
         if not with_token and not loopback:
             raise InvalidInput(
@@ -62,15 +64,17 @@ def serve(
                 "--no-token; leave out one of them"
             )
         token = find_token(token_file) if with_token else None
-        shown = f"[{address[0]}]" if listening.family == socket.AF_INET6 else address[0]
+        shown = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
         url = f"http://{'localhost' if loopback else shown}:{address[1]}/"
-        desk = StudyRegistry(
-            shelf,
+        registry = StudyRegistry(
+            source,
             folder=str(folder) if named and not storage else None,
             database=storage is not None,
             interval_s=interval_s,
         )
-        app = application(desk, access(token and token.text, host, address[1], loopback=loopback))
+        app = application(
+            registry, access(token and token.text, host, address[1], loopback=loopback)
+        )
         what = "the database" if storage else str(folder)
         say(f"serving the studies of {what} at {url}")
         if token and token.own and on_terminal:
@@ -80,11 +84,11 @@ def serve(
         if not loopback:
             say("nothing is encrypted on its way: use a network that you trust, or HTTPS in front")
         say("Ctrl-C ends it")
-        with suppress(KeyboardInterrupt):  # uvicorn hands Ctrl-C on when it has stopped
-            _Server(_config(app), desk).run([listening])
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again after its shutdown
+            _Server(_config(app), registry).run([listener])
         say("ended; the studies are as they were")
     finally:
-        listening.close()
+        listener.close()
 
 
 def _config(app: Any) -> uvicorn.Config:
@@ -99,29 +103,29 @@ def _config(app: Any) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Ends streams before it waits for answers to end; these never would."""
+    """Ends event streams at shutdown. uvicorn waits for responses, and streams never end."""
 
-    def __init__(self, config: uvicorn.Config, desk: StudyRegistry) -> None:
+    def __init__(self, config: uvicorn.Config, registry: StudyRegistry) -> None:
         super().__init__(config)
-        self._desk = desk
+        self._registry = registry
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._desk.end()
+        self._registry.end()
         await super().shutdown(sockets)
 
 
-def _shelf(folder: Path, storage: str | None) -> StudySource:
+def _source(folder: Path, storage: str | None) -> StudySource:
     if storage is not None:
-        return DatabaseShelf(storage)
+        return DatabaseSource(storage)
     if not folder.expanduser().is_dir():
         raise InvalidInput(
             f"the folder of the studies must exist to be served, got {str(folder)!r}; run a study "
             "first, or name another with --folder"
         )
-    return FolderShelf(folder)
+    return FolderSource(folder)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)

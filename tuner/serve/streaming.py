@@ -1,4 +1,4 @@
-"""Live updates of a page as server-sent events, and cached answers."""
+"""Live updates of a page as server-sent events, and cached responses."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from dataclasses import dataclass
 
 RETRY_MS = 3000
 _HEARTBEAT_S = 15.0
-# Of the time, at most this share is spent on looking.
+# Reading the storage takes at most this share of the time.
 _SHARE = 0.2
 
-# A part of a page by its name; None takes it away.
+# Parts of a page by name. None removes a part.
 Parts = Mapping[str, str | None]
 
 
 class EventStream:
-    """Parts of a page, each with the revision at which it changed last.
+    """The parts of a page, streamed to its clients as they change.
 
-    Who listens is sent what has changed since they were sent something; nothing waits for them, so
-    that a slow one costs nothing and misses nothing but what was replaced meanwhile.
+    Each part has the revision at which it changed last. A client gets the parts that changed since
+    its last event. The stream never waits for a client. A slow client gets only the newest version
+    of each part.
 
     Args:
-        look: returns parts, all or those that may have changed.
-        interval_s: between two looks.
+        look: returns the parts, all of them or those that may have changed.
+        interval_s: seconds between two calls of `look`.
+
+    Attributes:
+        listeners: the number of clients.
     """
 
     def __init__(self, look: Callable[[], Awaitable[Parts]], interval_s: float) -> None:
@@ -42,7 +46,7 @@ class EventStream:
         self.listeners = 0
 
     def update(self, parts: Parts) -> None:
-        """Take parts over; who listens is told if they are other than before."""
+        """Store parts, and wake the clients if any part is new."""
         news = {
             name: value
             for name, value in parts.items()
@@ -55,12 +59,12 @@ class EventStream:
         self._wake()
 
     def end(self) -> None:
-        """End the streams of all who listen."""
+        """End the streams of all clients."""
         self._ended = True
         self._wake()
 
     async def events(self) -> AsyncIterator[str]:
-        """Yield server-sent events: everything first, and then what changes."""
+        """Yield server-sent events: all parts first, then the parts that change."""
         self.listeners += 1
         if self._looking is None:
             self._looking = asyncio.create_task(self._keep_looking())
@@ -69,7 +73,7 @@ class EventStream:
             sent = 0
             while not self._ended:
                 if self._looking.done():
-                    self._looking.result()  # raises what it ended with
+                    self._looking.result()  # raises the error of the task
                 changed = self._changed
                 if self._revision > sent:
                     yield self._event(sent)
@@ -106,16 +110,20 @@ class EventStream:
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
-# An answer is made again at the earliest after so many times what it took to make it.
+# A response is kept for at least so many times the seconds that it took to make it.
 _PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A body, as it is and compressed, with what it is of.
+    """The body of a response, plain and compressed.
 
     Attributes:
-        headers: the ETag that names exactly this body, and a page's policy.
+        body: the body.
+        small: the body compressed by gzip.
+        etag: the ETag of exactly this body.
+        headers: the headers of the response: the ETag, and the policy of a page.
+        media_type: the media type.
     """
 
     body: bytes
@@ -135,17 +143,17 @@ class Answer:
 
 
 def policy_of(page: str) -> str:
-    """Return the policy that a page of ours holds in its head."""
+    """Return the Content-Security-Policy in the head of a page of this package."""
     _, _, rest = page.partition('http-equiv="Content-Security-Policy" content="')
     return html.unescape(rest.partition('"')[0])
 
 
 class CachedResponse:
-    """An answer that is kept until it is made again.
+    """Keeps a response for some time, or until its key changes.
 
     Args:
-        make: makes it, in a thread.
-        least_s: it is not made again before.
+        make: makes the response, in a thread.
+        least_s: minimum seconds between two calls of `make` for one key.
     """
 
     def __init__(self, make: Callable[[], Answer], least_s: float) -> None:
@@ -153,20 +161,20 @@ class CachedResponse:
         self._least_s = least_s
         self._lock = asyncio.Lock()
         self._answer: Answer | None = None
-        self._of = ""
+        self._key = ""
         self._until = 0.0
 
-    async def get(self, of: str) -> Answer:
-        """Return the answer, made now or not long ago; what `make` raises is not kept.
+    async def get(self, key: str) -> Answer:
+        """Return the response. An error of `make` is raised, and not kept.
 
         Args:
-            of: what it is about; of anything else it is made anew.
+            key: the key of the response. Another key than before makes it again.
         """
         async with self._lock:
             began = time.monotonic()
-            if self._answer is None or self._of != of or began >= self._until:
+            if self._answer is None or self._key != key or began >= self._until:
                 self._answer = await asyncio.to_thread(self._make)
                 done = time.monotonic()
-                self._of = of
+                self._key = key
                 self._until = done + max(self._least_s, _PATIENCE * (done - began))
             return self._answer

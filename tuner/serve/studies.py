@@ -1,4 +1,4 @@
-"""The studies that are served, of a folder or a database, each read once for all viewers."""
+"""The served studies of a folder or a database. Each is read once for all clients."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ from tuner.study.folder import StudyFolder
 from tuner.study.load import open_study, opened, read_result
 from tuner.study.result import StudyResult, TrialResult
 
-# A file as it was: which it is, its size, and when it was written.
+# The state of a file: its inode, its size, and the time of the last write.
 Signature = tuple[int, int, int]
 
 
 class HTTPError(Exception):
-    """Why a study, or the storage, cannot be shown, in a line; and the HTTP status for it."""
+    """A study or a storage cannot be shown.
+
+    Attributes:
+        status: the HTTP status.
+        line: the reason, in one line.
+    """
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
@@ -40,36 +45,39 @@ class HTTPError(Exception):
 
 
 class StudySource(Protocol):
-    """Where studies are; each method may be called from any thread, and raises `HTTPError`."""
+    """The studies of a folder or a database.
+
+    Every method may be called from any thread, and may raise `HTTPError`.
+    """
 
     def names(self) -> list[str]:
         """Return the studies' names, sorted."""
 
     def open(self, name: str) -> AbstractContextManager[tuple[optuna.Study, Path | None]]:
-        """Open a study for reading, and give it with its folder, None without one."""
+        """Open a study for reading. Yield it with its folder, or None for a database."""
 
     def signature(self, name: str) -> Signature | None:
-        """Return what changes when a study is written; None where only reading it tells."""
+        """Return a value that changes with every write to a study; None if there is none."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the connections."""
 
 
-class FolderShelf:
-    """The studies under a folder, as `quarterturn run` keeps them."""
+class FolderSource:
+    """The studies in the folder of `quarterturn run`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.expanduser()
 
     def names(self) -> list[str]:
-        with troubles("the folder of the studies"):
+        with http_errors("the folder of the studies"):
             found = list(self._folder.iterdir())
         return sorted(path.name for path in found if StudyFolder(path).exists())
 
     @contextmanager
     def open(self, name: str) -> Iterator[tuple[optuna.Study, Path | None]]:
         if name not in self.names():  # a name is never a path out of the folder
-            raise gone(f"study {name}")
+            raise not_found(f"study {name}")
         with opened(name, self._folder) as found:
             yield found
 
@@ -77,19 +85,19 @@ class FolderShelf:
         study = StudyFolder(self._folder / name)
         if study.storage_url.exists():
             return None
-        with troubles(f"study {name}"):
+        with http_errors(f"study {name}"):
             status = study.journal.stat()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
-class DatabaseShelf:
+class DatabaseSource:
     """The studies of a database.
 
     Raises:
-        InvalidInput: it does not answer.
+        InvalidInput: the database does not answer.
     """
 
     def __init__(self, url: str) -> None:
@@ -97,14 +105,14 @@ class DatabaseShelf:
         self._storage: BaseStorage = open_database(url, must_exist=True)
 
     def names(self) -> list[str]:
-        with troubles("the database"), self._lock:
+        with http_errors("the database"), self._lock:
             return sorted(optuna.get_all_study_names(self._storage))
 
     @contextmanager
     def open(self, name: str) -> Iterator[tuple[optuna.Study, Path | None]]:
         if name not in self.names():
-            raise gone(f"study {name}")
-        # All studies share the connections; a server has only so many.
+            raise not_found(f"study {name}")
+        # All studies share the connections, since a database server limits their number.
         yield open_study(self._storage, name, None), None
 
     def signature(self, name: str) -> Signature | None:
@@ -116,15 +124,19 @@ class DatabaseShelf:
 
 
 @contextmanager
-def troubles(what: str) -> Iterator[None]:
-    """Raise what may go wrong with a storage as `HTTPError`: its details are not for everyone."""
+def http_errors(what: str) -> Iterator[None]:
+    """Convert the errors of a storage to `HTTPError`, without details that clients must not see.
+
+    Args:
+        what: the study or storage, for the message.
+    """
     try:
         yield
     except FileNotFoundError as error:
-        raise gone(what) from error
+        raise not_found(what) from error
     except InvalidInput as error:
         raise HTTPError(503, one_line(str(error))) from error
-    # A journal that was damaged, or written by another program, fails where it no longer fits.
+    # A damaged journal, or one of another program, can fail at any line of Optuna's parser.
     except (
         OSError,
         SQLAlchemyError,
@@ -140,26 +152,35 @@ def troubles(what: str) -> Iterator[None]:
         raise HTTPError(503, line) from error
 
 
-def gone(what: str) -> HTTPError:
-    """Return that something is not there."""
+def not_found(what: str) -> HTTPError:
+    """Return the error for something that does not exist, or no longer."""
     return HTTPError(404, f"{one_line(what)} is not here, or not any more")
 
 
 @dataclass(frozen=True)
-class Read:
-    """A whole study, and at which revision each of its trials changed last."""
+class Snapshot:
+    """A study as it was read, with the revision at which each trial changed last.
+
+    Attributes:
+        result: the study.
+        revision: the id of the reading and a count, joined by a dash.
+        changed: by trial number, the count at which the trial changed last.
+    """
 
     result: StudyResult
     revision: str
     changed: dict[int, int]
 
     def since(self, revision: str) -> frozenset[int] | None:
-        """Return the trials that have changed since; None where that is not known."""
+        """Return the numbers of the trials that changed after a revision.
+
+        None if the revision is unknown, such as one of another reading.
+        """
         reading, _, count = self.revision.partition("-")
         before, _, known = revision.partition("-")
         if before != reading or not (known.isascii() and known.isdigit()):
             return None
-        # A trial that has come since the look counts as changed after it.
+        # A trial that was created after the last look counts as changed after it.
         last = int(count) + 1
         return frozenset(
             trial.number
@@ -170,64 +191,77 @@ class Read:
 
 @dataclass
 class _Reading:
-    """A study from when it is opened to when it is closed: what has been seen of it.
+    """What was read of a study between opening and closing it.
 
     Attributes:
-        name: of this reading, in its revisions; count: of the revisions.
-        file: which file is read, and its size; None for a database.
-        ended: trials that had ended when they were read; they do not change any more.
+        study: the open study.
+        folder: the study's folder, or None.
+        follower: reads the changes of the study.
+        id: a random id, the first part of this reading's revisions.
+        count: the number of revisions.
+        looked_at: when the study was looked at last, by the monotonic clock.
+        live: the result of that look.
+        snapshot: the study as it was last read whole.
+        file: inode and size of the journal; None for a database.
+        changed: by trial number, the count at which the trial changed last.
+        ended: trials that had ended when they were read. They never change again.
     """
 
     study: optuna.Study
     folder: Path | None
-    following: StudyFollower
-    name: str = field(default_factory=lambda: secrets.token_hex(6))
+    follower: StudyFollower
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
     count: int = 0
-    at: float = -math.inf
+    looked_at: float = -math.inf
     live: Live | None = None
-    whole: Read | None = None
+    snapshot: Snapshot | None = None
     file: tuple[int, int] | None = None
     changed: dict[int, int] = field(default_factory=dict)
     ended: dict[int, TrialResult] = field(default_factory=dict)
 
     def look(self) -> Live:
-        """Look again, and return how the study stands."""
-        seen = self.following.poll()
+        """Read the changes, and return the state of the study."""
+        seen = self.follower.poll()
         if seen.changed or self.live is None or _attributes(seen) != _attributes(self.live.seen):
             self.count += 1
             self.changed.update(dict.fromkeys(seen.changed, self.count))
-        self.live = Live(seen, f"{self.name}-{self.count}")
-        self.at = time.monotonic()
+        self.live = Live(seen, f"{self.id}-{self.count}")
+        self.looked_at = time.monotonic()
         return self.live
 
-    def read(self, revision: str) -> Read:
-        """Return the whole study, read again unless it was at this revision."""
-        if self.whole is None or self.whole.revision != revision:
+    def read(self, revision: str) -> Snapshot:
+        """Return the whole study; it is read again unless the last snapshot has this revision."""
+        if self.snapshot is None or self.snapshot.revision != revision:
             result = read_result(self.study, self.folder, known=self.ended)
             self.ended = {t.number: t for t in result.trials if t.state != "running"}
-            self.whole = Read(result, revision, dict(self.changed))
-        return self.whole
+            self.snapshot = Snapshot(result, revision, dict(self.changed))
+        return self.snapshot
 
-    def is_of_another(self, file: Signature | None) -> bool:
-        """Whether the file that was read has been replaced by another, or cut."""
+    def is_replaced(self, file: Signature | None) -> bool:
+        """Return whether another file has replaced the one that was read, or it was truncated."""
         if file is None or self.file is None:
             return False
         return file[0] != self.file[0] or file[1] < self.file[1]
 
 
 class Reader:
-    """Reads one study, which is opened at the first look; its methods may be called in any thread.
+    """Reads one study. Its methods may be called from any thread.
 
-    A revision is that of one reading: after the study has been opened again it is another's.
+    The study is opened at the first look. When it is opened again, a new reading begins, and
+    revisions of the old one are unknown.
 
     Args:
-        shelf: where the study is.
-        name: of the study there.
-        interval_s: the least time between two looks; who asks earlier gets what was seen.
+        source: the source of the study.
+        name: the name of the study.
+        interval_s: minimum seconds between two looks. Earlier calls return the last result.
+
+    Attributes:
+        looks: how often the storage was read.
+        used: when the reader was used last, by the monotonic clock.
     """
 
-    def __init__(self, shelf: StudySource, name: str, interval_s: float) -> None:
-        self._shelf = shelf
+    def __init__(self, source: StudySource, name: str, interval_s: float) -> None:
+        self._source = source
         self._name = name
         self._interval_s = interval_s
         self._lock = threading.Lock()
@@ -237,48 +271,48 @@ class Reader:
         self.used = time.monotonic()
 
     def look(self) -> Live:
-        """Return how the study stands, and its revision.
+        """Return the state of the study with its revision.
 
         Raises:
-            Trouble: it is not there, or cannot be read.
+            HTTPError: the study does not exist, or cannot be read.
         """
         with self._lock:
             return self._look()[1]
 
-    def read(self) -> Read:
-        """Return the whole study; trials that had ended before are not read again.
+    def read(self) -> Snapshot:
+        """Return the whole study. Trials that had ended are not read again.
 
         Raises:
-            Trouble: it is not there, or cannot be read.
+            HTTPError: the study does not exist, or cannot be read.
         """
         with self._lock:
             reading, live = self._look()
-            with troubles(f"study {self._name}"):
+            with http_errors(f"study {self._name}"):
                 return reading.read(live.revision)
 
     def close(self) -> None:
-        """Close the study; it is opened again when it is next looked at."""
+        """Close the study. The next look opens it again."""
         with self._lock:
             self._close()
 
     def _look(self) -> tuple[_Reading, Live]:
         self.used = time.monotonic()
         reading = self._reading
-        if reading and reading.live and self.used - reading.at < 0.9 * self._interval_s:
+        if reading and reading.live and self.used - reading.looked_at < 0.9 * self._interval_s:
             return reading, reading.live
         try:
-            with troubles(f"study {self._name}"):
-                file = self._shelf.signature(self._name)
-                if reading and reading.is_of_another(file):
+            with http_errors(f"study {self._name}"):
+                file = self._source.signature(self._name)
+                if reading and reading.is_replaced(file):
                     self._close()
                     reading = None
                 if reading is None:
-                    study, folder = self._open.enter_context(self._shelf.open(self._name))
+                    study, folder = self._open.enter_context(self._source.open(self._name))
                     reading = _Reading(study, folder, StudyFollower(study, folder))
                 self.looks += 1
                 live = reading.look()
         except BaseException:
-            self._close()  # what is half read is read anew
+            self._close()  # a partial reading is useless: begin a new one
             raise
         reading.file = file and file[:2]
         self._reading = reading
@@ -290,5 +324,5 @@ class Reader:
 
 
 def _attributes(seen: StudySnapshot) -> tuple[object, ...]:
-    """What may change without a trial: the study's own."""
-    return seen.metric, seen.mode, seen.max_epochs, seen.num_trials
+    """Return the attributes of the study, which may change without any trial changing."""
+    return seen.metric, seen.mode, seen.max_epochs, seen.num_trials, seen.rotation_target

@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
@@ -40,7 +39,6 @@ from tuner.storage.database import (
     seconds_now,
     transaction,
 )
-from tuner.storage.paths import StoragePath
 
 # A driver says this often that it lives, and is dead to the others after this long without. Between
 # them is room for a database that restarts, and for a process that swaps.
@@ -137,28 +135,6 @@ def records_in(system_attrs: dict[str, Any]) -> dict[str, Lease]:
         if key.startswith(_RECORD)
     }
     return {id_: record for id_, record in found.items() if record}
-
-
-class Places:
-    """Where the folders of a study's trials are; they may differ by driver.
-
-    Args:
-        study: an open study.
-        own: the place that it names, or that of the folder it is read from, if any.
-        folder: that it is read from, if its own driver's trials are under that, wherever it was.
-    """
-
-    def __init__(self, study: optuna.Study, own: StoragePath | None, folder: Path | None) -> None:
-        self._own = own
-        self._records = records_in(study._storage.get_study_system_attrs(study._study_id))
-        file = id_file(folder) if folder else None
-        if file and file.exists():
-            self._records.pop(file.read_text().strip(), None)
-
-    def of(self, trial: FrozenTrial) -> StoragePath | None:
-        """Return the place that holds a trial's checkpoint, None if nobody knows."""
-        record = self._records.get(trial.system_attrs.get(HOLDER, ""))
-        return StoragePath(record.trials) if record else self._own
 
 
 class LeaseTable:

@@ -95,6 +95,7 @@ class StudyDelta:
     """
 
     ended: list[FrozenTrial] = field(default_factory=list)
+    enqueued: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     changed: bool = False
 
@@ -299,6 +300,7 @@ class WriteBehindDatabase(CachedStudy):
         self._shared = SharedStudy(database, driver)
         self._lookout = Lookout(self._shared)
         self._pulls = 0
+        self._handed_on: set[int] = set()
         self._read(name)
         self._writer: BatchWriter[AtomicChange] = BatchWriter(
             self._repeat, every_s=min(_TICK_S, drivers.BEAT_S) if driver else None
@@ -379,6 +381,9 @@ class WriteBehindDatabase(CachedStudy):
             if seen.pulls == self._pulls:  # else what was pulled since is newer
                 self._take_in(seen.trials)
         news, self._news = self._news, StudyDelta()
+        free = [each._trial_id for each in self.others if self.is_free(each)]
+        news.enqueued = [each for each in free if each not in self._handed_on]
+        self._handed_on.update(free)
         return news
 
     def settle(self) -> None:

@@ -1,4 +1,4 @@
-"""Put configurations into a study, to be run when it is resumed."""
+"""Enqueue trials in a study. They run when the study is resumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from tuner.study.schema import ADVICE, CONFIG, read_config
 
 @dataclass(frozen=True)
 class Enqueued:
-    """What came of it: the new trials' numbers, in order, and how many trials there are now."""
+    """The result of `enqueue`.
+
+    Attributes:
+        numbers: the numbers of the new trials, in order.
+        trials: the number of trials that the study has now.
+    """
 
     numbers: tuple[int, ...]
     trials: int
@@ -24,12 +29,12 @@ class Enqueued:
 
 @dataclass(frozen=True)
 class QueuedTrial:
-    """A trial to run.
+    """A trial to enqueue.
 
     Attributes:
-        advice: that it tests.
+        advice: the title of the advice that it tests.
         params: its parameters, as the space names them.
-        config: entries that go over what the space makes of these, such as layer_rates.
+        config: config entries that override the space, such as layer_rates.
     """
 
     advice: str
@@ -37,18 +42,18 @@ class QueuedTrial:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def enqueue(home: StudyFolder, wanted: Sequence[QueuedTrial]) -> Enqueued:
-    """Put trials into a study that wait to be run, each with the advice that it tests.
+def enqueue(home: StudyFolder, queued: Sequence[QueuedTrial]) -> Enqueued:
+    """Enqueue trials in a study, each with the advice that it tests.
 
-    A configuration that a trial has already, or waits with, is not put in again. A parameter may
-    lie outside of its range: Optuna takes it as it is, and all its samplers go on with it.
+    A configuration that the study already has, run or enqueued, is left out. A parameter may lie
+    outside its range: Optuna accepts it, and so do all its samplers.
 
     Args:
         home: the study's folder.
-        wanted: the trials.
+        queued: the trials.
 
     Raises:
-        InvalidInput: a process runs the study, or nothing was ever begun in it.
+        InvalidInput: a process runs the study, or the study does not exist yet.
     """
     with home.locked(), open_for_writing(home, None) as storage:
         if not storage.get_all_studies():
@@ -59,7 +64,7 @@ def enqueue(home: StudyFolder, wanted: Sequence[QueuedTrial]) -> Enqueued:
         study = open_study(storage, home.name, home.path)
         known = [(_params(trial), read_config(trial)) for trial in study.get_trials(deepcopy=False)]
         numbers = []
-        for each in wanted:
+        for each in queued:
             params, config = dict(each.params), dict(each.config)
             if (params, config) not in known:
                 attrs = {ADVICE: each.advice} | ({CONFIG: config} if config else {})

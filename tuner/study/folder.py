@@ -1,13 +1,13 @@
-"""StudyFolder: the folder of a study and what each file in it is.
+"""StudyFolder: the folder of a study and its files.
 
 studies/fashion/study.log     the journal, unless the study is in a database
-                storage.url   that database, if so (readable by its owner only)
-                job.pkl       the job as it was run, for `resume`
-                code/         what it imports, if it came from another machine
+                storage.url   the URL of that database (readable by its owner only)
+                job.pkl       the job as it was last run, for `resume`
+                code/         the modules that the job imports, if it came from another machine
                 trials/       one folder per trial: checkpoints, errors
-                tensorboard/  mlflow.db  what loggers have written, if asked to
+                tensorboard/  mlflow.db  the files of the loggers, if any
                 .lock         held by the process that runs the study
-                .driver       who that is to others that run the same study in a database
+                .driver       the id of that process in the study's database
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class StudyFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the study for one process; the lock goes with the process, however it ends.
+        """Hold the study's lock. The operating system releases it when the process ends.
 
         Raises:
             InvalidInput: another process runs the study, or the folder cannot be written.
@@ -99,7 +99,7 @@ def find_study(name: str, folder: Path | str = DEFAULT_FOLDER) -> StudyFolder:
     """Return the folder of an existing study.
 
     Raises:
-        InvalidInput: there is none of that name; the message lists those there are.
+        InvalidInput: there is no study of that name; the message lists the existing ones.
     """
     root = Path(folder).expanduser()
     found = StudyFolder(root / name)
@@ -111,7 +111,7 @@ def find_study(name: str, folder: Path | str = DEFAULT_FOLDER) -> StudyFolder:
 
 
 def open_for_reading(study: StudyFolder) -> BaseStorage:
-    """Open a study's storage without disturbing the process that may be writing it."""
+    """Open a study's storage without disturbing the process that may write to it."""
     if study.storage_url.exists():
         return open_database(study.storage_url.read_text().strip())
     return read_journal(study.journal)
@@ -125,20 +125,20 @@ def open_for_writing(
     drives: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[BaseStorage]:
-    """Open a study's storage in memory, written behind; everything is on disk when it closes.
+    """Open a study's storage for writing. Changes are made in memory and written behind.
 
-    The caller holds the study's lock.
+    All changes are in the storage when the context ends. The caller holds the study's lock.
 
     Args:
-        study: its folder, which exists.
-        url: of the database for a new study that is not to be in its folder; an existing study
-            stays where it is.
-        drives: whether trials are to be run, not only added; others may do so at the same time
-            from other folders where the study is in a database.
-        say: is called with a line where all waits for a database that has gone away.
+        study: the study's folder, which exists.
+        url: the URL of the database for a new study; None for a journal in the folder. An existing
+            study stays in its storage.
+        drives: whether the caller runs trials, not only adds them. Where the study is in a
+            database, other processes may run trials of it at the same time.
+        say: is called with a line of text while the database is unavailable.
 
     Raises:
-        InvalidInput: the database cannot be opened, or the study is kept elsewhere.
+        InvalidInput: the database cannot be opened, or the study is in another storage.
     """
     kept = study.storage_url.read_text().strip() if study.storage_url.exists() else None
     if study.exists() and url is not None and url != kept:
@@ -170,5 +170,5 @@ def _behind(
 ) -> WriteBehindDatabase:
     try:
         return WriteBehindDatabase(stored, name, driver, say)
-    except DatabaseUnavailable as away:
-        raise does_not_answer(away) from away
+    except DatabaseUnavailable as error:
+        raise does_not_answer(error) from error

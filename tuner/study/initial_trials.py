@@ -1,11 +1,9 @@
 """The first trials of a study: a ladder of final rotations, where the space sets the rotation.
 
-Where a space sets the rotation itself the first trials stand on that coordinate. What they show
-decides whether the sampler's own first draws go back to it.
-
-Layca sets the rotation itself, by its rate or by `final_distance`. That is the coordinate in which
-few points cover what matters: on normalised convolutional nets the best runs end near 1, on others
-nearer a third (docs/rotation-search.md).
+Layca sets how far the layers turn, by its rate or by `final_distance`. A few values of that
+parameter cover what matters: the best runs of normalised convolutional nets end near 1, those of
+other nets nearer a third (docs/rotation-search.md). So a study tries a ladder of them first. The
+results decide whether the sampler's first random draws return to Layca.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ _DISTANCES = (0.95, 0.6, 0.3)
 _RATES = (3**-2, 3**-3, 3**-4)
 _RATES_WITH_ADAM = (3**-4, 3**-5, 3**-6)
 _DRAWS = 64
-# Drawn alike, what else the space has is set to what the ladder's points were chosen with.
+# The other parameters take the values that the points of the ladder were chosen with.
 _PREFERRED: Mapping[str, Any] = {
     "schedule": "cosine",
     "momentum": 0.9,
@@ -42,7 +40,7 @@ _PREFERRED: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class OptimizerChoice:
-    """The parameter of a space that says whether a trial is one with Layca.
+    """The parameter of a space that decides whether a trial trains with Layca.
 
     Attributes:
         name: of the categorical parameter.
@@ -55,15 +53,16 @@ class OptimizerChoice:
 
 @dataclass(frozen=True)
 class RotationParameter:
-    """The parameter of a space that sets the rotation, and what the others are while it moves.
+    """The parameter of a space that sets the rotation, with fixed values of the other parameters.
 
     Attributes:
-        name: of the parameter.
-        range: that it is searched in.
-        is_distance: whether it is a final distance, or else Layca's rate.
-        ladder: the points to begin with, in their order.
+        name: the name of the parameter.
+        range: the range that the space searches.
+        is_distance: True for a final distance, False for Layca's rate.
+        ladder: the values of the first trials, in order.
         others: the other parameters.
-        gate: the parameter that says whether there is Layca; None where none does.
+        optimizer_choice: the parameter that decides whether a trial uses Layca; None where every
+            trial does.
     """
 
     name: str
@@ -71,28 +70,31 @@ class RotationParameter:
     is_distance: bool
     ladder: tuple[float, ...]
     others: Mapping[str, Any]
-    gate: OptimizerChoice | None
+    optimizer_choice: OptimizerChoice | None
 
     def params(self, value: float) -> dict[str, Any]:
-        """Return the parameters of the trial at a point."""
+        """Return the parameters of the trial with this value."""
         return {**self.others, self.name: value}
 
-    def place(self, value: float) -> float:
-        """Return where a value lies on the scale refined on: the log of how far it turns."""
+    def position(self, value: float) -> float:
+        """Return the position of a value on the refinement scale: the log of how far it turns."""
         return math.log(-math.log1p(-value)) if self.is_distance else math.log(value)
 
-    def at(self, place: float) -> float:
-        """Return the value at a place, within the range."""
-        value = -math.expm1(-math.exp(place)) if self.is_distance else math.exp(place)
+    def value_at(self, position: float) -> float:
+        """Return the value at a position, clipped to the range."""
+        value = -math.expm1(-math.exp(position)) if self.is_distance else math.exp(position)
         return min(max(value, self.range.low), self.range.high)
 
 
-def find_axis(space: Space, optimizer: str | None = None) -> RotationParameter | None:
-    """Return the coordinate of a space that sets the rotation; None where it has none.
+def find_rotation_parameter(space: Space, optimizer: str | None = None) -> RotationParameter | None:
+    """Return the parameter of a space that sets the rotation, or None.
 
-    It is the parameter that a configuration with an optimizer of Layca's kind hands on as
-    `final_distance`, or as `lr`. If not one `optimizer` is asked for, it is Layca over SGD, as
-    measured, where that can be had.
+    In configurations with a Layca optimizer its value is the `final_distance` or the `lr`.
+
+    Args:
+        space: the search space.
+        optimizer: the name of one Layca optimizer. By default Layca over SGD is preferred, since
+            the ladder was measured with it.
     """
     drawn = list(probe_space(space, _DRAWS))
     best, found = optimizer or "layca", None
@@ -106,42 +108,48 @@ def find_axis(space: Space, optimizer: str | None = None) -> RotationParameter |
                     continue
                 if trial.params[name] == config[key] and name.endswith(key):
                     is_distance = key == "final_distance"
-                    found = _axis(trial, name, range_, is_distance, base, _gate(drawn, trial))
+                    choice = _optimizer_choice(drawn, trial)
+                    found = _parameter(trial, name, range_, is_distance, base, choice)
                     if base == best:
                         return found
     return found
 
 
-def first_of(space: Space, axis: RotationParameter) -> dict[str, Any]:
-    """Return the configuration that a study on the space begins with."""
+def first_config(space: Space, parameter: RotationParameter) -> dict[str, Any]:
+    """Return the configuration of the first trial of a study on this space."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial(axis.params(axis.ladder[0]))
+    study.enqueue_trial(parameter.params(parameter.ladder[0]))
     return suggest(space, study.ask())
 
 
-def _axis(
+def _parameter(
     trial: optuna.Trial,
     name: str,
     range_: FloatDistribution,
     is_distance: bool,
     base: str,
-    gate: OptimizerChoice | None,
+    optimizer_choice: OptimizerChoice | None,
 ) -> RotationParameter:
-    wanted = _DISTANCES if is_distance else _RATES_WITH_ADAM if base == "layca-adam" else _RATES
-    inside = [min(max(value, range_.low), range_.high) for value in wanted]
+    points = _DISTANCES if is_distance else _RATES_WITH_ADAM if base == "layca-adam" else _RATES
+    inside = [min(max(value, range_.low), range_.high) for value in points]
     others = {
         other: _preferred(other, range_of, trial.params[other])
         for other, range_of in trial.distributions.items()
         if other != name
     }
-    return RotationParameter(name, range_, is_distance, tuple(dict.fromkeys(inside)), others, gate)
+    return RotationParameter(
+        name, range_, is_distance, tuple(dict.fromkeys(inside)), others, optimizer_choice
+    )
 
 
-def _gate(
-    drawn: Sequence[tuple[optuna.Trial, dict[str, Any]]], holder: optuna.Trial
+def _optimizer_choice(
+    drawn: Sequence[tuple[optuna.Trial, dict[str, Any]]], with_layca: optuna.Trial
 ) -> OptimizerChoice | None:
-    """The first parameter of a trial with Layca whose choices say whether it is Layca."""
-    for name, range_ in holder.distributions.items():
+    """Return the first categorical parameter whose choices decide whether a trial uses Layca.
+
+    `with_layca` is a trial with Layca.
+    """
+    for name, range_ in with_layca.distributions.items():
         if not isinstance(range_, CategoricalDistribution):
             continue
         with_it: set[int] = set()
@@ -167,7 +175,7 @@ def _preferred(name: str, range_: BaseDistribution, drawn: Any) -> Any:
             try:
                 if range_._contains(range_.to_internal_repr(value)):
                     return value
-            except (ValueError, TypeError):  # not a value of that kind
+            except (ValueError, TypeError):  # the distribution holds values of another type
                 pass
     return drawn
 
@@ -175,23 +183,24 @@ def _preferred(name: str, range_: BaseDistribution, drawn: Any) -> Any:
 STARTS = ("rotation", "random")
 
 _REFINEMENTS = 2
-# How many trials of the sampler's own the ladder must have beaten before each refinement.
+# So many trials of the sampler must have been worse than the ladder before each refinement.
 _BEATEN = 3
-# Until so many trials have ended Optuna's samplers draw at random.
+# Optuna's samplers draw at random until so many trials have ended.
 _STARTUP = 10
-# Two points nearer than this are one: e^0.1 in -ln(1 - distance), or in the rate.
+# Two points closer than this count as one: a factor of e^0.1 in -ln(1 - distance) or in the rate.
 _SAME = 0.1
-# A sampler that is to cover the space by itself is left to it.
+# These samplers are chosen to cover the space evenly. A ladder would disturb that.
 _ALONE = ("random", "qmc")
 
 
 @dataclass(frozen=True)
 class FixedParams:
-    """Parameters that are set before a trial is suggested.
+    """Parameters that are fixed before the sampler suggests the rest of a trial.
 
     Attributes:
-        params: all of them, or those without which the sampler is not to draw.
-        why: which point of the coordinate the trial is; empty where the sampler draws.
+        params: all parameters of the trial, or only those that the sampler must not choose.
+        why: which point of the ladder or which refinement the trial is; empty for a trial of the
+            sampler.
     """
 
     params: dict[str, Any]
@@ -199,83 +208,95 @@ class FixedParams:
 
 
 class InitialTrials:
-    """Says what the first trials of a study are; what it knows is in the study.
+    """Chooses the first trials of a study. It keeps no state: it reads the study's trials.
 
     Args:
-        axis: the coordinate.
-        direction: of the study.
+        parameter: the parameter that sets the rotation.
+        direction: the direction of the study.
     """
 
-    def __init__(self, axis: RotationParameter, direction: StudyDirection) -> None:
-        self.axis = axis
+    def __init__(self, parameter: RotationParameter, direction: StudyDirection) -> None:
+        self.parameter = parameter
         self._sign = 1 if direction == StudyDirection.MAXIMIZE else -1
 
     def next(self, trials: Sequence[FrozenTrial]) -> FixedParams | None:
-        """Return what is set of the next trial; None when all is for the sampler to suggest.
+        """Return the fixed parameters of the next trial; None if the sampler suggests all.
 
-        The ladder's points come at once, then the sampler's trials. A refinement comes between
-        these as long as one of the first trials leads, and once all before it have ended. While
-        none leads, what the sampler draws at random goes elsewhere: the ladder has been there.
+        The ladder comes first, then trials of the sampler. While one of the first trials is the
+        best, refinements come in between; each waits until all first trials before it have ended.
+        While none of them is the best, the random draws of the sampler leave Layca out, since the
+        ladder has covered it.
         """
         begun = [trial for trial in trials if START in trial.user_attrs]
-        rungs = self.axis.ladder
+        rungs = self.parameter.ladder
         if len(begun) < len(rungs):
             return self._at(rungs[len(begun)], "ladder")
         beaten = self._beaten(trials)
-        return self._refinement(begun, beaten) if beaten else self._elsewhere(trials)
+        return self._refinement(begun, beaten) if beaten else self._without_layca(trials)
 
     def _at(self, value: float, kind: str) -> FixedParams:
-        what = "a final distance of" if self.axis.is_distance else "a rate of"
-        return FixedParams(self.axis.params(value), f"{kind}: {what} {value:.3g}")
+        what = "a final distance of" if self.parameter.is_distance else "a rate of"
+        return FixedParams(self.parameter.params(value), f"{kind}: {what} {value:.3g}")
 
     def _beaten(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many of the sampler's trials the first have beaten; 0 while none of these leads."""
+        """Return how many ended trials of the sampler there are; 0 if one of them is the best."""
         known = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         best = max(known, key=lambda trial: self._sign * (trial.value or 0.0), default=None)
         if best is None or START not in best.user_attrs:
             return 0
         return sum(_has_ended(trial) and START not in trial.user_attrs for trial in trials)
 
-    def _elsewhere(self, trials: Sequence[FrozenTrial]) -> FixedParams | None:
-        """A choice without Layca, the one that fewest trials have made."""
-        gate = self.axis.gate
-        if gate is None or sum(map(_has_ended, trials)) >= _STARTUP:
+    def _without_layca(self, trials: Sequence[FrozenTrial]) -> FixedParams | None:
+        """Return the choice without Layca that the fewest trials have made."""
+        optimizer_choice = self.parameter.optimizer_choice
+        if optimizer_choice is None or sum(map(_has_ended, trials)) >= _STARTUP:
             return None
         made = Counter(
-            str(trial.params[gate.name]) for trial in trials if gate.name in trial.params
+            str(trial.params[optimizer_choice.name])
+            for trial in trials
+            if optimizer_choice.name in trial.params
         )
-        return FixedParams({gate.name: min(gate.others, key=lambda choice: made[str(choice)])})
+        return FixedParams(
+            {
+                optimizer_choice.name: min(
+                    optimizer_choice.others, key=lambda choice: made[str(choice)]
+                )
+            }
+        )
 
     def _refinement(self, begun: Sequence[FrozenTrial], beaten: int) -> FixedParams | None:
-        refined = len(begun) - len(self.axis.ladder)
+        refined = len(begun) - len(self.parameter.ladder)
         ended = all(trial.state.is_finished() for trial in begun)
         if not ended or refined >= _REFINEMENTS or beaten < (refined + 1) * _BEATEN:
             return None
-        place = self._refined(
+        position = self._refined(
             {
-                self.axis.place(trial.params[self.axis.name]): self._sign * trial.value
+                self.parameter.position(trial.params[self.parameter.name]): self._sign * trial.value
                 for trial in begun
                 if trial.state == TrialState.COMPLETE and trial.value is not None
             }
         )
-        return None if place is None else self._at(self.axis.at(place), "refined")
+        return None if position is None else self._at(self.parameter.value_at(position), "refined")
 
     def _refined(self, known: Mapping[float, float]) -> float | None:
-        """Return the place between the best and the better of its neighbours, or beyond an end
-        that is the best; None if that is known, or too little is."""
-        places = sorted(known)
-        if len(places) < 2:
+        """Return the next position to try, from the scores of the known ones.
+
+        It lies between the best position and the better of its neighbours, or beyond the best
+        where that is at an end. None with fewer than two known positions, or if it is known.
+        """
+        positions = sorted(known)
+        if len(positions) < 2:
             return None
-        best = max(places, key=known.__getitem__)
-        at = places.index(best)
-        beside = [places[i] for i in (at - 1, at + 1) if 0 <= i < len(places)]
+        best = max(positions, key=known.__getitem__)
+        at = positions.index(best)
+        beside = [positions[i] for i in (at - 1, at + 1) if 0 <= i < len(positions)]
         between = (best + max(beside, key=known.__getitem__)) / 2
         candidates = [between]
         if len(beside) == 1:
-            beyond = self.axis.place(self.axis.at(best + (best - beside[0]) / 2))
+            beyond = self.parameter.position(self.parameter.value_at(best + (best - beside[0]) / 2))
             candidates.insert(0, beyond)
         for candidate in candidates:
-            if all(abs(candidate - place) > _SAME for place in places):
+            if all(abs(candidate - position) > _SAME for position in positions):
                 return candidate
         return None
 
@@ -287,17 +308,17 @@ def _has_ended(trial: FrozenTrial) -> bool:
 def first_trials(
     space: Space, start: str | None, sampler: str | BaseSampler, direction: StudyDirection
 ) -> InitialTrials | None:
-    """Return what suggests a study's first trials; None where the sampler does from the first.
+    """Return how the first trials of a study are chosen; None if the sampler suggests all.
 
     Args:
         space: the search space.
-        start: "rotation" or "random"; None is for rotation, unless the sampler is to cover the
-            space by itself: a random one, or an object of the user's own.
-        sampler: of the job.
-        direction: of the study.
+        start: "rotation" or "random". Default: "rotation", except with the samplers "random" and
+            "qmc" or a sampler instance, where it is "random".
+        sampler: the sampler of the job.
+        direction: the direction of the study.
     """
     alone = isinstance(sampler, BaseSampler) or sampler in _ALONE
     if start == "random" or (start is None and alone):
         return None
-    axis = find_axis(space)
-    return None if axis is None else InitialTrials(axis, direction)
+    parameter = find_rotation_parameter(space)
+    return None if parameter is None else InitialTrials(parameter, direction)

@@ -1,7 +1,7 @@
-"""Load a study from its storage by name or URL, whole or trial by trial, or from text.
+"""Load a study by name or URL, and pack one as text to send it to another machine.
 
-It is packed as the journal that Optuna would have written, whatever storage it is in, so that what
-is unpacked is plain JSON: nothing that comes from another machine is run.
+A packed study is an Optuna journal, whatever storage it came from. A journal is plain JSON, so
+unpacking runs no code of the other machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tuner.storage.database import (
     does_not_answer,
     open_database,
 )
-from tuner.storage.lease import Places
+from tuner.storage.lease import HOLDER, id_file, records_in
 from tuner.storage.paths import CHECKPOINT, StoragePath
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
 from tuner.study.pruners import MAX_EPOCHS, METRIC
@@ -42,22 +42,24 @@ from tuner.study.schema import (
     START,
     curve_of,
     read_config,
+    read_target,
     read_test,
+    read_warmup,
     seconds_of,
 )
 
-NUM_TRIALS = "num_trials"  # study attribute
-SPACE = "space"  # study attribute: what the space may suggest
-CHECKPOINTS = "checkpoints"  # study attribute: where, unless in the study's folder
-LOG_ID = "log_id"  # study attribute: what a logger finds the study's runs by
-FIXED_PARAMS = "fixed_params"  # Optuna's own attribute of an enqueued trial
+NUM_TRIALS = "num_trials"  # study attribute: the number of trials that the job asks for
+SPACE = "space"  # study attribute: the search space as canonical JSON
+CHECKPOINTS = "checkpoints"  # study attribute: their place, if outside the study's folder
+LOG_ID = "log_id"  # study attribute: the id by which a logger finds the study's runs
+FIXED_PARAMS = "fixed_params"  # system attribute of an enqueued trial, by Optuna
 _NONE: Mapping[int, TrialResult] = MappingProxyType({})
 
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
-    # An interrupted trial waits in the study to go on from its checkpoint.
+    # An interrupted trial is WAITING until a run resumes it from its checkpoint.
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
 }
@@ -67,9 +69,9 @@ def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> Stud
     """Read a study, running or finished.
 
     Args:
-        name_or_url: the name it was run under, or ``URL#name`` of one in a database
-            (``#name`` may be left out where the database holds one study).
-        folder: where studies are kept, for a name.
+        name_or_url: the name of the study, or ``URL#name`` for a study in a database. ``#name`` may
+            be left out if the database holds one study.
+        folder: the folder of all studies, for a name.
 
     Raises:
         InvalidInput: there is no such study.
@@ -82,7 +84,7 @@ def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> Stud
 def opened(
     name_or_url: str, folder: Path | str = DEFAULT_FOLDER
 ) -> Iterator[tuple[optuna.Study, Path | None]]:
-    """Open a study for reading, and give it with its folder, None in a database without one.
+    """Open a study for reading. Yield it with its folder, or None if it was opened by URL.
 
     Raises:
         InvalidInput: as for `load_study`.
@@ -96,14 +98,14 @@ def opened(
     try:
         with answering():
             yield open_study(storage, name, path), path
-    except DatabaseUnavailable as away:
-        raise does_not_answer(away) from away
+    except DatabaseUnavailable as error:
+        raise does_not_answer(error) from error
     finally:
         close_database(storage)
 
 
 def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.Study:
-    """Open a storage's study of a name, or its only one: a renamed folder still holds it."""
+    """Open the study of a name in a storage, or the only study if its folder was renamed."""
     names = sorted(study.study_name for study in storage.get_all_studies())
     if folder and not names:
         raise InvalidInput(
@@ -126,19 +128,21 @@ def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.S
 def read_result(
     study: optuna.Study, folder: Path | None, known: Mapping[int, TrialResult] = _NONE
 ) -> StudyResult:
-    """Read an open study; checkpoints are under `folder`, unless it says that they are elsewhere,
-    or another driver has made them.
+    """Read an open study.
+
+    Checkpoints are under `folder`, unless the study names another path or a former driver has made
+    them in a folder of its own.
 
     Args:
-        study: as opened for reading.
-        folder: of the study, or None.
-        known: trials that had ended when they were read, by number; they are not read again.
+        study: the open study.
+        folder: the study's folder, or None.
+        known: trials that had ended when they were read, by number. They are not read again.
     """
     attrs = study.user_attrs
     elsewhere = _text(attrs.get(CHECKPOINTS))
-    places = Places(study, checkpoints_of(study, folder), None if elsewhere else folder)
+    paths = CheckpointPaths(study, folder)
     trials = study.get_trials(deepcopy=False)
-    # A study made with plain Optuna does not say how long a whole trial is.
+    # A study of plain Optuna does not store the epochs of a whole trial.
     longest = max((trial.last_step or 0 for trial in trials), default=0)
     max_epochs = int(attrs.get(MAX_EPOCHS, max(1, longest)))
     return StudyResult(
@@ -151,22 +155,46 @@ def read_result(
         trials=tuple(
             read
             if (read := known.get(trial.number)) and read.curve.max_epochs == max_epochs
-            else read_trial(trial, max_epochs, places.of(trial))
+            else read_trial(trial, max_epochs, paths.of(trial))
             for trial in trials
         ),
         checkpoints=elsewhere or None,
+        rotation_target=read_target(attrs),
+        warmup_epochs=read_warmup(attrs),
     )
 
 
 def checkpoints_of(study: optuna.Study, folder: Path | None) -> StoragePath | None:
-    """Return where the folders of a study's trials are: as it says, or else under `folder`."""
+    """Return the place of the trials' folders: the one that the study names, or `folder`."""
     if elsewhere := _text(study.user_attrs.get(CHECKPOINTS)):
         return StoragePath(elsewhere)
     return StoragePath(str(StudyFolder(folder).trials)) if folder else None
 
 
+class CheckpointPaths:
+    """Where the checkpoints of a study's trials are; drivers with other folders kept theirs there.
+
+    Args:
+        study: an open study.
+        folder: the study's folder, or None. Its own trials are under it, even after a move.
+    """
+
+    def __init__(self, study: optuna.Study, folder: Path | None) -> None:
+        self._own = checkpoints_of(study, folder)
+        self._records = records_in(study._storage.get_study_system_attrs(study._study_id))
+        if _text(study.user_attrs.get(CHECKPOINTS)):  # one path for every driver
+            self._records = {}
+        if folder and id_file(folder).exists():
+            self._records.pop(id_file(folder).read_text().strip(), None)
+
+    def of(self, trial: FrozenTrial) -> StoragePath | None:
+        """Return the path that holds a trial's checkpoint, None if the study does not say."""
+        record = self._records.get(trial.system_attrs.get(HOLDER, ""))
+        return StoragePath(record.trials) if record else self._own
+
+
 def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -> TrialResult:
-    """Read one trial; its checkpoints are in folders of `place`."""
+    """Read one trial, whose checkpoints are in a folder under `place`."""
     curve = curve_of(trial, max_epochs)
     value = trial.value if trial.value is not None else math.nan
     if math.isnan(value) and trial.last_step is not None:
@@ -176,7 +204,7 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -
         number=trial.number,
         state=STATES[trial.state],
         value=value,
-        # What is enqueued has no parameters yet but those it is to have.
+        # An enqueued trial has no parameters yet, only the ones that were fixed for it.
         params=trial.params or dict(trial.system_attrs.get(FIXED_PARAMS, {})),
         curve=curve,
         epochs=curve.epochs[-1] if len(curve) else 0,
@@ -193,7 +221,7 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -
 
 
 def _text(value: object) -> str:
-    """A study made elsewhere may mean something else by an attribute's name."""
+    """Return a text, or "" for anything else: other programs may use the attribute's name."""
     return value if isinstance(value, str) else ""
 
 
@@ -201,10 +229,10 @@ _BEGIN, _END = "-----BEGIN STUDY-----", "-----END STUDY-----"
 
 
 def pack(home: StudyFolder) -> str:
-    """Return a study as lines of text, with where its trials' folders are on this machine.
+    """Return a study as lines of text, with the path of its trials' folders on this machine.
 
     Raises:
-        InvalidInput: its storage cannot be opened.
+        InvalidInput: the storage cannot be opened.
     """
     journal = _copied(home) if home.storage_url.exists() else home.journal.read_bytes()
     content = str(home.trials.absolute()).encode() + b"\n" + journal
@@ -213,10 +241,15 @@ def pack(home: StudyFolder) -> str:
 
 
 def unpack(text: str, name: str, folder: Path) -> StudyFolder:
-    """Write a packed study, found in `text` wherever it stands, to a folder of its name.
+    """Write a packed study to a folder of its name.
+
+    Args:
+        text: any text that contains the packed study, such as a job's log.
+        name: the name of the study.
+        folder: the folder of all studies.
 
     Raises:
-        InvalidInput: there is none in it, whole.
+        InvalidInput: the text contains no whole study.
     """
     _, _, after = text.partition(_BEGIN)
     packed, end, _ = after.partition(_END)
@@ -230,13 +263,13 @@ def unpack(text: str, name: str, folder: Path) -> StudyFolder:
     study = optuna.load_study(
         study_name=name, storage=JournalStorage(JournalFileBackend(str(home.journal)))
     )
-    if CHECKPOINTS not in study.user_attrs:  # they are in the study's folder, and that is there
+    if CHECKPOINTS not in study.user_attrs:  # then they are in its folder on the other machine
         study.set_user_attr(CHECKPOINTS, trials.decode())
     return home
 
 
 def _copied(home: StudyFolder) -> bytes:
-    """Return the journal of a study that is kept in a database."""
+    """Return a study of a database as a journal."""
     storage = open_for_reading(home)
     try:
         with tempfile.TemporaryDirectory() as made:

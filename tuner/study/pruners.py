@@ -1,4 +1,4 @@
-"""The pruner that reads rotation, and Optuna's own by name."""
+"""RotationPruner, which judges trials by rotation too, and Optuna's pruners by name."""
 
 from __future__ import annotations
 
@@ -25,29 +25,50 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput, unknown_name
-from tuner.rotation import HalvingState, PruningConfig, RotationTarget, Verdict, decide
-from tuner.study.schema import AUDIT, REASON, START, curve_of
+from tuner.rotation import (
+    HalvingState,
+    PruningConfig,
+    RotationCurve,
+    RotationTarget,
+    Verdict,
+    decide,
+)
+from tuner.study.schema import (
+    AUDIT,
+    REASON,
+    ROTATION_TARGET,
+    START,
+    WARMUP_EPOCHS,
+    curve_of,
+    read_target,
+)
 
 MAX_EPOCHS = "max_epochs"  # study attribute
 METRIC = "metric"  # study attribute
 
 
 class RotationPruner(BasePruner):
-    """Prunes trials that their peers outdo by metric, train loss and rotation, with a reason.
+    """Prunes trials whose peers have a better metric, train loss and rotation, with a reason.
 
-    It gathers what `decide` needs from the study; the rules themselves are in `tuner.rotation`.
-    Trials feed it with `report_rotation(trial, step, distances)`; without, it ranks by the metric
-    alone. The reason of every pruning is stored as the trial's user attribute ``reason``; a trial
-    that is trained to its end to measure what pruning costs keeps its reason as ``audit``.
+    It reads the study's curves and asks `tuner.rotation.decide`, which has the rules. Trials report
+    their rotation with `report_rotation(trial, step, distances)`. Without it the pruner compares
+    the metric alone. The reason is stored as the user attribute ``reason`` of the pruned trial. A
+    control trial is trained to its end to measure the cost of pruning; it stores the reason as
+    ``audit``.
+
+    In plain Optuna the first call of `prune` writes the target and the warmup into the study, so
+    that reports judge by them. `tuner.run` has written them before.
 
     Args:
-        target: what the layers should reach; the default is a quarter turn of the hidden ones.
-        max_epochs: the epochs of a whole run, >= 1; read from the study's user attribute
-            ``max_epochs`` when left out.
+        target: what the layers should reach. When left out, it is read from the study; a study
+            without one has the default, a quarter turn of the hidden layers.
+        max_epochs: epochs of a whole trial, >= 1. When left out, it is read from the study's user
+            attribute ``max_epochs``.
         warmup_epochs, early_keep, keep, audit, seed: see `tuner.rotation.PruningConfig`.
 
     Raises:
-        InvalidInput: a bound is broken, or (when pruning) nobody says what a whole run is.
+        InvalidInput: a value is outside its range, or, when pruning, neither the pruner nor the
+            study has ``max_epochs``.
     """
 
     def __init__(
@@ -64,7 +85,7 @@ class RotationPruner(BasePruner):
         if max_epochs is not None and max_epochs < 1:
             raise InvalidInput(f"max_epochs must be >= 1, got {max_epochs}; use 1 or more")
         self.criteria = PruningConfig(
-            target=target or RotationTarget(),
+            target=target or RotationTarget(),  # `config_for` replaces the default by the study's
             warmup_epochs=warmup_epochs,
             early_keep=early_keep,
             keep=keep,
@@ -72,15 +93,22 @@ class RotationPruner(BasePruner):
             seed=seed,
         )
         self.max_epochs = max_epochs
+        self._target = target
         self._known: _Known | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # What it remembers of a study stays with the process that opened it.
+        # The cache of a study belongs to the process that opened it.
         return {**self.__dict__, "_known": None}
 
+    def target_or(self, default: RotationTarget) -> RotationTarget:
+        """Return the pruner's own target, or `default` where it was made without one."""
+        return self._target or default
+
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether to prune a running trial, and store the reason in it."""
         verdict = self.verdict(study, trial)
-        # The trial that Optuna hands over lacks what is written past it, as the reasons here are.
+        self._describe(study)
+        # Optuna passes a copy of the trial, which lacks the attributes that are written here.
         if verdict.audit and AUDIT not in study._storage.get_trial(trial._trial_id).user_attrs:
             study._storage.set_trial_user_attr(trial._trial_id, AUDIT, verdict.reason)
         if verdict.prune:
@@ -92,36 +120,61 @@ class RotationPruner(BasePruner):
         study: Study,
         trial: FrozenTrial,
         *,
-        may_wait: bool = False,
+        may_pause: bool = False,
         final: bool = False,
     ) -> Verdict:
-        """Return the verdict on a running trial at its last report; it changes nothing.
+        """Return the verdict on a running trial at its last report. Nothing is written.
 
-        `may_wait` and `final` are those of `tuner.rotation.decide`.
+        Args:
+            study: the study.
+            trial: the trial.
+            may_pause, final: see `tuner.rotation.decide`.
         """
+        state = self.state(study)
+        assert self._known is not None, "the state is read from it"
         return decide(
             trial.number,
-            curve_of(trial, self._max_epochs(study)),
-            self.field(study),
-            may_wait=may_wait,
+            self._known.curve(trial),
+            state,
+            may_pause=may_pause,
             final=final,
             exempt=START in trial.user_attrs,
         )
 
-    def field(self, study: Study) -> HalvingState:
-        """Return how all trials of the study stand; those that failed are left out."""
+    def state(self, study: Study) -> HalvingState:
+        """Return the standing of all trials of the study, except failed ones."""
         if self._known is None or self._known.of != (study._storage, study._study_id):
-            minimize = study.direction is StudyDirection.MINIMIZE
-            criteria = replace(
-                self.criteria,
-                mode="min" if minimize else "max",
-                metric_name=study.user_attrs.get(METRIC, "value"),
-            )
-            field = HalvingState(criteria, self._max_epochs(study))
-            self._known = _Known((study._storage, study._study_id), field)
+            state = HalvingState(self.config_for(study), self.max_epochs_of(study))
+            self._known = _Known((study._storage, study._study_id), state)
         return self._known.updated(study)
 
-    def _max_epochs(self, study: Study) -> int:
+    def config_for(self, study: Study) -> PruningConfig:
+        """Return the settings with the study's target, direction and name of the metric."""
+        return replace(
+            self.criteria,
+            target=self.target_or(read_target(study.user_attrs)),
+            mode="min" if study.direction is StudyDirection.MINIMIZE else "max",
+            metric_name=study.user_attrs.get(METRIC, "value"),
+        )
+
+    def _describe(self, study: Study) -> None:
+        """Store in the study the settings that its trials are judged by, once for each study."""
+        assert self._known is not None, "`verdict` has read the study"
+        if self._known.described:
+            return
+        self._known.described = True
+        config, attrs = self._known.state.config, study.user_attrs
+        if ROTATION_TARGET not in attrs or read_target(attrs) != config.target:
+            study.set_user_attr(ROTATION_TARGET, config.target.to_dict())
+        if attrs.get(WARMUP_EPOCHS) != config.warmup_epochs:
+            study.set_user_attr(WARMUP_EPOCHS, config.warmup_epochs)
+
+    def max_epochs_of(self, study: Study) -> int:
+        """Return the epochs of a whole trial.
+
+        Raises:
+            InvalidInput: neither the pruner nor the study knows them.
+        """
         known = self.max_epochs or study.user_attrs.get(MAX_EPOCHS)
         if known is None:
             raise InvalidInput(
@@ -133,42 +186,67 @@ class RotationPruner(BasePruner):
 
 @dataclass
 class _Known:
-    """What a pruner has read of a study: reports never change, so each is read once."""
+    """The part of a study that a pruner has read. Reports never change, so each is read once.
+
+    Attributes:
+        of: the storage and the id of the study.
+        state: the standing of the trials, with all reports read so far.
+        open: the trials that had not ended when they were read.
+        trials: the number of trials read.
+        described: whether the study stores the settings that its trials are judged by.
+    """
 
     of: tuple[BaseStorage, int]
-    field: HalvingState
-    open: dict[int, int] = dataclasses.field(default_factory=dict)  # number -> reports read
+    state: HalvingState
+    open: dict[int, _Open] = dataclasses.field(default_factory=dict)
     trials: int = 0
-    # Optuna's `optimize` may run trials in several threads, which share the study's pruner.
+    described: bool = False
+    # `Study.optimize` may run trials in several threads, which share the pruner.
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def updated(self, study: Study) -> HalvingState:
         with self.lock:
             return self._updated(study.get_trials(deepcopy=False))
 
+    def curve(self, trial: FrozenTrial) -> RotationCurve:
+        """Return the reports of a trial."""
+        with self.lock:
+            known = self.open.get(trial.number)
+        if known is not None and known.written == _written(trial):
+            return known.curve
+        return curve_of(trial, self.state.max_epochs)
+
     def _updated(self, trials: list[FrozenTrial]) -> HalvingState:
-        if any(
-            read and trials[number].state == TrialState.FAIL for number, read in self.open.items()
-        ):
-            # What it reported was counted while it ran: begin again, without it.
-            self.field = HalvingState(self.field.criteria, self.field.max_epochs)
-            self.open, self.trials = {}, 0
-        self.open.update((trial.number, 0) for trial in trials[self.trials :])
+        for trial in trials[self.trials :]:
+            self.open[trial.number] = _Open(RotationCurve((), self.state.max_epochs))
         self.trials = len(trials)
         news = {}
-        for number, read in list(self.open.items()):
+        for number, known in list(self.open.items()):
             trial = trials[number]
-            written = len(trial.user_attrs) + len(trial.intermediate_values)
-            if written != read and trial.state != TrialState.FAIL:
-                self.open[number] = written
-                news[number] = curve_of(trial, self.field.max_epochs)
+            if trial.state == TrialState.FAIL:  # its reports counted while it ran
+                self.state = self.state.without_trial(number)
+            elif (written := _written(trial)) != known.written:
+                known.written = written
+                news[number] = known.curve = curve_of(trial, self.state.max_epochs)
             if trial.state.is_finished():
-                self.open.pop(number, None)
-        self.field = self.field.with_curves(news)
-        return self.field
+                del self.open[number]
+        self.state = self.state.with_curves(news)
+        return self.state
 
 
-# By what the layers should reach, the epochs of a whole run, and the study's seed.
+@dataclass
+class _Open:
+    """A trial that had not ended when it was last read, and how much of it was written then."""
+
+    curve: RotationCurve
+    written: int = 0
+
+
+def _written(trial: FrozenTrial) -> int:
+    return len(trial.user_attrs) + len(trial.intermediate_values)
+
+
+# Each takes the rotation target, the epochs of a whole trial, and the study's seed.
 PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
     "rotation": lambda target, epochs, seed: RotationPruner(target, max_epochs=epochs, seed=seed),
     "none": lambda target, epochs, seed: NopPruner(),
@@ -184,10 +262,25 @@ PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
 }
 
 
+def rotation_pruner_of(pruner: BasePruner) -> RotationPruner | None:
+    """Return a pruner that reads rotation: this one, or the one that it wraps; None without one.
+
+    Optuna's `PatientPruner` wraps another pruner.
+    """
+    candidates = (pruner, *vars(pruner).values())
+    return next((found for found in candidates if isinstance(found, RotationPruner)), None)
+
+
 def make_pruner(
     pruner: str | BasePruner, target: RotationTarget, max_epochs: int, seed: int = 0
 ) -> BasePruner:
-    """Return a pruner by name, or the one given; `seed` is of what a named one draws.
+    """Return a pruner by name, or the given pruner itself.
+
+    Args:
+        pruner: a name of `PRUNERS`, or a pruner.
+        target: the rotation target of a named pruner.
+        max_epochs: epochs of a whole trial, for a named pruner.
+        seed: the seed of a named pruner.
 
     Raises:
         InvalidInput: the name is unknown.
@@ -197,15 +290,15 @@ def make_pruner(
     if pruner not in PRUNERS:
         raise unknown_name("pruner", pruner, PRUNERS)
     with warnings.catch_warnings():
-        # Who names one of Optuna's experimental pruners need not be told at every run.
+        # The user has chosen an experimental pruner by name. A warning at each run adds nothing.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return PRUNERS[pruner](target, max_epochs, seed)
 
 
 def explain(study: Study, trial: optuna.Trial, metric: str, max_epochs: int) -> str:
-    """Say in words why a pruner that keeps its reasons to itself has pruned a trial.
+    """Return a reason for the decision of a pruner that gives none, such as Optuna's.
 
-    Returns: the pruner's name, the trial's metric, and how it compares at the same epoch.
+    It names the pruner, the trial's metric and the trial's rank at the same epoch.
     """
     frozen = study.get_trials(deepcopy=False)[trial.number]
     step = frozen.last_step

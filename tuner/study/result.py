@@ -1,4 +1,4 @@
-"""StudyResult: trials, ranking, the best trial, what pruning saved, and the epochs left."""
+"""StudyResult: the trials of a study, their ranking, and the epochs saved and still to train."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tuner.errors import InvalidInput
-from tuner.rotation import RotationCurve
+from tuner.rotation import PruningConfig, RotationCurve, RotationTarget
 from tuner.storage.paths import StoragePath, unusable
 
 if TYPE_CHECKING:
@@ -26,24 +26,25 @@ _ORDER: dict[State, int] = {"complete": 0, "running": 1, "pruned": 2, "failed": 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One trial as the study has it.
+    """One trial of a study.
 
     Attributes:
-        number: from 0, in the order of their suggestion.
+        number: counted from 0, in the order of suggestion.
+        state: how the trial ended, or "running".
         value: the metric at the last whole epoch reported; NaN before the first.
-        curve: everything reported, per report and layer.
-        epochs: whole epochs trained; seconds: spent on them.
-        reason: why it was pruned or failed; empty otherwise.
+        params: the suggested parameters by name.
+        curve: all reports, with the distance of each layer.
+        epochs: whole epochs trained.
+        seconds: seconds spent on them.
+        reason: why the trial was pruned or failed; empty otherwise.
         checkpoint: folder or URL of the newest checkpoint, or None.
-        test: metrics on the test split by name, such as test_accuracy, as last reported; no
-            pruner sees them.
-        audit: why it would have been pruned, had it not been trained on to measure what pruning
-            costs; empty otherwise.
-        advice: which advice it tests, if it was enqueued for one; empty otherwise.
-        start: which of the study's first trials it is, if its rotation was set for that; empty
-            otherwise.
-        config: config entries that it was enqueued with, over what its space gives.
-        optimizer: the name of its optimizer; empty where its config names none.
+        test: the last metrics on the test split by name, such as test_accuracy. Pruners do not
+            read them.
+        audit: the reason for which a control trial would have been pruned; empty otherwise.
+        advice: the title of the advice that the trial tests; empty otherwise.
+        start: the point of the ladder, for one of the study's first trials; empty otherwise.
+        config: config entries that were enqueued with the trial; they override its space.
+        optimizer: the name of the optimizer; empty where the config names none.
     """
 
     number: int
@@ -64,12 +65,12 @@ class TrialResult:
 
     @property
     def setting(self) -> dict[str, Any]:
-        """Its parameters, and over them the config entries that it was enqueued with."""
+        """The parameters, overridden by the enqueued config entries."""
         return {**self.params, **self.config}
 
     @property
     def rotation(self) -> dict[str, float]:
-        """Cosine distance from initialisation per layer at the last report; empty if none."""
+        """Cosine distance of each layer from initialisation at the last report; empty if none."""
         last = self.curve.distances[-1] if self.curve.distances else ()
         return {
             layer: distance
@@ -78,11 +79,11 @@ class TrialResult:
         }
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return the newest checkpoint's weights for `model.load_state_dict`.
+        """Return the weights of the newest checkpoint for `model.load_state_dict`.
 
         Raises:
-            InvalidInput: the trial has no checkpoint of a `RotationTrainable`, or none that can be
-                read from here.
+            InvalidInput: the trial has no checkpoint of a `RotationTrainable`, or it cannot be read
+                from here.
         """
         import torch
 
@@ -107,11 +108,11 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class Saved:
-    """What pruning saved, against training every finished trial to its end.
+    """The epochs that pruning saved, against training every finished trial to its end.
 
     Attributes:
-        epochs: not trained, >= 0.
-        share: of the epochs that all would have taken, in [0, 1].
+        epochs: the epochs that were not trained, >= 0.
+        share: their share of all epochs without pruning, in [0, 1].
     """
 
     epochs: float
@@ -120,13 +121,19 @@ class Saved:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study as it stood when it was read.
+    """A study at the moment when it was read.
 
     Attributes:
-        metric: what is optimised; mode: "min" or "max"; max_epochs: of a whole run.
-        num_trials: how many the job asks for in all.
-        space: what may be suggested, as canonical JSON; empty for a study made elsewhere.
-        checkpoints: folder or URL that holds those of all trials; None for the study's folder.
+        name: the name of the study.
+        metric: the name of the metric that is optimised.
+        mode: "min" or "max".
+        max_epochs: epochs of a whole trial.
+        num_trials: the number of trials that the job asks for.
+        space: the search space as canonical JSON; empty for a study of another program.
+        trials: the trials, by number.
+        checkpoints: folder or URL of the checkpoints of all trials; None for the study's folder.
+        rotation_target: what the layers should reach; the default for a study that stores none.
+        warmup_epochs: the first epoch at which trials are compared, > 0.
     """
 
     name: str
@@ -137,10 +144,12 @@ class StudyResult:
     space: str
     trials: tuple[TrialResult, ...]
     checkpoints: str | None = None
+    rotation_target: RotationTarget = field(default_factory=RotationTarget)
+    warmup_epochs: float = PruningConfig.warmup_epochs
 
     @cached_property
     def ranked(self) -> tuple[TrialResult, ...]:
-        """The trials, best first: complete, then running, pruned and failed, each by the metric."""
+        """The trials, best first: complete, running, pruned, failed, and each group by metric."""
         sign = -1 if self.mode == "max" else 1
 
         def key(trial: TrialResult) -> tuple[float, ...]:
@@ -155,7 +164,7 @@ class StudyResult:
         """The complete trial with the best metric.
 
         Raises:
-            InvalidInput: none is complete yet.
+            InvalidInput: no trial is complete yet.
         """
         if not self.ranked or self.ranked[0].state != "complete":
             raise InvalidInput(
@@ -166,19 +175,20 @@ class StudyResult:
 
     @property
     def finished(self) -> bool:
-        """Whether every trial that the job asks for has ended."""
+        """Whether all trials that the job asks for have ended."""
         ended = sum(trial.state != "running" for trial in self.trials)
         return ended >= self.num_trials
 
     @property
     def saved(self) -> Saved:
+        """The epochs that pruning saved in complete and pruned trials."""
         finished = [trial for trial in self.trials if trial.state in ("complete", "pruned")]
         whole = len(finished) * self.max_epochs
         spent = sum(trial.epochs for trial in finished)
         return Saved(epochs=whole - spent, share=(whole - spent) / whole if whole else 0.0)
 
     def ranking(self) -> pd.DataFrame:
-        """Return the ranked table, one row per trial, the report's columns and then parameters."""
+        """Return the ranking, one row per trial: the report's columns, then the parameters."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -207,8 +217,10 @@ class StudyResult:
         )
 
     def curves(self) -> pd.DataFrame:
-        """Return every report of every trial: one row per trial and epoch, rotation per layer as
-        columns ``rotation/<layer>``."""
+        """Return all reports, one row per trial and epoch.
+
+        The rotation of each layer is a column ``rotation/<layer>``.
+        """
         import pandas as pd
 
         return pd.DataFrame(
@@ -233,7 +245,7 @@ class StudyResult:
 
 
 def _cell(value: Any) -> Any:
-    """A mapping can be neither sorted nor written as one column."""
+    """Return a mapping as text: it can neither be sorted nor be written as one column."""
     return str(value) if isinstance(value, dict) else value
 
 
@@ -245,27 +257,27 @@ def epochs_to_come(
     new: int,
     max_epochs: float,
 ) -> float:
-    """Return the epochs that are yet to be trained, as far as can be told.
+    """Return an estimate of the epochs that a study still has to train.
 
-    A running trial is taken to go on as those did that had come as far, and a new one to train as
-    much as the others on average. Those that wait for their peers are mostly pruned in the end, all
-    at once, and what some of them go on for, others that come later do not: only one of them is
-    counted, to its end, since each rung has a place more when nothing new is to come. On recorded
-    studies this came out at about half to twice what was trained (docs/log.md, 2026-11-25).
+    A running trial is expected to train as long as the ended trials that came as far. A new trial
+    is expected to train as long as the others on average. Most paused trials are pruned in the
+    end. The ones that continue take the places of later trials, so only one of them is counted, to
+    its end: each rung has one more place when no new trial is to come. On recorded studies the
+    estimate was about half to twice the epochs trained (docs/log.md, 2026-11-25).
 
     Args:
         ended: epochs of the trials that have ended, >= 0.
-        running: epochs of those that run, or are the next to.
-        waiting: epochs of those that wait at a rung.
-        new: trials to be made yet, >= 0.
-        max_epochs: of a whole trial.
+        running: epochs of the trials that run or run next.
+        waiting: epochs of the trials that are paused at a rung.
+        new: the number of trials that are still to be created, >= 0.
+        max_epochs: epochs of a whole trial.
     """
     settled = np.sort([*ended, *waiting])
-    after = np.append(np.cumsum(settled[::-1])[::-1], 0.0)  # the sum from each place on
+    after = np.append(np.cumsum(settled[::-1])[::-1], 0.0)  # the sum from each index on
     before = np.asarray(running, dtype=float)
     place = np.searchsorted(settled, before)
     peers = len(settled) - place
-    # Nobody has been there before: it may run to its end.
+    # No trial has come as far: this one may run to its end.
     last = np.where(peers, after[place] / np.maximum(peers, 1), max_epochs)
     made = len(settled) + len(before)
     mean = (after[0] + last.sum()) / made if made else max_epochs

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, seeded so that an interrupted study goes on as it would have."""
+"""Optuna's samplers by name, seeded so that an interrupted study continues unchanged."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import unknown_name
 
-# By the study's seed and the trial's own. QMC takes its points in turn from the study, so that its
-# scrambling must stay the same; what it cannot place (a first trial, a conditional parameter) is
-# drawn from the trial's stream.
+# Each takes the study's seed and the trial's own. QMC takes its points in order over the study, so
+# its scrambling needs the study's seed. The first trial and conditional parameters are drawn with
+# the trial's seed.
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": lambda study, trial: TPESampler(seed=trial),
     "random": lambda study, trial: RandomSampler(seed=trial),
@@ -39,7 +39,8 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     ),
 }
 
-_READS_WHOLE = (GPSampler,)
+# Samplers that read complete trials only.
+_READS_COMPLETE = (GPSampler,)
 
 
 def sampler_for_trial(
@@ -47,22 +48,24 @@ def sampler_for_trial(
 ) -> BaseSampler:
     """Return the sampler that suggests trial `number`.
 
-    A named one draws from a stream of its own for every trial. So what is suggested depends on the
-    study and the trial's number, not on how often the process was restarted; a sampler with one
-    stream would suggest its first values again after each restart.
+    A named sampler gets a new seed for every trial. Its suggestions depend on the study and the
+    trial's number, not on restarts of the process. With one seed for the whole study it would
+    suggest its first values again after each restart.
 
     Args:
-        sampler: a name, or a sampler, whose stream is its own.
-        seed: of the study.
-        number: of the trial.
-        paused: the numbers of the trials that wait.
+        sampler: a name, or a sampler, which keeps its own random state.
+        seed: the seed of the study.
+        number: the number of the trial.
+        paused: the numbers of the paused trials.
 
     Raises:
         InvalidInput: the name is unknown.
     """
     suggests = _named(sampler, seed, number) if isinstance(sampler, str) else sampler
-    reads_whole = isinstance(suggests, _READS_WHOLE)
-    return PrunedAsComplete(suggests, paused, reads_whole) if paused or reads_whole else suggests
+    reads_complete = isinstance(suggests, _READS_COMPLETE)
+    return (
+        PrunedAsComplete(suggests, paused, reads_complete) if paused or reads_complete else suggests
+    )
 
 
 def _named(sampler: str, seed: int, number: int) -> BaseSampler:
@@ -70,67 +73,67 @@ def _named(sampler: str, seed: int, number: int) -> BaseSampler:
         raise unknown_name("sampler", sampler, SAMPLERS)
     own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     with warnings.catch_warnings():
-        # Who names one of Optuna's experimental samplers need not be told at every trial.
+        # The user has chosen an experimental sampler by name. A warning at each trial adds nothing.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return SAMPLERS[sampler](seed, own)
 
 
 class PrunedAsComplete(BaseSampler):
-    """Hands on to a sampler, which is told what trials have shown that were not run whole.
+    """Wraps a sampler and shows it the results of trials that were not trained to their end.
 
-    To Optuna paused trials are running, and of those a sampler knows nothing but that they were
-    suggested; TPE takes them all for bad ones. They look pruned instead. And where a sampler reads
-    whole trials only, as that by Gaussian processes, pruned ones look whole, with their last
-    metric: it draws at random until ten are, and of thirty five were (docs/log.md, 2026-11-26).
+    In Optuna a paused trial is RUNNING. Samplers do not read the results of running trials, and
+    TPE takes them all for bad ones. Here the sampler sees them as PRUNED. `GPSampler` reads
+    complete trials only: it sees pruned ones as COMPLETE, with their last metric. It draws at
+    random until ten are complete, and of thirty trials only five were (docs/log.md, 2026-11-26).
 
     Args:
-        sampler: which suggests.
+        sampler: the sampler that suggests.
         paused: the numbers of the paused trials.
-        reads_whole: whether the sampler reads whole trials only.
+        reads_complete: whether the sampler reads complete trials only.
     """
 
     def __init__(
-        self, sampler: BaseSampler, paused: Collection[int], reads_whole: bool = False
+        self, sampler: BaseSampler, paused: Collection[int], reads_complete: bool = False
     ) -> None:
         self._sampler = sampler
         self._paused = paused
-        self._reads_whole = reads_whole
+        self._reads_complete = reads_complete
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(self._seen(study), trial)
+        return self._sampler.infer_relative_search_space(self._view(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(self._seen(study), trial, search_space)
+        return self._sampler.sample_relative(self._view(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
         return self._sampler.sample_independent(
-            self._seen(study), trial, param_name, param_distribution
+            self._view(study), trial, param_name, param_distribution
         )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(self._seen(study), trial)
+        self._sampler.before_trial(self._view(study), trial)
 
     def after_trial(self, study: Study, *ended: Any) -> None:
         self._sampler.after_trial(study, *ended)
 
-    def _seen(self, study: Study) -> Study:
-        seen = copy.copy(study)
-        seen.__class__ = _Seen
-        seen.__dict__.update(paused=self._paused, reads_whole=self._reads_whole)
-        return seen
+    def _view(self, study: Study) -> Study:
+        view = copy.copy(study)
+        view.__class__ = _SamplerView
+        view.__dict__.update(paused=self._paused, reads_complete=self._reads_complete)
+        return view
 
 
-class _Seen(Study):
-    """A study as a sampler reads it; only reads differ."""
+class _SamplerView(Study):
+    """A study as the wrapped sampler reads it. Writes go to the study itself."""
 
     paused: Collection[int]
-    reads_whole: bool
+    reads_complete: bool
 
     def _get_trials(
         self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
@@ -141,11 +144,11 @@ class _Seen(Study):
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
         is_paused = trial.number in self.paused
-        if not is_paused and (trial.state != TrialState.PRUNED or not self.reads_whole):
+        if not is_paused and (trial.state != TrialState.PRUNED or not self.reads_complete):
             return trial
         shown = copy.copy(trial)
         shown.state = TrialState.PRUNED
-        if self.reads_whole and (step := trial.last_step) is not None:
+        if self.reads_complete and (step := trial.last_step) is not None:
             last = trial.intermediate_values[step]
             if math.isfinite(last):
                 shown.state, shown.values = TrialState.COMPLETE, [last]

@@ -1,8 +1,9 @@
-"""What a trial writes into its study, and how it is read back.
+"""The schema of a study: the attributes that trials and runs write, and functions to read them.
 
-Optuna stores one float per step, so the rotation of each report is one user attribute, named by
-its epoch: it is written once, never rewritten, and its size does not grow with the run. For readers
-that know nothing of that, such as optuna-dashboard, the last rotation is stored by layer as well.
+Optuna stores one float per step, so each report's rotation is one user attribute, named by its
+epoch. It is written once, never rewritten, and its size does not grow with the run. Other tools,
+such as optuna-dashboard, do not read these attributes. For them the last rotation is stored by
+layer as well.
 """
 
 from __future__ import annotations
@@ -15,19 +16,46 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tuner.errors import InvalidInput
-from tuner.rotation import RotationCurve
+from tuner.rotation import EpochReport, PruningConfig, RotationCurve, RotationTarget
+from tuner.rotation.report import read_number, stored_number
 
+# Attributes of the study. Its trials are judged by them.
+ROTATION_TARGET = "rotation_target"  # as `RotationTarget.to_dict` gives it
+WARMUP_EPOCHS = "warmup_epochs"  # the first epoch of comparison
+# Attributes of a trial.
 LAYERS = "rotation:layers"
-AUDIT = "audit"  # why it would have been pruned, had it not been let finish to measure that
-ADVICE = "advice"  # which advice the trial tests, if it was enqueued for one
-CONFIG = "fixed_config"  # what an advised trial's config holds whatever its space gives
-OPTIMIZER = "optimizer"  # the name of the trial's, searched or not
-START = "start"  # which of the study's first trials it is, if its rotation was set for that
-REASON = "reason"  # why the trial was pruned, or failed
-ROTATION = "rotation"  # the last distances by layer; beside it rotation_min and rotation_mean
-TEST = "test"  # metrics on the test split, by name; no curve holds them
+AUDIT = "audit"  # of a control trial: the reason for which it would have been pruned
+ADVICE = "advice"  # the title of the advice that the trial tests, if any
+CONFIG = "fixed_config"  # config entries of an enqueued trial; they override its space
+OPTIMIZER = "optimizer"  # the name of the trial's optimizer, searched or not
+START = "start"  # the point of the ladder, if the trial is one of the first of the study
+REASON = "reason"  # why the trial was pruned or failed
+ROTATION = "rotation"  # the last distance of each layer; see also rotation_min, rotation_mean
+TEST = "test"  # metrics on the test split, by name; curves do not hold them
 _REPORT = "rotation:"
 _NAN = float("nan")
+
+
+def read_target(attrs: Mapping[str, Any]) -> RotationTarget:
+    """Return the rotation target from a study's user attributes.
+
+    The default one where there is none: older versions stored no target. A study that was made
+    elsewhere may use the attribute's name for something else, and has the default as well.
+    """
+    stored = attrs.get(ROTATION_TARGET)
+    try:
+        return RotationTarget.from_dict(stored) if isinstance(stored, dict) else RotationTarget()
+    except InvalidInput:
+        return RotationTarget()
+
+
+def read_warmup(attrs: Mapping[str, Any]) -> float:
+    """Return the warmup in epochs from a study's user attributes, or the default where it has
+    none."""
+    stored = attrs.get(WARMUP_EPOCHS)
+    if isinstance(stored, int | float) and not isinstance(stored, bool) and stored > 0:
+        return float(stored)
+    return PruningConfig.warmup_epochs
 
 
 def report_rotation(
@@ -39,14 +67,14 @@ def report_rotation(
     train_loss: float = _NAN,
     epoch_s: float = _NAN,
 ) -> None:
-    """Store one report's rotation in an Optuna trial, where `RotationPruner` finds it.
+    """Store the rotation of one report in an Optuna trial, for `RotationPruner` to read.
 
     Call it before `trial.should_prune()`, next to `trial.report(value, step)`.
 
     Args:
         trial: the running trial.
         step: epochs finished, from 1; a fraction within an epoch.
-        distances: cosine distance from initialisation per layer, in [0, 2].
+        distances: the cosine distance from initialisation of each layer, in [0, 2].
         lr_progress: share of the run's total learning rate spent so far, in (0, 1]; NaN if unknown.
         train_loss: mean training loss since the last report; NaN if unknown.
         epoch_s: seconds since the last report; NaN if unknown.
@@ -54,38 +82,58 @@ def report_rotation(
     Raises:
         InvalidInput: the layers are not those of the trial's first report, or the step is not > 0.
     """
-    if not step > 0:
-        raise InvalidInput(
-            f"step must be > 0, the epochs finished, got {step:g}; count epochs from 1"
-        )
-    layers = list(distances)
-    known = trial.user_attrs.get(LAYERS)
+    _record_rotation(
+        trial,
+        EpochReport(
+            epoch=step,
+            layers=tuple(distances),
+            distances=tuple(distances.values()),
+            lr_progress=lr_progress,
+            train_loss=train_loss,
+            epoch_s=epoch_s,
+        ),
+        trial.user_attrs.get(LAYERS),
+    )
+
+
+def record_report(trial: optuna.Trial, report: EpochReport, stored: FrozenTrial) -> None:
+    """Store one whole report of a trial.
+
+    The metric comes last, so that a reader who finds the metric finds all else too.
+
+    Args:
+        trial: the running trial.
+        report: its new report.
+        stored: the trial as the study holds it; `trial.user_attrs` copies all earlier reports.
+
+    Raises:
+        InvalidInput: the layers are not those of the trial's first report.
+    """
+    _record_rotation(trial, report, stored.user_attrs.get(LAYERS))
+    report_test(trial, report.test)
+    if report.metric is not None:
+        trial.report(report.metric, int(report.epoch))
+
+
+def _record_rotation(trial: optuna.Trial, report: EpochReport, known: list[str] | None) -> None:
+    layers = list(report.layers)
     if known is None:
         trial.set_user_attr(LAYERS, layers)
     elif known != layers:
         odd = sorted(set(known) ^ set(layers)) or layers
         raise InvalidInput(
             f"every report of a trial must name the same layers in the same order, got another "
-            f"{odd[0]!r} at epoch {step:g}; measure the same model each time"
+            f"{odd[0]!r} at epoch {report.epoch:g}; measure the same model each time"
         )
-    trial.set_user_attr(
-        _key(step),
-        {
-            # Six decimals: float32 weights do not know more.
-            "distances": [_stored(round(distance, 6)) for distance in distances.values()],
-            "lr_progress": _stored(lr_progress),
-            "train_loss": _stored(train_loss),
-            "epoch_s": _stored(epoch_s),
-        },
-    )
+    trial.set_user_attr(_key(report.epoch), report.to_attribute())
 
 
 def report_last_rotation(trial: optuna.Trial, stored: FrozenTrial) -> None:
-    """Store a trial's last rotation as one can read and plot it: by layer, and its min and mean.
+    """Store the last rotation of a trial by layer, with its minimum and mean, for other tools.
 
     Args:
         trial: the running trial, which is about to end.
-        stored: the same as the study holds it; nothing is added if it has no rotation.
+        stored: the same trial as the study holds it. Without rotation nothing is stored.
     """
     last = max(reports_of(stored).items(), default=(0.0, {}))[1].get("distances", ())
     layers = stored.user_attrs.get(LAYERS, ())
@@ -98,16 +146,17 @@ def report_last_rotation(trial: optuna.Trial, stored: FrozenTrial) -> None:
 
 
 def report_test(trial: optuna.Trial, metrics: Mapping[str, float]) -> None:
-    """Store metrics on the test split, which no pruner sees; later ones replace those of a name.
+    """Store metrics on the test split. Pruners do not read them.
 
     Args:
         trial: the running trial.
-        metrics: by name, such as test_accuracy; NaN if unknown.
+        metrics: values by name, such as test_accuracy; NaN if unknown. A value replaces the one
+            stored before under its name.
     """
     if not metrics:
         return
     known = trial.user_attrs.get(TEST, {})
-    stored = {**known, **{name: _stored(value) for name, value in metrics.items()}}
+    stored = {**known, **{name: stored_number(value) for name, value in metrics.items()}}
     if stored != known:
         trial.set_user_attr(TEST, stored)
 
@@ -115,10 +164,10 @@ def report_test(trial: optuna.Trial, metrics: Mapping[str, float]) -> None:
 def read_test(trial: FrozenTrial) -> dict[str, float]:
     """Return a trial's metrics on the test split, by name; empty if it has none."""
     stored = trial.user_attrs.get(TEST)
-    if not isinstance(stored, dict):  # a study made elsewhere may mean something else by the name
+    if not isinstance(stored, dict):  # other programs may use the name for something else
         return {}
     return {
-        name: _read(stored, name)
+        name: read_number(stored, name)
         for name, value in stored.items()
         if value is None or isinstance(value, (int, float))
     }
@@ -127,9 +176,10 @@ def read_test(trial: FrozenTrial) -> dict[str, float]:
 def whole_config(
     trial: optuna.Trial, stored: FrozenTrial, suggested: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a trial's config: over what is suggested goes what it was enqueued with.
+    """Return a trial's config: the suggested entries, overridden by those that were enqueued.
 
-    The name of its optimizer is stored with it, for readers of the study who have no space.
+    It also stores the name of the optimizer in the trial. Readers of the study do not have the
+    space, which may set it.
     """
     config = {**suggested, **read_config(stored)}
     optimizer = config.get("optimizer")
@@ -145,26 +195,25 @@ def read_config(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:
-    """Return everything a trial has reported so far, as one curve; empty when it has nothing."""
+    """Return all reports of a trial as one curve; it is empty before the first report."""
     layers = tuple(trial.user_attrs.get(LAYERS, ()))
-    reports = reports_of(trial)
-    return RotationCurve(
-        layers=layers,
-        max_epochs=max_epochs,
-        epochs=tuple(reports),
-        lr_progress=tuple(_read(report, "lr_progress") for report in reports.values()),
-        distances=tuple(
-            tuple(_NAN if d is None else d for d in report.get("distances", ()))
-            or (_NAN,) * len(layers)
-            for report in reports.values()
+    return RotationCurve.from_reports(
+        (
+            EpochReport.from_attribute(
+                epoch,
+                layers,
+                stored,
+                trial.intermediate_values.get(epoch),  # type: ignore[call-overload]
+            )
+            for epoch, stored in reports_of(trial).items()
         ),
-        train_loss=tuple(_read(report, "train_loss") for report in reports.values()),
-        metric=tuple(trial.intermediate_values.get(epoch, _NAN) for epoch in reports),  # type: ignore[call-overload]
+        layers,
+        max_epochs,
     )
 
 
 def reports_of(trial: FrozenTrial) -> dict[float, dict[str, Any]]:
-    """Return a trial's reports by epoch, ascending; a report without rotation is an empty one."""
+    """Return a trial's reports by ascending epoch; a report without rotation is an empty dict."""
     reports: dict[float, dict[str, Any]] = {
         float(epoch): {}
         for epoch in trial.intermediate_values
@@ -177,25 +226,18 @@ def reports_of(trial: FrozenTrial) -> dict[float, dict[str, Any]]:
 
 
 def has_report(trial: FrozenTrial, epoch: float, with_metric: bool) -> bool:
-    """Whether the study holds a trial's report at this epoch whole, from before a crash, say."""
+    """Return whether the study already holds the whole report of this epoch.
+
+    It does if the report was written before a crash.
+    """
     return epoch in trial.intermediate_values if with_metric else _key(epoch) in trial.user_attrs
 
 
 def seconds_of(trial: FrozenTrial) -> float:
-    """Return the seconds that the trial has trained, over all its reports."""
-    spent = (_read(report, "epoch_s") for report in reports_of(trial).values())
+    """Return the seconds of training that the trial has reported in all."""
+    spent = (read_number(report, "epoch_s") for report in reports_of(trial).values())
     return sum(seconds for seconds in spent if not math.isnan(seconds))
 
 
 def _key(epoch: float) -> str:
     return f"{_REPORT}{int(epoch) if float(epoch).is_integer() else float(epoch)!r}"
-
-
-def _stored(value: float) -> float | None:
-    """Unknown is null in the study, where NaN would not survive every database."""
-    return None if math.isnan(value) else value
-
-
-def _read(report: Mapping[str, Any], key: str) -> float:
-    value = report.get(key)
-    return _NAN if value is None else float(value)

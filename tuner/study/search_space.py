@@ -1,7 +1,7 @@
 """Search spaces in every accepted form, as one function of an Optuna trial.
 
-Accepted are a define-by-run function, a dict of Optuna distributions and a dict of Ray Tune
-domains (both may be nested and hold constants).
+Accepted forms are a define-by-run function, a dict of Optuna distributions, and a dict of Ray Tune
+domains. The dicts may be nested and may hold constants.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ from optuna.distributions import (
 from tuner.errors import InvalidInput
 
 Space = Callable[[optuna.Trial], dict[str, Any]]
+"""A define-by-run search space."""
 
-# A conditional branch as rare as one in ten is seen by this many draws in 97 % of cases.
+SearchSpace = Space | Mapping[str, Any]
+"""A search space in any accepted form; `as_function` makes a `Space` of it."""
+
+# With this many draws a branch of probability .1 occurs at least once in 97 % of cases.
 _PROBES = 32
 
 
-def as_function(space: Space | Mapping[str, Any]) -> Space:
+def as_function(space: SearchSpace) -> Space:
     """Return the space as a function that suggests one configuration for a trial.
 
     Raises:
         InvalidInput: the space is neither a function nor a mapping, or holds a Ray domain that has
-            no faithful counterpart in Optuna.
+            no equivalent in Optuna.
     """
     if callable(space):
         return space
@@ -53,11 +57,12 @@ def as_function(space: Space | Mapping[str, Any]) -> Space:
 
 
 def fingerprint(space: Space) -> str:
-    """Try a space, and return what it may suggest as canonical JSON: two spaces are the same if
-    theirs are equal.
+    """Return the parameters that a space suggests in some draws, as canonical JSON.
+
+    Two spaces are the same if their fingerprints are equal.
 
     Raises:
-        InvalidInput: it raises, returns something other than a dict, or suggests nothing.
+        InvalidInput: the space raises, returns something other than a dict, or suggests nothing.
     """
     seen: dict[str, str] = {}
     for trial, _ in probe_space(space):
@@ -80,12 +85,16 @@ def fingerprint(space: Space) -> str:
 def probe_space(
     space: Space, times: int = _PROBES
 ) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
-    """Yield trials, so many times, with the configurations that a space suggests for them.
+    """Yield random trials of a space, each with its configuration.
 
-    They are always the same.
+    The draws are seeded: every call yields the same ones.
+
+    Args:
+        space: the search space.
+        times: the number of trials.
 
     Raises:
-        InvalidInput: it raises, or returns something other than a dict.
+        InvalidInput: the space raises, or returns something other than a dict.
     """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(times):
@@ -103,7 +112,7 @@ def suggest(space: Space, trial: optuna.Trial) -> dict[str, Any]:
         config = space(trial)
     except InvalidInput:
         raise
-    except Exception as error:  # the space is the user's code: anything may come out of it
+    except Exception as error:  # the space is the user's code, which may raise anything
         raise InvalidInput(
             f"a search space must not raise, {_name(space)} raised {type(error).__name__}: "
             f"{error}; "
@@ -123,7 +132,7 @@ def _name(space: Space) -> str:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """A choice among values that Optuna cannot store, drawn by their text."""
+    """A choice among values that Optuna cannot store. It suggests a label for each value."""
 
     distribution: CategoricalDistribution
     values: Mapping[str, Any]
@@ -168,10 +177,10 @@ def _is_domain(value: Any) -> bool:
 
 
 def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
-    """Translate one Ray Tune domain.
+    """Return the Optuna distribution of one Ray Tune domain.
 
-    Ray's integers exclude their upper end, and its quantised domains draw the multiples of the
-    step between the two ends, where Optuna counts steps from the lower end.
+    Ray's integer ranges exclude their upper end. Its quantised domains draw multiples of the step,
+    while Optuna counts steps from the lower end.
     """
     from ray.tune.search.sample import Categorical, Float, Integer, LogUniform, Quantized, Uniform
 
@@ -206,7 +215,7 @@ def _choice(categories: Sequence[Any]) -> CategoricalDistribution | _Labelled:
         return CategoricalDistribution(categories)
     texts = [str(value) for value in categories]
     if len(set(texts)) < len(texts) or any(" at 0x" in text for text in texts):
-        # An address differs in every process: where it is in the list does not.
+        # A text with a memory address differs in every process. The index does not.
         texts = [f"{index}: {type(value).__name__}" for index, value in enumerate(categories)]
     return _Labelled(CategoricalDistribution(texts), dict(zip(texts, categories, strict=True)))
 
@@ -224,27 +233,34 @@ def _unfaithful(what: str, at: tuple[str, ...], instead: str) -> InvalidInput:
 
 Range = tuple[float, float] | None
 
-# Of a range that begins at 0, or nearly, the decades that matter.
+# A range that begins at or near 0 is searched over its highest decades only.
 _DECADES = 4
 
 
 def lr_range(space: Space, optimizer: str, usual: str = "sgd") -> Range:
-    """Return the learning rates that a space searches with an optimizer, lowest and highest, > 0;
-    None where it searches none with that one.
+    """Return the lowest and the highest learning rate that a space searches with an optimizer.
 
-    They are those of the parameter that a configuration hands on as `lr`, in the first of some
-    draws that has one. A configuration that names no optimizer is for the usual one.
+    Both are > 0. The range is that of the parameter whose value becomes `lr` in the configuration.
+    The first of some random draws with such a parameter decides.
+
+    Args:
+        space: the search space.
+        optimizer: the name of the optimizer.
+        usual: the optimizer of a configuration that names none.
+
+    Returns:
+        None if the space searches no learning rate with this optimizer.
     """
     for trial, config in probe_space(space):
         chosen = config.get("optimizer", usual)
-        if chosen == optimizer and (found := _of_lr(trial, config.get("lr"))):
+        if chosen == optimizer and (found := _lr_distribution(trial, config.get("lr"))):
             return max(found.low, found.high / 10**_DECADES), found.high
     return None
 
 
-def _of_lr(trial: optuna.Trial, lr: object) -> FloatDistribution | None:
+def _lr_distribution(trial: optuna.Trial, lr: object) -> FloatDistribution | None:
     for name, range_ in trial.distributions.items():
-        handed_on = name.endswith("lr") and trial.params[name] == lr
-        if handed_on and isinstance(range_, FloatDistribution) and range_.low < range_.high:
+        is_lr = name.endswith("lr") and trial.params[name] == lr
+        if is_lr and isinstance(range_, FloatDistribution) and range_.low < range_.high:
             return range_
     return None

@@ -20,7 +20,7 @@ import optuna
 from tuner.engine.callbacks import RunCallback
 from tuner.engine.loggers.base import Event, to_line
 from tuner.engine.loggers.registry import how_to_look
-from tuner.engine.trial_report import numbers_of
+from tuner.rotation import EpochReport
 from tuner.storage.batch_writer import BatchWriter
 from tuner.study.load import LOG_ID
 from tuner.study.result import State, StudyResult, TrialResult
@@ -102,8 +102,8 @@ class LoggerCallback(RunCallback):
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         self._put(Event.start(number, params))
 
-    def reported(self, number: int, epoch: float, result: Mapping[str, Any]) -> None:
-        self._put(Event.report(number, epoch, numbers_of(result)))
+    def reported(self, number: int, report: EpochReport) -> None:
+        self._put(Event.report(number, report.epoch, report.numbers))
 
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
         self._put(Event.end(number, state, reason))
@@ -165,24 +165,15 @@ def logs_of(
 
 
 def events_of(trial: TrialResult, metric: str) -> Iterator[Event]:
-    """Yield what a trial has been through so far, from the study."""
+    """Yield the events of a trial so far, from the study."""
     curve = trial.curve
     if trial.state == "running" and not len(curve):
         return  # it has yet to start, and may wait with a part of its parameters
     yield Event.start(trial.number, trial.setting)
-    for i, epoch in enumerate(curve.epochs):
-        turned = dict(zip(curve.layers, curve.distances[i], strict=True))
-        known = [distance for distance in turned.values() if not math.isnan(distance)]
-        numbers = {
-            metric: curve.metric[i],
-            "train_loss": curve.train_loss[i],
-            "lr_progress": curve.lr_progress[i],
-            **{f"rotation/{layer}": distance for layer, distance in turned.items()},
-            "rotation_min": min(known, default=math.nan),
-            "rotation_mean": math.fsum(known) / len(known) if known else math.nan,
-            **(trial.test if i == len(curve) - 1 else {}),
-        }
-        known_numbers = {key: number for key, number in numbers.items() if not math.isnan(number)}
-        yield Event.report(trial.number, epoch, known_numbers)
+    for at, report in enumerate(curve.reports(), start=1):
+        numbers = report.to_result(metric)
+        if at == len(curve):
+            numbers |= {key: value for key, value in trial.test.items() if not math.isnan(value)}
+        yield Event.report(trial.number, report.epoch, numbers)
     if trial.state != "running":
         yield Event.end(trial.number, trial.state, trial.reason)

@@ -23,7 +23,7 @@ from tuner.study.result import StudyResult
 
 __all__ = ["Advice", "advice"]
 
-# In the order in which they are shown and enqueued.
+# Advice is shown and enqueued in this order.
 _RULES = (
     not_far_enough,
     layer_behind,
@@ -35,14 +35,14 @@ _RULES = (
 
 
 def advice(result: StudyResult) -> list[Advice]:
-    """Return what the study's trials suggest to try next; empty where they show nothing.
+    """Return the advice that a study's trials support; empty if they support none.
 
-    Every piece rests on several trials of the study, and none is to try what was tried. What takes
-    more rotation for better is left out where rotation has been found not to rank the study's
-    trials (`tuner.report.evidence`). That layers turn too early, or by weight decay, is not: both
-    are reasons for it.
+    All advice rests on several trials. A configuration that was tried is not advised again. Rules
+    that assume that more rotation is better are silent where rotation does not rank the study's
+    trials (`tuner.report.evidence`). Two rules still apply there, since they may explain it: the
+    layers turn too early, or they turn by weight decay.
     """
-    case = StudyView.of(result)
+    view = StudyView.of(result)
     tried = [(trial.params, trial.config) for trial in result.trials]
-    found = [piece for rule in _RULES for piece in rule(case)]
+    found = [piece for rule in _RULES for piece in rule(view)]
     return [piece for piece in found if (piece.params, piece.config) not in tried]

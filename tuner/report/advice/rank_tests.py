@@ -1,4 +1,4 @@
-"""One-sided rank tests for a handful of trials, at 95 %."""
+"""One-sided rank tests at 95 %, for samples as small as the trials of a study."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTHING = 1e-9  # of a rank's variance
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return Spearman's rank correlation, in [-1, 1]; 0 where one of them does not vary."""
+    """Return Spearman's rank correlation, in [-1, 1]; 0 if one of the samples is constant."""
     if len(first) < 2:
         return 0.0
     ranks = np.stack([_ranks(first), _ranks(second)])
@@ -27,8 +27,10 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> float:
 def correlation_given(
     first: Sequence[float], second: Sequence[float], third: Sequence[float]
 ) -> float:
-    """Return Spearman's partial correlation of two where the third is alike, in [-1, 1]; 0 where
-    the third tells one of them in full."""
+    """Return Spearman's partial correlation of two samples, given a third, in [-1, 1].
+
+    0 if the third sample determines one of the two.
+    """
     both, of_first = correlation(first, second), correlation(first, third)
     of_second = correlation(second, third)
     rest = (1 - of_first**2) * (1 - of_second**2)
@@ -38,24 +40,24 @@ def correlation_given(
 
 
 def is_positive(rho: float, count: int) -> bool:
-    """Whether a rank correlation over `count` pairs is above 0 by more than chance."""
+    """Return whether a rank correlation over `count` pairs is significantly above 0."""
     return count > 2 and rho > _SURE / math.sqrt(count - 1)
 
 
 def are_lower(some: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether some values rank below the others by more than chance (rank sum)."""
+    """Return whether some values are significantly lower than others, by the rank sum test."""
     n, m = len(some), len(others)
     if n < 3 or m < 3:
         return False
     ranked = _ranks([*some, *others])
     expected = n * (n + m + 1) / 2
-    # Ties make the spread smaller than this: the test is then cautious.
+    # With ties the true deviation is smaller, so the test is conservative.
     deviation = math.sqrt(n * m * (n + m + 1) / 12)
     return bool(ranked[:n].sum() < expected - _SURE * deviation)
 
 
 def chance_of(successes: int, trials: int, each: float) -> float:
-    """Return the probability of at least so many successes, of a chance `each` in [0, 1]."""
+    """Return the probability of at least `successes` in `trials`, with probability `each`."""
     return sum(
         math.comb(trials, k) * each**k * (1 - each) ** (trials - k)
         for k in range(successes, trials + 1)
@@ -63,7 +65,7 @@ def chance_of(successes: int, trials: int, each: float) -> float:
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """Return the ranks from 1; equal values share the mean of theirs."""
+    """Return the ranks, from 1. Equal values get the mean of their ranks."""
     _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     middle: NDArray[np.float64] = ends - (counts - 1) / 2

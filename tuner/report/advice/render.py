@@ -1,4 +1,4 @@
-"""Advice for a terminal, for a file, and as JSON."""
+"""Advice as text for a terminal or a file, and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NONE = "no advice: the trials so far show nothing that is more than chance"
 
 
 def print_advice(found: Sequence[Advice], console: Console) -> None:
-    """Print each piece: its title, what it rests on, what to do, and the configuration."""
+    """Print each piece of advice: its title, evidence, action and configuration."""
     if not found:
         console.print(Text(NONE), soft_wrap=not console.is_terminal)
     for number, piece in enumerate(found, start=1):
@@ -26,12 +26,12 @@ def print_advice(found: Sequence[Advice], console: Console) -> None:
         _print(f"why: {piece.evidence}", console, indent=3)
         _print(f"how: {piece.action}", console, indent=3)
         if piece.setting is not None:
-            told = "  ".join(f"{name}={_short(value)}" for name, value in piece.setting.items())
-            _print(f"try: {told}", console, indent=3, style="dim")
+            setting = "  ".join(f"{name}={_short(value)}" for name, value in piece.setting.items())
+            _print(f"try: {setting}", console, indent=3, style="dim")
 
 
 def advice_json(found: Sequence[Advice]) -> str:
-    """Return the advice as one JSON list; a parameter that is no finite number is null."""
+    """Return the advice as one JSON list. NaN and infinite parameters are null."""
     pieces = [asdict(piece) for piece in found]
     for piece in pieces:
         for name, value in (piece["params"] or {}).items():

@@ -1,4 +1,4 @@
-"""StudyView: what every rule of advice reads of a study."""
+"""StudyView: a study as the rules of advice read it, and the relation of rates to rotation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _IS: dict[Role, Callable[[str], bool]] = {
 
 
 def role_of(name: str) -> Role | None:
-    """Return what a parameter is by the last part of its name, or None."""
+    """Return the role of a parameter by the last part of its name, or None."""
     last = name.rpartition("/")[2].lower()
     return next((role for role, fits in _IS.items() if fits(last)), None)
 
@@ -44,7 +44,7 @@ def role_of(name: str) -> Role | None:
 def name_of(
     role: Role, params: Mapping[str, Any], space: Mapping[str, BaseDistribution]
 ) -> str | None:
-    """Return the first of a trial's parameters that has this role, a number and a known range."""
+    """Return the name of a trial's first numeric parameter with this role and a known range."""
     return next(
         (
             name
@@ -55,17 +55,19 @@ def name_of(
     )
 
 
-def place(distribution: Range, value: float) -> float:
-    """Return where a value is in its range: 0 at the low end, 1 at the high one, evenly as it is
-    searched."""
+def position(distribution: Range, value: float) -> float:
+    """Return the position of a value in its range: 0 at the low end, 1 at the high end.
+
+    The scale is that of the search: logarithmic where the range is.
+    """
     low, high = distribution.low, distribution.high
     if distribution.log:
         low, high, value = math.log(low), math.log(high), math.log(value)
     return (value - low) / (high - low)
 
 
-def at_place(distribution: Range, where: float) -> float:
-    """Return the value at a place, which may be outside of the range."""
+def value_at(distribution: Range, where: float) -> float:
+    """Return the value at a position, which may be outside [0, 1]."""
     low, high = distribution.low, distribution.high
     if distribution.log:
         return float(math.exp(math.log(low) + where * (math.log(high) - math.log(low))))
@@ -73,21 +75,21 @@ def at_place(distribution: Range, where: float) -> float:
 
 
 def is_on_top(distribution: BaseDistribution, value: float) -> bool:
-    """Whether a value is in the outer tenth of its range, or the largest of its choices."""
+    """Return whether a value is in the top tenth of its range, or the largest choice."""
     if isinstance(distribution, CategoricalDistribution):
-        return bool(value >= fitting(distribution, math.inf))
+        return bool(value >= closest_value(distribution, math.inf))
     assert isinstance(distribution, Range)
-    return place(distribution, value) >= 0.9
+    return position(distribution, value) >= 0.9
 
 
-def fitting(distribution: BaseDistribution, value: float, *, beyond: bool = False) -> Any:
-    """Return the value nearest to one that the distribution holds, in three digits where it may.
+def closest_value(distribution: BaseDistribution, value: float, *, beyond: bool = False) -> Any:
+    """Return the value of a distribution that is closest to a number, to three digits.
 
-    With `beyond` the ends of the range do not count, only whole numbers and steps.
+    With `beyond` the value may lie outside the range; only the type and the step are kept.
     """
     if isinstance(distribution, CategoricalDistribution):
         numbers: list[Any] = [choice for choice in distribution.choices if _is_number(choice)]
-        # To infinity all are equally far.
+        # All numbers are equally far from infinity, so take the largest.
         return max(numbers) if value == math.inf else min(numbers, key=lambda n: abs(n - value))
     assert isinstance(distribution, Range)
     if not beyond:
@@ -104,23 +106,23 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-# Fewer complete trials show nothing by ranks at 95 % that is not nearly perfect.
+# With fewer complete trials only a nearly perfect order is significant at 95 %.
 ENOUGH = 8
-# Beyond this a distance is a quarter turn, and its logarithm only noise.
+# From this distance on, ln(1 - distance) is mostly noise.
 _ARRIVED = 0.999
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to try.
+    """One change to try.
 
     Attributes:
-        title: what to do, in a few words.
-        evidence: what the study's own trials show, with their numbers.
-        action: how to do it.
-        params: a full configuration that tests it, or None where no configuration of the study can.
-            It is inside of the space but for advice on a range, whose action then says so.
-        config: with params, config entries that go over what the space makes of these.
+        title: the change, in a few words.
+        evidence: the observations in the study's trials, with numbers.
+        action: how to make the change.
+        params: all parameters of a trial that tests it; None if no trial of the study can. They
+            are inside the space, except for advice on a range, whose action says so.
+        config: config entries of that trial that override the space.
     """
 
     title: str
@@ -131,20 +133,19 @@ class Advice:
 
     @property
     def setting(self) -> dict[str, Any] | None:
-        """The configuration as it is shown, as `TrialResult.setting`."""
+        """The configuration to show; see `TrialResult.setting`."""
         return None if self.params is None else {**self.params, **self.config}
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study as the rules see it.
+    """A study as the rules read it.
 
     Attributes:
         result: the study.
-        target: what its layers should reach. A study does not keep the job's own, so this is the
-            default one.
-        space: what may be suggested, by parameter.
-        ended: its complete trials with a finite metric, best first.
+        target: the rotation target of the study.
+        space: the distribution of each parameter.
+        ended: the complete trials with a finite metric, best first.
     """
 
     result: StudyResult
@@ -154,9 +155,10 @@ class StudyView:
 
     @classmethod
     def of(cls, result: StudyResult) -> StudyView:
+        """Return the view of a study."""
         return cls(
             result,
-            RotationTarget(),
+            result.rotation_target,
             _space(result.space),
             tuple(
                 trial
@@ -167,14 +169,16 @@ class StudyView:
 
     @property
     def best(self) -> tuple[TrialResult, ...]:
-        """The best quarter of the complete trials, at least three; empty if there are fewer."""
+        """The best quarter of the complete trials, at least three; empty with fewer than three."""
         count = max(3, len(self.ended) // 4)
         return self.ended[:count] if len(self.ended) >= 3 else ()
 
     @cached_property
     def learnt(self) -> tuple[TrialResult, ...]:
-        """The complete trials that have turned and learnt something, best first: the others turn
-        without it."""
+        """The complete trials with rotation whose train loss fell, best first.
+
+        Rotation without learning would distort the rules.
+        """
         return tuple(
             trial
             for trial in self.ended
@@ -183,49 +187,51 @@ class StudyView:
 
     @cached_property
     def rotation_ranks(self) -> bool:
-        """Whether the trials that turned further have done better, by more than chance."""
+        """Whether trials that turned further are significantly better."""
         rho = self.rotation_rho
         return self.rotation_may_tell and is_positive(rho, len(self.learnt))
 
     @cached_property
     def rotation_rho(self) -> float:
-        """How far the trials turned against their metric, as a rank correlation."""
+        """The rank correlation of rotation and metric over the trials of `learnt`."""
         return correlation(
             [self.turned(trial) for trial in self.learnt], [self.score(t) for t in self.learnt]
         )
 
     @cached_property
     def rotation_may_tell(self) -> bool:
-        """Whether there is enough rotation to learn from, not yet found to say nothing here."""
+        """Whether enough trials have rotation, and it was not found uninformative here."""
         if len(self.learnt) < ENOUGH:
             return False
         worth = rotation_worth(self.result)
         return worth is not None and worth.says != "not informative"
 
     def score(self, trial: TrialResult) -> float:
-        """The metric, the more the better."""
+        """Return the metric, with its sign turned if less is better."""
         return trial.value if self.result.mode == "max" else -trial.value
 
     def turned(self, trial: TrialResult, report: int = -1) -> float:
-        """How far the layers that count have come at a report, in units of the target; NaN if
-        unknown."""
+        """Return how far a trial's layers had turned at a report; NaN if unknown.
+
+        See `RotationTarget.reached`.
+        """
         curve = trial.curve
         if not curve.layers or not len(curve):
             return math.nan
         return self.target.reached(curve.distances[report], curve.layers)
 
     def rate(self, trial: TrialResult) -> tuple[str, float] | None:
-        """Return the name and value of the trial's learning rate, if one is searched."""
+        """Return the name and value of the trial's learning rate, or None if it is not searched."""
         name = name_of("rate", trial.params, self.space)
         return None if name is None else (name, float(trial.params[name]))
 
     def typical(self, trials: Sequence[TrialResult]) -> float:
-        """The median of how far the trials have turned."""
+        """Return the median rotation of some trials."""
         return median(self.turned(trial) for trial in trials)
 
 
 def s_of(distance: float) -> float:
-    """Return `s = -ln(1 - d)`, which grows as a power of the learning rate spent."""
+    """Return `s = -ln(1 - d)`, which grows as a power of the learning rate spent so far."""
     return -math.log1p(-min(distance, _ARRIVED))
 
 
@@ -235,39 +241,43 @@ def _has_learnt(trial: TrialResult) -> bool:
 
 
 def _space(text: str) -> dict[str, BaseDistribution]:
-    """A study made elsewhere has no space, or means something else by the attribute's name."""
+    """Return the distributions of a space; empty where another program wrote the study."""
     try:
         return {name: json_to_distribution(field) for name, field in json.loads(text).items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
-# No advice to change a rate by more than this at once.
+# The largest factor by which advice changes a rate at once.
 _MOST = 10.0
-# Fewer trials, rates closer together or a looser relation than this give no exponent.
+# An exponent is fitted to at least so many trials, whose highest rate is at least so many times
+# the lowest, with at least this correlation.
 _ENOUGH, _SPREAD, _TIGHT = 6, 4.0, 0.6
-# Motion in one direction has an exponent of 2, of the rate as of the clock; slow layers have less
-# than 1. Anything else is noise.
+# Weights that move in one direction have an exponent of 2. Slow layers have less than 1. An
+# exponent outside these bounds is noise.
 _EXPONENTS = (0.5, 2.5)
 
 
 @dataclass(frozen=True)
 class Relation:
-    """`s = -ln(1 - d)` grows as the learning rate to the power `exponent`, over `trials` trials;
-    in proportion to it, as a forecast begins with, where they do not tell."""
+    """How rotation grows with the learning rate: `s = -ln(1 - d)` as the rate to a power.
+
+    Attributes:
+        exponent: the power; 1 if the trials do not determine it.
+        trials: the number of trials that it was fitted to; 0 if none.
+    """
 
     exponent: float
     trials: int
 
-    def factor(self, now: float, wanted: float) -> float:
-        """Return what to multiply the rate by to come from one distance to another, in
-        [1, 10]."""
-        ratio = s_of(wanted) / max(s_of(now), 1e-6)
+    def factor(self, now: float, goal: float) -> float:
+        """Return the factor of the rate, in [1, 10], that takes the distance `now` to `goal`."""
+        ratio = s_of(goal) / max(s_of(now), 1e-6)
         return float(min(max(ratio ** (1 / self.exponent), 1.0), _MOST))
 
     @property
     def words(self) -> str:
-        """Return where the factor is from."""
+        """The origin of the factor, in words."""
         if not self.trials:
             return "taking -ln(1 - distance) to grow with the learning rate"
         return (
@@ -276,14 +286,14 @@ class Relation:
         )
 
 
-def relation(case: StudyView, name: str) -> Relation:
-    """Return how rotation goes with the rate called `name`, over the trials that have it."""
-    trials = [trial for trial in case.learnt if trial.params.get(name)]
-    return _fitted([(trial.params[name], case.turned(trial)) for trial in trials])
+def relation(view: StudyView, name: str) -> Relation:
+    """Return the relation of rotation to the rate called `name`."""
+    trials = [trial for trial in view.learnt if trial.params.get(name)]
+    return _fitted([(trial.params[name], view.turned(trial)) for trial in trials])
 
 
 def layer_relation(trials: Sequence[TrialResult], name: str, layer: str) -> Relation:
-    """Return how one layer's rotation goes with the rate called `name`."""
+    """Return the relation of one layer's rotation to the rate called `name`."""
     return _fitted(
         [
             (trial.params[name], trial.rotation[layer])

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tuner.report.charts.base import ChartSpec
-from tuner.report.charts.rotation import draw_layers, draw_rotation, templates
+from tuner.report.charts.rotation import draw_layers, draw_rotation, trial_templates
 from tuner.report.charts.search import draw_cost, draw_importance, draw_metric, draw_slices
 from tuner.study.result import StudyResult
 from tuner.vega import AnyChart
 
-# In the order in which the page shows them.
+# The page shows the charts in this order.
 KINDS: dict[str, Callable[[StudyResult], ChartSpec | None]] = {
     "rotation": draw_rotation,
     "metric": draw_metric,
@@ -29,7 +29,7 @@ KINDS: dict[str, Callable[[StudyResult], ChartSpec | None]] = {
     "layers": draw_layers,
 }
 
-# What the page's navigation calls them.
+# The names of the charts in the navigation of the page.
 LABELS = {
     "rotation": "Curves",
     "metric": "Rotation and metric",
@@ -40,14 +40,14 @@ LABELS = {
 }
 
 
-def all_drawn(result: StudyResult) -> dict[str, ChartSpec]:
-    """Return every chart that the study has something to show in, by kind."""
-    return {kind: shown for kind, draw in KINDS.items() if (shown := draw(result)) is not None}
+def all_charts(result: StudyResult) -> dict[str, ChartSpec]:
+    """Return every chart for which the study has data, by kind."""
+    return {kind: chart for kind, draw in KINDS.items() if (chart := draw(result)) is not None}
 
 
 def trial_charts(result: StudyResult) -> dict[str, Any]:
-    """Return the templates of the charts of one trial."""
-    return templates(result)
+    """Return the charts of one trial as Vega-Lite without data."""
+    return trial_templates(result)
 
 
-__all__ = ["KINDS", "LABELS", "AnyChart", "ChartSpec", "all_drawn", "trial_charts"]
+__all__ = ["KINDS", "LABELS", "AnyChart", "ChartSpec", "all_charts", "trial_charts"]

@@ -1,4 +1,4 @@
-"""Charts of rotation: curves by layer, the map of layers and trials, and one trial's charts."""
+"""Charts of rotation: curves by layer, the map of layers by trials, and the charts of a trial."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import altair as alt
 import numpy as np
 
 from tuner.report.charts.base import WIDTH, ChartSpec, spread
+from tuner.report.formatting import distance_words, other_bars
 from tuner.rotation import RotationTarget, forecast
 from tuner.study.result import StudyResult, TrialResult
 from tuner.vega import BLUE, GREY, ORANGE, AnyChart, number_of, tip, values
@@ -21,31 +22,52 @@ _BEST_KIND, _PRUNED_KIND, _OTHER_KIND = _KINDS
 
 
 def draw_rotation(result: StudyResult) -> ChartSpec | None:
-    """Return the curves; None where no trial has reported rotation."""
+    """Return the rotation curves by layer; None if no trial has reported rotation."""
     turned = [t for t in result.ranked if len(t.curve) and t.curve.layers]
     if not turned:
         return None
     layers = shown_layers(turned)
     picked = _picked(turned)
+    target = result.rotation_target
     lines = [row for trial, kind in picked for row in _curve(trial, kind, layers)]
-    ahead = [row for trial, kind in picked if kind == _PRUNED_KIND for row in _ahead(trial, layers)]
+    bars = _bars(turned, layers, target)
+    forecasts = [
+        row for trial, kind in picked if kind == _PRUNED_KIND for row in _forecasts(trial, layers)
+    ]
     kinds = [kind for kind in _KINDS if any(kind == picked_as for _, picked_as in picked)]
     return ChartSpec(
-        _curves_chart(lines, ahead, kinds, layers, result.max_epochs),
-        _curves_finding(turned, layers),
-        _curves_caption(turned, picked, layers),
+        _curves_chart(lines, forecasts, bars, kinds, layers, result.max_epochs),
+        _curves_finding(turned, target),
+        _curves_caption(turned, picked, layers, target),
     )
 
 
 def shown_layers(trials: list[TrialResult]) -> list[str]:
     """Return the layers of the most common network, up to 12 of them, in model order."""
-    network, _ = Counter(trial.curve.layers for trial in trials).most_common(1)[0]
+    network = _most_common_network(trials)
     return [network[i] for i in spread(len(network), _CURVE_LAYERS)]
+
+
+def _most_common_network(trials: list[TrialResult]) -> tuple[str, ...]:
+    network, _ = Counter(trial.curve.layers for trial in trials).most_common(1)[0]
+    return network
+
+
+def _bars(
+    turned: list[TrialResult], layers: list[str], target: RotationTarget
+) -> list[dict[str, Any]]:
+    """Return how far each of these layers should turn; none for a layer that has no target."""
+    network = _most_common_network(turned)
+    return [
+        {"layer": layer, "bar": round(bar, 4)}
+        for layer, bar in zip(network, target.bars(network), strict=True)
+        if layer in layers and not math.isnan(bar)
+    ]
 
 
 def _picked(turned: list[TrialResult]) -> list[tuple[TrialResult, str]]:
     best = [trial for trial in turned if trial.state == "complete"][:_BEST]
-    # The forecasts of those that were cut latest matter most.
+    # The forecasts of the trials that were pruned last matter most.
     pruned = sorted(
         (t for t in turned if t.state == "pruned"), key=lambda t: (-t.epochs, t.number)
     )[:_PRUNED]
@@ -76,8 +98,8 @@ def _curve(trial: TrialResult, kind: str, layers: list[str]) -> list[dict[str, A
     return [{**row, "trial": trial.number, "kind": kind} for row in rows]
 
 
-def _ahead(trial: TrialResult, layers: list[str]) -> list[dict[str, Any]]:
-    """Return, by layer, where the verdict fell and where the trial was forecast to end."""
+def _forecasts(trial: TrialResult, layers: list[str]) -> list[dict[str, Any]]:
+    """Return the point of the verdict and the forecast of a pruned trial, for each layer."""
     curve = trial.curve
     expected = forecast(curve)
     if expected is None:
@@ -108,7 +130,8 @@ def _ahead(trial: TrialResult, layers: list[str]) -> list[dict[str, Any]]:
 
 def _curves_chart(
     lines: list[dict[str, Any]],
-    ahead: list[dict[str, Any]],
+    forecasts: list[dict[str, Any]],
+    bars: list[dict[str, Any]],
     kinds: list[str],
     layers: list[str],
     max_epochs: int,
@@ -121,7 +144,8 @@ def _curves_chart(
         legend=alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=2),
     )
     x = alt.X(**number_of("epoch", "epoch", domain=[0, max_epochs], nice=False))
-    top = max([1.0, *(row["distance"] for row in lines), *(row["high"] for row in ahead)])
+    highest = [row["bar"] for row in bars] + [row["high"] for row in forecasts]
+    top = max([1.0, *(row["distance"] for row in lines), *highest])
     y = alt.Y(**number_of("distance", "cosine distance", domain=[0, math.ceil(top * 10) / 10]))
     seen = alt.Chart().transform_filter("isValid(datum.epoch) && !isValid(datum.end)").encode(x, y)
     cut = alt.Chart().transform_filter("isValid(datum.end)")
@@ -140,9 +164,14 @@ def _curves_chart(
         tip("mid", "forecast, middle", "quantitative", ".2f"),
         tip("high", "forecast, high", "quantitative", ".2f"),
     ]
-    quarter = alt.Chart().mark_rule(strokeDash=[2, 3], color=GREY).encode(y=alt.YDatum(1))
+    target_line = (
+        alt.Chart()
+        .transform_filter("isValid(datum.bar)")
+        .mark_rule(strokeDash=[2, 3], color=GREY)
+        .encode(alt.Y(field="bar", type="quantitative"))
+    )
     parts = [
-        quarter,
+        target_line,
         seen.mark_line(strokeWidth=1.4).encode(
             colour,
             alt.Detail(field="trial", type="nominal"),
@@ -152,7 +181,7 @@ def _curves_chart(
             tooltip=tips,
         ),
     ]
-    if ahead:
+    if forecasts:
         parts += [
             cut.mark_rule(strokeDash=[3, 3], strokeWidth=1.2).encode(
                 x, y, to_end, alt.Y2(field="mid"), colour, tooltip=ends
@@ -167,7 +196,7 @@ def _curves_chart(
             cut.mark_point(filled=True, size=34, opacity=1).encode(x, y, colour, tooltip=ends),
         ]
     return (
-        alt.layer(*parts, data=values([*lines, *ahead]))
+        alt.layer(*parts, data=values([*lines, *forecasts, *bars]))
         .properties(width=220, height=170)
         .facet(
             facet=alt.Facet(
@@ -182,11 +211,11 @@ def _curves_chart(
     )
 
 
-def _curves_finding(turned: list[TrialResult], layers: list[str]) -> str:
+def _curves_finding(turned: list[TrialResult], target: RotationTarget) -> str:
     best = next((t for t in turned if t.state == "complete"), None)
     if best is None:
         return "How far each layer has turned so far"
-    hidden = RotationTarget().hidden(best.curve.layers)
+    hidden = target.hidden(best.curve.layers)
     known = [
         best.rotation[name]
         for name in (best.curve.layers[i] for i in hidden)
@@ -196,11 +225,15 @@ def _curves_finding(turned: list[TrialResult], layers: list[str]) -> str:
         return "How far each layer turned"
     low, high = min(known), max(known)
     far = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
-    return f"The best trial's hidden layers ended at {far}; 1 is a quarter turn"
+    goal = "1 is a quarter turn" if target.distance == 1 else f"the target is {target.distance:g}"
+    return f"The best trial's hidden layers ended at {far}; {goal}"
 
 
 def _curves_caption(
-    turned: list[TrialResult], picked: list[tuple[TrialResult, str]], layers: list[str]
+    turned: list[TrialResult],
+    picked: list[tuple[TrialResult, str]],
+    layers: list[str],
+    target: RotationTarget,
 ) -> str:
     counts = Counter(kind for _, kind in picked)
     some = (
@@ -216,19 +249,21 @@ def _curves_caption(
     )
     return (
         "Cosine distance of each layer's weights from their initial values, by epochs trained. "
-        f"The dotted line is a quarter turn.{cut}{some}{fewer}"
+        f"The dotted line is the target, {distance_words(target)} in hidden layers."
+        f"{cut}{some}{fewer}"
     )
 
 
 _MAP_TRIALS, _MAP_LAYERS = 120, 40
-# Most of a turn to speak of made within the first tenth of the training is too fast.
+# A layer is too fast if it makes more than _MOST of its turn in the first _EARLY of the training,
+# and that is more than _LEAST of the target.
 _EARLY, _MOST, _LEAST = 0.1, 0.5, 0.2
 _LITTLE, _ENOUGH, _FAST, _FREE = "too little", "enough", "too fast", "no target"
 _COLOURS = {_LITTLE: "#e0a458", _ENOUGH: BLUE, _FAST: "#a83e6c", _FREE: "#b3b9c1"}
 
 
 def draw_layers(result: StudyResult) -> ChartSpec | None:
-    """Return the map; None where no trial has reported rotation."""
+    """Return the map of layers by trials; None if no trial has reported rotation."""
     turned = [
         (rank, trial)
         for rank, trial in enumerate(result.ranked, start=1)
@@ -236,15 +271,15 @@ def draw_layers(result: StudyResult) -> ChartSpec | None:
     ]
     if not turned:
         return None
-    network, _ = Counter(trial.curve.layers for _, trial in turned).most_common(1)[0]
+    network = _most_common_network([trial for _, trial in turned])
     alike = [(rank, trial) for rank, trial in turned if trial.curve.layers == network]
     picked = [alike[i] for i in spread(len(alike), _MAP_TRIALS)]
     layers = [network[i] for i in spread(len(network), _MAP_LAYERS)]
-    target = RotationTarget()
+    target = result.rotation_target
     cells = [
         cell
-        for place, (rank, trial) in enumerate(picked, start=1)
-        for cell in _cells(place, rank, trial, target)
+        for position, (rank, trial) in enumerate(picked, start=1)
+        for cell in _cells(position, rank, trial, target)
         if cell["layer"] in layers
     ]
     return ChartSpec(
@@ -255,30 +290,38 @@ def draw_layers(result: StudyResult) -> ChartSpec | None:
 
 
 def _cells(
-    place: int, rank: int, trial: TrialResult, target: RotationTarget
+    position: int, rank: int, trial: TrialResult, target: RotationTarget
 ) -> list[dict[str, Any]]:
     curve = trial.curve
     expected = forecast(curve)
     ends = expected.mid if expected else curve.distances[-1]
     return [
         {
-            "place": place,
+            "position": position,
             "rank": rank,
             "trial": trial.number,
             "state": trial.state,
             "layer": layer,
             "end": round(end, 3),
-            "verdict": _verdict(trial, index, end, bar - target.tolerance),
+            "verdict": _verdict(trial, index, end, floor, _LEAST * target.distance),
         }
-        for index, (layer, end, bar) in enumerate(
-            zip(curve.layers, ends, target.bars(curve.layers), strict=True)
+        for index, (layer, end, floor) in enumerate(
+            zip(curve.layers, ends, target.floors(curve.layers), strict=True)
         )
         if math.isfinite(end)
     ]
 
 
-def _verdict(trial: TrialResult, layer: int, end: float, floor: float) -> str:
-    """Say how a layer turned; `floor` is NaN for one that has no target."""
+def _verdict(trial: TrialResult, layer: int, end: float, floor: float, least: float) -> str:
+    """Return how a layer turned.
+
+    Args:
+        trial: whose layer it is.
+        layer: its index.
+        end: the distance that it ends at, or is forecast to.
+        floor: the distance that is enough; NaN for a layer without a target.
+        least: a smaller distance is never too fast.
+    """
     curve = trial.curve
     known = [
         (epoch, row[layer])
@@ -287,7 +330,7 @@ def _verdict(trial: TrialResult, layer: int, end: float, floor: float) -> str:
     ]
     epochs, distances = zip(*known, strict=True) if known else ((), ())
     early = float(np.interp(_EARLY * curve.max_epochs, (0.0, *epochs), (0.0, *distances)))
-    if early > _LEAST and early > _MOST * end:
+    if early > least and early > _MOST * end:
         return _FAST
     if math.isnan(floor):
         return _FREE
@@ -300,7 +343,7 @@ def _map_chart(cells: list[dict[str, Any]], layers: list[str], every: bool) -> A
         .mark_rect()
         .encode(
             alt.X(
-                field="place",
+                field="position",
                 type="ordinal",
                 title="rank" if every else "trials by rank, evenly picked",
                 axis=alt.Axis(labelAngle=0, labelOverlap="greedy", labels=every, ticks=False),
@@ -344,20 +387,20 @@ def _map_finding(cells: list[dict[str, Any]], trials: int) -> str:
         if often > 1:
             whole = len({cell["layer"] for cell in cells})
             return f"{often} of {whole} layers turned too little in most trials"
-        return _of_layer(cells, layer, _LITTLE, count, trials)
+        return _layer_finding(cells, layer, _LITTLE, count, trials)
     if fast:
         layer, count = fast.most_common(1)[0]
-        return _of_layer(cells, layer, _FAST, count, trials)
+        return _layer_finding(cells, layer, _FAST, count, trials)
     return "Every layer that has a target turned far enough"
 
 
-def _of_layer(
+def _layer_finding(
     cells: list[dict[str, Any]], layer: str, verdict: str, count: int, trials: int
 ) -> str:
-    """Say how often a layer turned so, and whether that kept a trial from being the best."""
-    said = f"{layer} turned {verdict} in {count} of {trials} trials"
+    """Return how often a layer has this verdict, and whether the best trial has it too."""
+    text = f"{layer} turned {verdict} in {count} of {trials} trials"
     best = min((cell for cell in cells if cell["layer"] == layer), key=lambda cell: cell["rank"])
-    return f"{said}, the best among them" if best["verdict"] == verdict else said
+    return f"{text}, the best among them" if best["verdict"] == verdict else text
 
 
 def _map_caption(
@@ -369,23 +412,22 @@ def _map_caption(
     target: RotationTarget,
 ) -> str:
     others = len(turned) - alike
-    said = [
+    sentences = [
         "Where each layer ends, or is forecast to end, trial by trial, best on the left.",
-        f"Enough is {target.floor:.1f} or more in hidden layers; the first layer and the last have "
-        "no target.",
+        f"Enough is {target.floor:.3g} or more in hidden layers; {other_bars(target)}.",
         "Too fast is most of a turn within the first tenth of the training.",
     ]
     if picked < alike:
-        said.append(f"{picked} of {alike:,} trials are drawn, evenly by rank.")
+        sentences.append(f"{picked} of {alike:,} trials are drawn, evenly by rank.")
     if others:
-        said.append(f"{others:,} trials of other networks are left out.")
+        sentences.append(f"{others:,} trials of other networks are left out.")
     if layers > _MAP_LAYERS:
-        said.append(f"{_MAP_LAYERS} of {layers} layers are drawn.")
-    return " ".join(said)
+        sentences.append(f"{_MAP_LAYERS} of {layers} layers are drawn.")
+    return " ".join(sentences)
 
 
-def templates(result: StudyResult) -> dict[str, Any]:
-    """Return Vega-Lite charts of rotation and of the metric; their data sets are still empty."""
+def trial_templates(result: StudyResult) -> dict[str, Any]:
+    """Return Vega-Lite charts of a trial's rotation, metric and train loss, without data."""
     return {
         "rotation": _rotation(result.max_epochs).to_dict(validate=False),
         "metric": _trial_line("value", result.metric, BLUE, result.max_epochs).to_dict(
@@ -412,9 +454,9 @@ def _rotation(max_epochs: int) -> AnyChart:
     x = _epochs(max_epochs)
     y = alt.Y(**number_of("distance", "cosine distance", zero=True))
     seen = alt.Chart(alt.NamedData(name="seen"))
-    ahead = alt.Chart(alt.NamedData(name="ahead"))
-    quarter = (
-        alt.Chart(alt.NamedData(name="quarter"))
+    forecasts = alt.Chart(alt.NamedData(name="ahead"))
+    target_line = (
+        alt.Chart(alt.NamedData(name="target"))
         .mark_rule(strokeDash=[2, 3], color=GREY)
         .encode(alt.Y(field="distance", type="quantitative"))
     )
@@ -430,12 +472,12 @@ def _rotation(max_epochs: int) -> AnyChart:
         tip("high", "forecast, high", "quantitative", ".2f"),
     ]
     chart: AnyChart = alt.layer(
-        quarter,
+        target_line,
         seen.mark_line(point=alt.OverlayMarkDef(size=14)).encode(x, y, colour, tooltip=tips),
-        ahead.mark_rule(strokeDash=[3, 3]).encode(
+        forecasts.mark_rule(strokeDash=[3, 3]).encode(
             x, y, alt.X2(field="end"), alt.Y2(field="mid"), colour, tooltip=ends
         ),
-        ahead.mark_rule(strokeWidth=4, opacity=0.5, xOffset=-2).encode(
+        forecasts.mark_rule(strokeWidth=4, opacity=0.5, xOffset=-2).encode(
             _epochs(max_epochs, "end"),
             alt.Y(field="low", type="quantitative"),
             alt.Y2(field="high"),

@@ -1,4 +1,4 @@
-"""Charts of the search: importance and slices of parameters, metric against rotation, cost."""
+"""Charts of the search: parameter importance and slices, metric against rotation, and cost."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ from tuner.rotation import RotationTarget
 from tuner.study.result import StudyResult, TrialResult
 from tuner.vega import BLUE, GREY, AnyChart, label, number_of, tip, values
 
-# Optuna takes seconds beyond.
+# Optuna's evaluator takes seconds for more trials.
 MOST_TRIALS = 1000
 _ENOUGH_TRIALS = 8
 _PARAMETERS = 15
 
 
 def draw_importance(result: StudyResult) -> ChartSpec | None:
-    """Return the bars; None where there are too few complete trials, or no parameter varies."""
+    """Return the importance of parameters as bars.
+
+    None with too few complete trials, or if no parameter varies.
+    """
     shares = importances(result)
     if not shares:
         return None
@@ -90,7 +93,7 @@ def draw_importance(result: StudyResult) -> ChartSpec | None:
 
 
 def importances(result: StudyResult) -> dict[str, float]:
-    """Return each parameter's share of the importance, largest first; empty where not known."""
+    """Return each parameter's share of the importance, largest first; empty if unknown."""
     complete = [trial for trial in with_value(result) if trial.state == "complete"]
     picked = [complete[i] for i in spread(len(complete), MOST_TRIALS)]
     space = space_of(result, picked)
@@ -102,7 +105,7 @@ def importances(result: StudyResult) -> dict[str, float]:
         study = optuna.create_study(direction="maximize" if result.mode == "max" else "minimize")
         study.add_trials([_frozen(trial, space) for trial in picked])
         with warnings.catch_warnings():
-            # It says that the evaluator is new, and where a parameter says nothing.
+            # Optuna warns that the evaluator is experimental and of parameters without effect.
             warnings.simplefilter("ignore")
             found = optuna.importance.get_param_importances(
                 study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
@@ -113,14 +116,17 @@ def importances(result: StudyResult) -> dict[str, float]:
 
 
 def space_of(result: StudyResult, trials: Sequence[TrialResult]) -> dict[str, BaseDistribution]:
-    """Return what each parameter that varies was drawn from: as the study says, or as it looks."""
-    said = _said(result.space)
+    """Return the distribution of each parameter that varies.
+
+    It is that of the study's space, or one that fits the values if the study has no space.
+    """
+    stored = _stored_space(result.space)
     seen: dict[str, list[Any]] = {}
     for trial in trials:
         for name, value in trial.params.items():
             seen.setdefault(name, []).append(value)
     return {
-        name: said.get(name) or _as_it_looks(held)
+        name: stored.get(name) or _fitting_distribution(held)
         for name, held in seen.items()
         if len({repr(value) for value in held}) > 1
     }
@@ -144,15 +150,15 @@ def _holds(distribution: BaseDistribution, value: Any) -> bool:
         return False
 
 
-def _said(space: str) -> dict[str, BaseDistribution]:
-    """A study made elsewhere has no space, or means something else by the attribute's name."""
+def _stored_space(space: str) -> dict[str, BaseDistribution]:
+    """Return the distributions of a space; empty where another program wrote the study."""
     try:
         return {name: json_to_distribution(text) for name, text in json.loads(space).items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
-def _as_it_looks(held: list[Any]) -> BaseDistribution:
+def _fitting_distribution(held: list[Any]) -> BaseDistribution:
     if all(is_number(value) for value in held):
         low, high = float(min(held)), float(max(held))
         return FloatDistribution(low, high, log=is_wide(held))
@@ -166,12 +172,12 @@ def _as_it_looks(held: list[Any]) -> BaseDistribution:
 
 
 _CHARTS, _MOST_PER_SLICE, _UPRIGHT = 6, 600, 3
-# So few different numbers are shown as choices.
+# A parameter with at most so many different numbers is shown as categories.
 _FEW = 5
 
 
 def draw_slices(result: StudyResult) -> ChartSpec | None:
-    """Return the slices; None where no parameter varies."""
+    """Return the metric by each parameter; None if no parameter varies."""
     known = with_value(result)
     picked = [known[i] for i in spread(len(known), _MOST_PER_SLICE)]
     names = _names(result, picked)
@@ -197,7 +203,7 @@ def draw_slices(result: StudyResult) -> ChartSpec | None:
 
 
 def _names(result: StudyResult, picked: list[TrialResult]) -> list[str]:
-    """Return the parameters that vary, those that matter most first."""
+    """Return the parameters that vary, the most important first."""
     seen: dict[str, set[str]] = {}
     for trial in picked:
         for name, value in trial.params.items():
@@ -208,7 +214,7 @@ def _names(result: StudyResult, picked: list[TrialResult]) -> list[str]:
 
 
 def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
-    """The keys of parameters are ours, whatever they are called."""
+    """Return a trial as a row. Parameters get keys of their own, since names may be anything."""
     held = {f"p{i}": trial.params[name] for i, name in enumerate(names) if name in trial.params}
     return {
         "trial": trial.number,
@@ -263,12 +269,13 @@ def _short(value: Any) -> str:
 
 
 _MOST_POINTS, _BEST = 2000, 500
-_ENOUGH_POINTS = 8  # fewer trials show nothing by ranks that is not nearly perfect
+_ENOUGH_POINTS = 8  # with fewer trials only a nearly perfect order is significant
 
 
 def draw_metric(result: StudyResult) -> ChartSpec | None:
-    """Return the scatter; None where no trial has both."""
-    known = [(t, far) for t in with_value(result) if math.isfinite(far := hidden(t))]
+    """Return a scatter plot of rotation and metric; None if no trial has both."""
+    target = result.rotation_target
+    known = [(t, far) for t in with_value(result) if math.isfinite(far := hidden(t, target))]
     if not known:
         return None
     picked = known[:_BEST] + [
@@ -314,14 +321,17 @@ def draw_metric(result: StudyResult) -> ChartSpec | None:
     return ChartSpec(chart, _finding(result, known), caption)
 
 
-def hidden(trial: TrialResult) -> float:
-    """Return the mean distance of a trial's hidden layers at its last report; NaN if unknown."""
+def hidden(trial: TrialResult, target: RotationTarget) -> float:
+    """Return the mean distance of a trial's hidden layers at its last report; NaN if unknown.
+
+    The target says which layers are hidden.
+    """
     curve = trial.curve
     if not len(curve) or not curve.layers:
         return math.nan
     known = [
         distance
-        for i in RotationTarget().hidden(curve.layers)
+        for i in target.hidden(curve.layers)
         if math.isfinite(distance := curve.distances[-1][i])
     ]
     return math.fsum(known) / len(known) if known else math.nan
@@ -337,7 +347,7 @@ def _finding(result: StudyResult, known: list[tuple[TrialResult, float]]) -> str
     if turned.nunique() < 2 or score.nunique() < 2:
         return f"Rotation and {result.metric}: no difference among the complete trials"
     rho = float(np.corrcoef(turned, score)[0, 1])
-    # 95 % of rank correlations of unrelated values are within this.
+    # 95 % of the rank correlations of independent values are smaller.
     if abs(rho) < 1.96 / math.sqrt(len(complete) - 1):
         how = "no clear relation"
     else:
@@ -349,7 +359,10 @@ _AS_RUN, _WHOLE = "as run", "without pruning"
 
 
 def draw_cost(result: StudyResult) -> ChartSpec | None:
-    """Return both lines; None where no trial is complete."""
+    """Return the best metric by epochs trained, with and without pruning.
+
+    None if no trial is complete.
+    """
     pruned = any(trial.state == "pruned" for trial in result.trials)
     rows = _steps(result, _AS_RUN)
     if not rows:
@@ -406,7 +419,7 @@ def draw_cost(result: StudyResult) -> ChartSpec | None:
 
 
 def _steps(result: StudyResult, kind: str) -> list[dict[str, Any]]:
-    """Return where the best so far improved, and where the trials end."""
+    """Return the points at which the best metric improved, and the last one."""
     better = max if result.mode == "max" else min
     spent, best, leader = 0.0, math.nan, -1
     rows: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The parts of the page that follow a running study, made of one look at it."""
+"""The parts of a served page that follow a running study."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _STATES: tuple[TrialStatus, ...] = ("complete", "pruned", "failed", "running", "
 
 @dataclass(frozen=True)
 class Live:
-    """How a study stood at a look, for its page.
+    """The state of a study at one look, for its page.
 
     Attributes:
-        revision: of the study; another one means that it has changed.
+        seen: the result of the look.
+        revision: the revision of the study. It changes with every change of the study.
     """
 
     seen: StudySnapshot
@@ -30,7 +31,7 @@ class Live:
 
     @property
     def lede(self) -> str:
-        """How many trials ended how, and what pruning saved, in a line."""
+        """The number of trials by state, and the epochs that pruning saved, in one line."""
         seen = self.seen
         counts = ", ".join(
             f"{seen.counts[state]} {state}" for state in _STATES if seen.counts[state]
@@ -42,7 +43,7 @@ class Live:
 
     @property
     def running(self) -> Markup:
-        """What is running, and what ended last."""
+        """The running trials and the ones that ended last, as HTML."""
         seen = self.seen
         return Markup(
             template("running.html.j2").render(
@@ -55,7 +56,7 @@ class Live:
                     {
                         "number": trial.number,
                         "state": trial.state,
-                        "told": _verdict(formatting.ended(trial, seen), one_line(trial.reason)),
+                        "result": _verdict(formatting.ended(trial, seen), one_line(trial.reason)),
                     }
                     for trial in seen.recent[:_RECENT]
                 ],
@@ -64,7 +65,7 @@ class Live:
 
     @property
     def state(self) -> Markup:
-        """What the page's script begins with; `quiet` is in seconds."""
+        """The initial state of the page's script as JSON; `quiet` is in seconds."""
         return as_json(
             {
                 "revision": self.revision,

@@ -1,4 +1,4 @@
-"""The HTML page of a study: its data, its summary sections and its template."""
+"""The HTML page of a study: its data, its summary sections and the whole page."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import vl_convert
 
 from tuner.files import check_file, write_whole
 from tuner.report.advice import Advice, advice
-from tuner.report.charts import LABELS, all_drawn, trial_charts
+from tuner.report.charts import LABELS, all_charts, trial_charts
 from tuner.report.charts.base import spread
-from tuner.report.evidence import Compared, advised, audits, rotation_worth, started
+from tuner.report.evidence import GroupComparison, advised, control_trials, rotation_worth, started
+from tuner.report.formatting import target_words
 from tuner.report.html.live import Live
 from tuner.report.html.templating import as_json, frame, number, plain, read, template
 from tuner.report.summary import headline
@@ -28,11 +29,15 @@ from tuner.study.result import StudyResult, TrialResult
 
 @dataclass(frozen=True)
 class Winner:
-    """The best trial and how to use it.
+    """The best trial as text.
 
     Attributes:
-        value: its metric; params and test (metrics on the test split) by name, all in words.
-        lines: of Python that load the trial.
+        number: its number.
+        value: its metric.
+        params: its configuration by name.
+        test: its metrics on the test split by name.
+        checkpoint: folder or URL of its checkpoint, or None.
+        lines: Python code that loads the trial.
     """
 
     number: int
@@ -45,7 +50,16 @@ class Winner:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What pruning saved, in words and epochs; `share` of them was trained, in [0, 1]."""
+    """The epochs that pruning saved, as text.
+
+    Attributes:
+        trained: the epochs trained.
+        whole: the epochs without pruning.
+        ratio: `whole` over `trained`; empty if nothing was trained.
+        share: `trained` over `whole`, in [0, 1].
+        rules: how many trials each rule has pruned.
+        audited: the result of the control trials, or empty.
+    """
 
     trained: str
     whole: str
@@ -57,7 +71,13 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Worth:
-    """What rotation was worth: a word or two, and what they mean and rest on."""
+    """How well rotation ranked the trials, as text.
+
+    Attributes:
+        says: the conclusion in a few words.
+        meaning: its explanation.
+        figures: the learned weights.
+    """
 
     says: str
     meaning: str
@@ -65,12 +85,12 @@ class Worth:
 
 
 def winner(result: StudyResult, name: str, folder: str | None) -> Winner | None:
-    """Return the best trial; None as long as none is complete.
+    """Return the best trial as text; None if no trial is complete.
 
     Args:
         result: the study.
-        name: what to give to `load_study`.
-        folder: where studies are kept, unless it is the default.
+        name: the study's name for `load_study`.
+        folder: the folder of all studies; None for the default.
     """
     if not result.ranked or result.ranked[0].state != "complete":
         return None
@@ -94,33 +114,33 @@ def winner(result: StudyResult, name: str, folder: str | None) -> Winner | None:
     )
 
 
-def going_on(result: StudyResult, name: str, folder: str | None) -> str | None:
-    """Return the command that continues the study; None for one that was not made by a job."""
+def resume_command(result: StudyResult, name: str, folder: str | None) -> str | None:
+    """Return the command that resumes the study; None for a study without a job."""
     if not result.num_trials:
         return None
     more = f" --trials {2 * result.num_trials}" if result.finished else ""
-    return f"quarterturn resume {shlex.quote(name)}{more}{_where(folder)}"
+    return f"quarterturn resume {shlex.quote(name)}{more}{_folder_option(folder)}"
 
 
-def enqueuing(pieces: Sequence[Advice], name: str, folder: str | None) -> str | None:
-    """Return the command that has the study try what is advised; None where it cannot be tried."""
+def enqueue_command(pieces: Sequence[Advice], name: str, folder: str | None) -> str | None:
+    """Return the command that enqueues the advice; None if no trial of the study can test it."""
     count = sum(piece.params is not None for piece in pieces)
     if not count or "#" in name:  # the command needs the study's folder
         return None
-    return f"quarterturn advise {shlex.quote(name)} --enqueue {count}{_where(folder)}"
+    return f"quarterturn advise {shlex.quote(name)} --enqueue {count}{_folder_option(folder)}"
 
 
-def _where(folder: str | None) -> str:
+def _folder_option(folder: str | None) -> str:
     return f" --folder {shlex.quote(folder)}" if folder else ""
 
 
 def pruning(result: StudyResult) -> Pruning:
-    """Return what pruning saved, by all trials that ended complete or pruned."""
+    """Return the epochs saved over all complete and pruned trials."""
     ended = [trial for trial in result.trials if trial.state in ("complete", "pruned")]
     trained = math.fsum(trial.epochs for trial in ended)
     whole = len(ended) * result.max_epochs
     rules = Counter(rule_of(trial.reason) for trial in ended if trial.state == "pruned")
-    shown = audits(result)
+    shown = control_trials(result)
     return Pruning(
         trained=figure(trained),
         whole=figure(float(whole)),
@@ -132,13 +152,13 @@ def pruning(result: StudyResult) -> Pruning:
 
 
 def rule_of(reason: str) -> str:
-    """Return the rule that a reason names, in its own first words; they end at a colon."""
+    """Return the rule that a reason names: its words up to the first colon."""
     rule, colon, _ = reason.partition(":")
     return rule if colon and len(rule) < 60 else "other"
 
 
 def worth(result: StudyResult) -> Worth | None:
-    """Return what rotation was worth in this study; None where no trial reported any."""
+    """Return how well rotation ranked the trials; None if no trial has reported rotation."""
     known = rotation_worth(result)
     if known is None:
         return None
@@ -167,7 +187,7 @@ def worth(result: StudyResult) -> Worth | None:
 
 
 def figure(value: object) -> str:
-    """Return a value in words: four significant digits, thousands apart."""
+    """Return a value as text: four significant digits, with a comma between thousands."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -178,24 +198,27 @@ def figure(value: object) -> str:
 
 
 def capital(text: str) -> str:
-    """Return a sentence that begins with a capital letter."""
+    """Return a text with its first letter as a capital."""
     return text[:1].upper() + text[1:]
 
 
-# About 5 characters each: 4 MB of curves at the most, of the 15 that a large page may weigh.
+# The limit of numbers in curves. At about 5 characters each they take 4 MB; a large page has 15.
 MOST_NUMBERS = 800_000
 _LEAST_REPORTS = 4
 _THOUSANDTHS = 1000
 
 
 def records(result: StudyResult, only: Collection[int] | None = None) -> dict[str, Any]:
-    """Return all trials, best first: a list for each column, and one of curves.
+    """Return the trials for the page's script, best first: one list per column, and the curves.
 
-    With `only`, these of them, to be put into what a page has already; `rank` says where, from 0.
+    Unknown numbers are None. A curve holds its layers (an index into `layers`), epochs, distances
+    by layer in thousandths, the metric and the train loss. The curve of a trial that did not reach
+    its last epoch also holds the low, middle and high forecast of each layer.
 
-    Numbers that are not known are None. A curve holds layers (an index into `layers`), epochs,
-    distances by layer in thousandths, the metric, the train loss, and for a trial that did not come
-    to its end the forecast's low, middle and high by layer.
+    Args:
+        result: the study.
+        only: the numbers of the trials to return, as an update of a page; None for all. The key
+            `rank` then holds their ranks, from 0.
     """
     places = [
         place for place, trial in enumerate(result.ranked) if only is None or trial.number in only
@@ -210,6 +233,7 @@ def records(result: StudyResult, only: Collection[int] | None = None) -> dict[st
         "metric": result.metric,
         "mode": result.mode,
         "maxEpochs": result.max_epochs,
+        "target": number(result.rotation_target.distance),
         "layers": networks,
         "reports": reports,
         "kept": kept,
@@ -227,7 +251,7 @@ def records(result: StudyResult, only: Collection[int] | None = None) -> dict[st
         "checkpoint": [trial.checkpoint for trial in ranked],
         "test": [{name: number(v) for name, v in trial.test.items()} for trial in ranked],
         "names": names,
-        # A parameter that a trial has not is told apart from one that is None.
+        # An empty list is a missing parameter; a list with None is a parameter that is None.
         "params": [
             [[plain(held[name])] if name in held else [] for held in settings] for name in names
         ],
@@ -239,7 +263,7 @@ def records(result: StudyResult, only: Collection[int] | None = None) -> dict[st
 
 
 def thinning(trials: tuple[TrialResult, ...]) -> tuple[int, int]:
-    """Return how many reports of a curve are kept, and of how many trials, best first."""
+    """Return how many reports each curve keeps, and how many trials, best first, keep curves."""
 
     def numbers(reports: int, among: Iterable[TrialResult]) -> int:
         return sum(min(len(t.curve), reports) * (len(t.curve.layers) + 3) for t in among)
@@ -256,7 +280,7 @@ def thinning(trials: tuple[TrialResult, ...]) -> tuple[int, int]:
 
 
 def curve_record(curve: RotationCurve, network: int, reports: int) -> dict[str, Any]:
-    """Return a curve with so many of its reports, evenly spread, the last among them."""
+    """Return a curve with so many of its reports, evenly spread and including the last."""
     picked = spread(len(curve), reports)
     record: dict[str, Any] = {
         "layers": network,
@@ -288,7 +312,7 @@ def _thousandths(distance: float) -> int | None:
 
 
 _ENDS = {False: ("start.js",), True: ("merge.js", "events.js", "live.js", "start.js")}
-# What is made anew while a page is open, by the element that holds it.
+# The parts of an open page that are rendered again, by the id of their element.
 _PARTS = {"first": "first.html.j2", "charts": "charts.html.j2", "next": "advice.html.j2"}
 
 
@@ -299,10 +323,10 @@ def write_html(
     name: str | None = None,
     folder: str | None = None,
 ) -> None:
-    """Write the page of a study to a file, whole or not at all; one that is there is replaced.
+    """Write the page of a study to a file, atomically. An existing file is replaced.
 
     Raises:
-        InvalidInput: it has another suffix than .html, or cannot be written.
+        InvalidInput: the file has another suffix than .html, or cannot be written.
     """
     check_file(path, (".html", ".htm"), "the page")
     text = to_html(result, name=name, folder=folder)
@@ -316,13 +340,13 @@ def to_html(
     folder: str | None = None,
     live: Live | None = None,
 ) -> str:
-    """Return the page of a study: self-contained, and closed to the network by its own policy.
+    """Return the page of a study. It is self-contained; its policy forbids network access.
 
     Args:
         result: the study, running or finished.
-        name: what to read it by, in the commands shown; without it, the study's own.
-        folder: where studies are kept, for the commands shown; None for the default.
-        live: how it stands now, for a page that is served and follows the study.
+        name: the name of the study in the shown commands; its own name by default.
+        folder: the folder of all studies in the shown commands; None for the default.
+        live: the current state of the study, for a served page that follows it.
     """
     scripts = ("theme.js", "table.js", "trial.js", "charts.js", *_ENDS[live is not None])
     page = template("page.html.j2").render(
@@ -339,30 +363,31 @@ def to_html(
 def summary_sections(
     result: StudyResult, *, name: str | None = None, folder: str | None = None
 ) -> dict[str, Any]:
-    """Return what the page tells besides its table, as its templates read it."""
+    """Return the variables of the page's templates, except those of its table."""
     name = result.name if name is None else name
-    drawn = all_drawn(result)
+    charts = all_charts(result)
     pieces = advice(result)
     return {
         "result": result,
         "winner": winner(result, name, folder),
-        "going_on": going_on(result, name, folder),
+        "resume_command": resume_command(result, name, folder),
         "pruning": pruning(result),
         "worth": worth(result),
-        "started": _in_words(started(result), result.metric),
+        "target": f"{capital(target_words(result.rotation_target))}.",
+        "started": _sentence(started(result), result.metric),
         "advice": [_with_params(piece) for piece in pieces],
-        "advised": _in_words(advised(result), result.metric),
-        "enqueuing": enqueuing(pieces, name, folder),
-        "drawn": drawn,
+        "advised": _sentence(advised(result), result.metric),
+        "enqueue_command": enqueue_command(pieces, name, folder),
+        "charts": charts,
         "labels": LABELS,
-        "specs": as_json({kind: figure.page_spec() for kind, figure in drawn.items()}),
+        "specs": as_json({kind: figure.page_spec() for kind, figure in charts.items()}),
     }
 
 
-def retold(
+def summary_update(
     result: StudyResult, revision: str, *, name: str | None = None, folder: str | None = None
 ) -> str:
-    """Return the same for a page that is open, as JSON: its parts as HTML, and its charts."""
+    """Return the summary sections of an open page as JSON: the HTML parts and the charts."""
     shown = summary_sections(result, name=name, folder=folder)
     parts = {part: template(file).render(**shown) for part, file in _PARTS.items()}
     head = as_json({"revision": revision, "parts": parts})
@@ -381,12 +406,12 @@ def _with_params(piece: Advice) -> dict[str, Any]:
     }
 
 
-def _in_words(shown: Compared | None, metric: str) -> str:
+def _sentence(shown: GroupComparison | None, metric: str) -> str:
     return f"{capital(shown.line(metric))}." if shown else ""
 
 
 @cache
 def _library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script; bundling them takes half a second."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script. Bundling takes half a second."""
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return bundle

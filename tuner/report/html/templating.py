@@ -1,4 +1,4 @@
-"""Jinja templates with their style, scripts and content policy, and safe embedding of data."""
+"""Jinja templates with style, scripts and content policy, and safe embedding of data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-# What could end a script, or begin a comment, is written as its JSON escape.
+# Characters that could end a script or begin a comment are written as JSON escapes.
 _ESCAPES = {
     "<": "\\u003c",
     ">": "\\u003e",
@@ -25,20 +25,20 @@ _ESCAPES = {
 
 
 def as_json(value: Any) -> Markup:
-    """Return strict JSON that is safe inside of a script element.
+    """Return strict JSON that is safe inside a script element.
 
     Raises:
-        ValueError: it holds a number that JSON has no word for; see `number`.
+        ValueError: the value contains NaN or infinity; see `number`.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character, escape in _ESCAPES.items():
         text = text.replace(character, escape)
-    # A lone surrogate, as in a file name that is not UTF-8, cannot be written to a file.
+    # A lone surrogate, as from a file name that is not UTF-8, cannot be encoded.
     return Markup(text.encode("utf-8", "backslashreplace").decode())
 
 
 def number(value: float, digits: int = 6) -> float | int | None:
-    """Return a number to so many significant digits; None where it is not finite."""
+    """Return a number rounded to significant digits; None if it is not finite."""
     if not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
@@ -46,7 +46,7 @@ def number(value: float, digits: int = 6) -> float | int | None:
 
 
 def plain(value: Any) -> Any:
-    """Return a parameter's value as JSON has it; in words where JSON has no such value."""
+    """Return a parameter's value as a JSON value, or as text if JSON has no such value."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float) and math.isfinite(value):
@@ -55,10 +55,13 @@ def plain(value: Any) -> Any:
 
 
 def policy(scripts: list[str], *, served: bool = False) -> str:
-    """Return the Content-Security-Policy that lets these scripts run, and nothing load.
+    """Return the Content-Security-Policy that allows these scripts and no other resource.
 
-    Styles may be inline, since charts set their own. A page that is `served` may ask its server,
-    and send it a form.
+    Inline styles are allowed, since charts set their own.
+
+    Args:
+        scripts: the texts of the scripts.
+        served: whether the page may send requests and forms to its server.
     """
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
@@ -75,7 +78,7 @@ _PACKAGE = "tuner.report.html"
 
 
 def template(name: str, package: str = _PACKAGE) -> Template:
-    """Return a template of a package, which may build on those of the report."""
+    """Return a template of a package. It may extend the templates of the report."""
     return _environment(package).get_template(name)
 
 
@@ -91,12 +94,12 @@ def _environment(package: str) -> Environment:
 
 
 def frame(*scripts: str, library: str = "", served: bool = False) -> dict[str, Any]:
-    """Return what `base.html.j2` needs.
+    """Return the variables of `base.html.j2`.
 
     Args:
-        scripts: of the page, by their text; they become one.
-        library: another one, or empty.
-        served: whether the page may ask the server that it came from.
+        scripts: the texts of the page's scripts, which are joined.
+        library: the text of a separate script, or empty.
+        served: whether the page may send requests to its server.
     """
     script = "\n".join(scripts)
     return {
@@ -110,5 +113,5 @@ def frame(*scripts: str, library: str = "", served: bool = False) -> dict[str, A
 
 @cache
 def read(name: str, folder: Path = Path(__file__).parent / "templates") -> str:
-    """Return a file of the templates'."""
+    """Return the text of a file in the folder of templates."""
     return (folder / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-// A link ends in #token=...: that part goes into no request, and is gone from the address at once.
+// A sign-in link ends in #token=... . Browsers send no fragment, and the script removes it at once.
 function followLink() {
   const linked = /^#token=(.+)$/.exec(location.hash);
   if (!linked) return;

@@ -1,6 +1,6 @@
 let specs = JSON.parse(byId("specs").textContent);
 const trialSpecs = JSON.parse(byId("trial-specs").textContent);
-// Text and lines take the colour of the page around them, so that no theme needs them redrawn.
+// Text and lines use the colour of the page around them, so a change of theme needs no redrawing.
 const ink = { labelColor: "currentColor", titleColor: "currentColor" };
 const config = {
   background: null, aria: false,
@@ -21,7 +21,7 @@ const narrow = { ...config, legend: { ...config.legend, columns: 2 } };
 
 function grid(spec) { return spec.facet ? spec.spec : spec.concat ? spec.concat[0] : null; }
 
-// How a chart is laid out in so many pixels.
+// Returns a chart that is laid out for a width in pixels.
 function fitted(spec, width) {
   const fit = { ...spec };
   const part = grid(spec);
@@ -40,7 +40,7 @@ function fitted(spec, width) {
 }
 
 async function draw(place, spec) {
-  // The chart is told in words by its place; the marks by themselves say nothing to a reader.
+  // The label of the chart's element describes it. Single marks mean nothing to a screen reader.
   const inner = element("div", "marks");
   inner.setAttribute("aria-hidden", "true");
   if (place.drawn) place.drawn.finalize();

@@ -1,7 +1,7 @@
-// What the server tells of its own accord. A page that nobody sees asks for nothing.
+// Server-sent events. A hidden page sends no requests.
 const RETRY_MS = 5000;
 
-// A link that signs in is followed once more by who is signed in already.
+// Someone who is already signed in may follow a sign-in link again.
 function hideToken() {
   if (location.hash.startsWith("#token=")) history.replaceState(null, "", location.pathname);
 }
@@ -10,7 +10,7 @@ addEventListener("hashchange", hideToken);
 
 function connection(text) { byId("connection").textContent = text; }
 
-// Fetches JSON; the browser asks with what it has whether there is news. Signed out: to the door.
+// Fetches JSON; the browser revalidates its cached copy. Without a session it opens the sign-in page.
 async function get(path) {
   const answer = await fetch(path, { cache: "no-cache", headers: { Accept: "application/json" } });
   if (answer.status === 401) location.reload();
@@ -34,7 +34,7 @@ function listen(path, heard) {
     });
     source.addEventListener("error", () => {
       connection("not connected, trying again");
-      if (source.readyState !== EventSource.CLOSED) return; // it does so by itself
+      if (source.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
       waiting = setTimeout(async () => {
         const answer = await fetch(location.pathname, { method: "HEAD" }).catch(() => null);
         if (answer && answer.status === 401) location.reload();
@@ -42,7 +42,7 @@ function listen(path, heard) {
       }, RETRY_MS);
     });
   }
-  // A browser keeps few connections to one server, and each open tab has one.
+  // A browser allows few connections to one server, and each open tab uses one.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) open(); });

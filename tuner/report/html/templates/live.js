@@ -1,13 +1,13 @@
-// The page while its study is written: events say that it has changed, and what has is fetched.
+// The page of a running study: events announce changes, and the script then fetches them.
 const live = JSON.parse(byId("live").textContent);
 const TABLE_MS = 2000, STORY_MS = 5000, QUIET_S = 60;
-// The longer an answer took, the longer until the next is asked for.
+// After a response the script waits for so many times the time that the response took.
 const PATIENCE = 10;
 let latest = live.revision, tableAt = live.revision, storyAt = live.revision;
 let finished = live.finished;
 let newsAt = live.quiet === null ? null : Date.now() - 1000 * live.quiet;
 
-// Returns a function that asks, once at a time and not too often, as long as something is missing.
+// Returns a function that sends requests while data is missing: one at a time and not too often.
 function paced(leastMs, missing, ask) {
   let busy = false, next = 0;
   return async function again() {
@@ -29,7 +29,7 @@ function paced(leastMs, missing, ask) {
 async function askTable() {
   if (marking(byId("table"))) return;
   const news = await get(`${location.pathname}/records.json?since=${encodeURIComponent(tableAt)}`);
-  if (news.since !== tableAt) data.number = data.curves = []; // all of it is there, anew
+  if (news.since !== tableAt) data.number = data.curves = []; // the response holds all trials
   const changed = merge(news);
   tableAt = changed ? news.revision : "";
   if (changed) refreshTable(changed);
@@ -53,7 +53,7 @@ async function askStory() {
 const updateTable = paced(TABLE_MS, () => tableAt !== latest, askTable);
 const updateStory = paced(STORY_MS, () => storyAt !== latest, askStory);
 
-// What the server has escaped becomes elements; nothing in it loads or runs.
+// Turns HTML of the server, which is escaped, into elements. Nothing in it loads or runs.
 function parsed(html) {
   const holder = element("template");
   holder.innerHTML = html;
@@ -68,7 +68,7 @@ function retell(place, html) {
   keepingFocus(place, () => place.replaceChildren(...now.childNodes));
 }
 
-// A chart is drawn again when it is next seen.
+// A changed chart is drawn again when it is next visible.
 const unseen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;

@@ -1,8 +1,8 @@
-// What has changed in the study, put into what the page has.
+// Merges the changes of a study into the data of the page.
 const RANKED = ["number", "state", "value", "min", "lowest", "mean", "epochs", "seconds", "reason",
   "audit", "checkpoint", "test", "curves"];
 
-// Columns of trials by row, in the order of `rows`, each from its own source and place there.
+// Returns a column in the order of `rows`. Each row is a source and the index in it.
 function taken(rows, column) { return rows.map(([from, at]) => from[column][at]); }
 
 function held(from, name, at) {
@@ -10,7 +10,7 @@ function held(from, name, at) {
   return index === undefined ? [] : from.params[index][at];
 }
 
-// Returns the numbers of the trials that changed, or null where the page must be read anew.
+// Returns the numbers of the changed trials, or null if the page must load all of them again.
 function merge(news) {
   const changed = new Set(news.number);
   const kept = [];
@@ -30,11 +30,13 @@ function merge(news) {
   for (const from of [data, news]) from.index = new Map(from.names.map((name, at) => [name, at]));
   const merged = Object.fromEntries(RANKED.map((column) => [column, taken(rows, column)]));
   merged.params = names.map((name) => rows.map(([from, at]) => held(from, name, at)));
-  Object.assign(data, merged, { names, maxEpochs: news.maxEpochs, kept: Math.max(data.kept, news.kept) });
+  Object.assign(data, merged, {
+    names, maxEpochs: news.maxEpochs, target: news.target, kept: Math.max(data.kept, news.kept),
+  });
   return changed;
 }
 
-// The table, and the trial that is open, as the data now has them; nobody loses their place.
+// Shows the merged data in the table and in the open trial. Scroll position and focus stay.
 function refreshTable(changed) {
   columns = columnsOf();
   haystacks = null;
@@ -48,7 +50,7 @@ function refreshTable(changed) {
   if (changed.has(open)) drawTrial(rowOf.get(open));
 }
 
-// Change what is in a place; a link or button that had the focus has it again.
+// Changes the content of an element. A link or button that had the focus gets it back.
 function keepingFocus(place, change) {
   const focused = place.contains(document.activeElement) ? document.activeElement : null;
   const inner = place.querySelector(".scroll");
@@ -64,7 +66,7 @@ function keepingFocus(place, change) {
   if (again) again.focus({ preventScroll: true });
 }
 
-// Whether someone is marking text there, which a change would undo.
+// Returns whether the user is selecting text in an element, which a change would undo.
 function marking(place) {
   const selection = getSelection();
   return !selection.isCollapsed && place.contains(selection.anchorNode);

@@ -1,4 +1,4 @@
-// Rows are made 100 at a time, so that ten thousand trials cost no more to open than a hundred.
+// Rows are created 100 at a time, so a page of ten thousand trials opens as fast as one of a hundred.
 const STEP = 100;
 const data = JSON.parse(byId("records").textContent);
 const columnsOf = () => [
@@ -32,7 +32,7 @@ function sorted(rows) {
   const sign = table.down ? -1 : 1;
   return rows.sort((a, b) => {
     const one = values[a], other = values[b];
-    // What is not known comes last, whichever way.
+    // Unknown values come last in both directions.
     if (unknown(one) || unknown(other)) return unknown(one) - unknown(other) || a - b;
     return sign * compare(one, other) || a - b;
   });
@@ -48,8 +48,8 @@ function haystack(row) {
   return haystacks[row];
 }
 
-// A search that is still to be made is made by whatever chooses the rows before: made again later, it
-// would take the focus from who has gone on.
+// Choosing rows cancels a pending search, which it includes. A search that runs later would take the
+// focus away from the user.
 let waiting = 0;
 function choose(limit = STEP) {
   clearTimeout(waiting);

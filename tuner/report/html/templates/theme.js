@@ -8,7 +8,7 @@ const element = (tag, className, text) => {
   return made;
 };
 
-// A page that is served keeps the theme for the next one; a file has no place of its own for that.
+// A served page stores the theme for the next one. A file has no storage of its own.
 const keeps = location.protocol !== "file:";
 function setTheme(theme) {
   if (theme) root.dataset.theme = theme;
@@ -35,14 +35,14 @@ function words(value, significant = 4) {
   }
   return digits.get(significant).format(value);
 }
-// A parameter as Python has it, as it is written in the configuration.
+// Returns a parameter as a Python literal.
 function python(value) {
   if (value === null) return "None";
   return typeof value === "boolean" ? (value ? "True" : "False") : words(value);
 }
 const distance = (value) => (value === null ? "–" : value.toFixed(3));
 const seconds = (value) => (value === null ? "–" : value.toFixed(value < 10 ? 2 : 0));
-// One column, one number of decimals, so that its figures stand below each other.
+// All numbers of a column have the same number of decimals, so that they align.
 function aligned(values) {
   let most = 0;
   for (const value of values) if (value !== null && Math.abs(value) < 1e6) most = Math.max(most, Math.abs(value));

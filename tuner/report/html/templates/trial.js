@@ -1,4 +1,4 @@
-// One trial, at #trial-17.
+// The dialog of one trial, at #trial-17.
 let rowOf = new Map(data.number.map((number, row) => [number, row]));
 const dialog = byId("trial");
 let shownRow = null;
@@ -66,7 +66,7 @@ function trialData(row) {
       seen: layers.flatMap((layer, i) => curve.epochs.flatMap((epoch, j) =>
         curve.distances[i][j] === null ? [] : [{ layer, epoch, distance: curve.distances[i][j] / 1000 }])),
       ahead,
-      quarter: [{ distance: 1 }],
+      target: [{ distance: data.target }],
     },
     metric: { seen: known(curve.metric) },
     loss: { seen: known(curve.loss) },
