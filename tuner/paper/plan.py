@@ -13,12 +13,12 @@ from tuner.paper.grids import Grid
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run.
+    """The findings to test, at one scale.
 
     Attributes:
         scale: "small" or "full".
         seeds: runs of each setting.
-        findings: with the grids that each needs; two may need the same one.
+        findings: each finding with its grids, by name; findings may share a grid.
     """
 
     scale: str
@@ -36,10 +36,10 @@ class Plan:
 def make_plan(
     findings: Sequence[Finding], scale: str, seeds: int, tasks: Sequence[str] = ()
 ) -> Plan:
-    """Return the plan for some findings; those without a grid of the tasks are left out.
+    """Return the plan for some findings; findings without a grid of the tasks are left out.
 
     Args:
-        findings: of `catalog.FINDINGS`.
+        findings: values of `findings.FINDINGS`.
         scale: "small" or "full".
         seeds: runs of each setting, >= 1.
         tasks: names of the tasks to use; all when empty.

@@ -25,9 +25,14 @@ from tuner.vega import write_picture
 
 @dataclass(frozen=True)
 class Shown:
-    """A finding and what came out.
+    """A finding with its runs and its judgement.
 
-    `runs` has a row for each run (see `runs.table_of`); `seeds` is how often each was made.
+    Attributes:
+        finding: the finding.
+        scale: the scale of the runs.
+        seeds: runs of each setting.
+        runs: a row for each run (see `runs.table_of`).
+        judgement: the judgement of the claim by these runs.
     """
 
     finding: Finding
@@ -42,18 +47,18 @@ def show(
     begun: Callable[[Grid, int, int], object] = lambda grid, number, of: None,
     **fields: Any,
 ) -> list[Shown]:
-    """Make a plan's runs and judge each finding; a study that is finished is only read.
+    """Make the runs of a plan and judge each finding; finished studies are only read.
 
     Args:
-        plan: what to run.
-        begun: told of each grid before it is run, with its number from 1 and how many there are.
-        fields: of every `TuningJob`, such as `folder`, `gpus_per_trial` and `data_dir`.
+        plan: the runs to make.
+        begun: called before each grid runs, with the grid, its number from 1 and their count.
+        fields: fields of every `TuningJob`, such as `folder`, `gpus_per_trial` and `data_dir`.
 
     Raises:
-        InvalidInput: a job's field is out of range, or a study of the same name is of other runs.
-        KeyboardInterrupt: it was interrupted; running it again goes on.
+        InvalidInput: a job's field is out of range, or a study of this name has other runs.
+        KeyboardInterrupt: a run was interrupted. The same call continues it.
     """
-    # Made first, so that a field that is out of range is found before anything runs.
+    # All jobs are made first, so that a field out of range is found before anything runs.
     jobs = {name: grid.job(plan.scale, **fields) for name, grid in plan.grids.items()}
     results: dict[str, tuple[Grid, StudyResult]] = {}
     for number, (name, grid) in enumerate(plan.grids.items(), start=1):

@@ -1,4 +1,4 @@
-"""The runs of some grids as one table, and what the findings read from it."""
+"""The runs of some grids as one table, and statistics over it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,18 @@ _CLASSES = {"c100-resnet": 100, "c100-wrn": 100, "tiny-cnn": 200}
 
 
 def table_of(results: Sequence[tuple[Grid, StudyResult]], scale: str) -> pd.DataFrame:
-    """Return a row for each complete run: its config, and how it ended.
+    """Return a row for each complete run.
 
-    Columns besides the config's keys: task, grid (its label), val and test (accuracies in [0, 1]),
-    train_loss, turned (mean final distance of the hidden layers), first (that of the first layer),
-    fits (whether the train loss is below an eighth of ln(classes)), and trial (the `TrialResult`).
+    The columns are the keys of the config, and:
+
+    - task: the task's name
+    - grid: the grid's label
+    - val, test: accuracies, in [0, 1]
+    - train_loss: the last train loss
+    - turned: the mean final distance of the hidden layers
+    - first: the final distance of the first layer
+    - fits: whether the train loss is below an eighth of ln(classes)
+    - trial: the `TrialResult`
     """
     rows = [
         {
@@ -87,9 +94,11 @@ def _pearson(pairs: np.ndarray[Any, Any]) -> float:
 
 
 def chosen(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Return, of all settings in `by`, the runs (all seeds) of the one that is best on average.
+    """Return the runs, of all seeds, of the setting with the best mean validation accuracy.
 
-    Best on the validation split, as a person would choose it.
+    Args:
+        runs: a table of runs.
+        by: the columns that make up a setting.
     """
     best = runs.groupby(list(by), dropna=False)["val"].mean().idxmax()
     values = best if isinstance(best, tuple) else (best,)

@@ -1,4 +1,4 @@
-"""What find_rate found: as text, as JSON and as a chart."""
+"""Show the found rates: as text, as JSON and as a chart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FELL = {True: "fell", False: "did not fall", None: "too few steps to tell"}
 
 
 def print_rates(found: FoundRates, console: Console) -> None:
-    """Print the probed rates with their forecasts, and then what follows from them."""
+    """Print the probed rates with their forecasts, then the rate and the range to search."""
     console.print(Text(_headline(found), style="bold"), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     rate = rate_words(found)
@@ -33,7 +33,7 @@ def print_rates(found: FoundRates, console: Console) -> None:
         loss = f"{found.probed.probes[0].losses[0]:.3g} to {probe.end_loss:.3g}, {FELL[fell]}"
         row = (f"{probe.rate:.3g}", f"{ends.mid:.2f}", f"{ends.low:.2f} to {ends.high:.2f}", loss)
         table.add_row(*row)
-    # No narrower than it needs to be: rather too wide than with digits cut off.
+    # As wide as the digits need, even where the terminal is narrower.
     wide = console.options.update_width(10_000)
     table.width = console.measure(table, options=wide).maximum
     console.print(table, soft_wrap=True)
@@ -42,7 +42,7 @@ def print_rates(found: FoundRates, console: Console) -> None:
 
 
 def rates_json(found: FoundRates) -> str:
-    """Return one JSON object; null where a figure is unknown."""
+    """Return one JSON object; unknown figures are null."""
     low, high = found.range
     lagging = found.lagging()
     return json.dumps(
@@ -84,7 +84,7 @@ def rates_json(found: FoundRates) -> str:
 
 
 def rate_words(found: FoundRates) -> str:
-    """Return what the rates are called: Layca's are of rotation."""
+    """Return the name of the rates: "rate" for Layca's, else "learning rate"."""
     return "rate" if found.probed.sets_rotation else "learning rate"
 
 
@@ -128,7 +128,7 @@ def _lines(found: FoundRates) -> Iterator[str]:
     if found.targetable is None:
         few = found.probed.probes[0].steps[-1]
         yield f"whether it learns there cannot be told from {few} steps: see --set batch_size=32"
-        if not found.probed.sets_rotation:  # what Layca's rates come to is known without probes
+        if not found.probed.sets_rotation:  # the rotation of Layca's rates is known without probes
             return
     optimizer = found.config.get("optimizer", "layca")
     yield f'next: "optimizer": "{optimizer}", "lr": {found.rate:.3g}'
@@ -144,8 +144,10 @@ def _lagging(found: FoundRates) -> str:
         return "lagging layers: unknown, the probes were too short to turn the layers far"
     if not lagging:
         return f"lagging layers: none of the hidden ones at {found.rate:.3g}"
-    told = ", ".join(f"{a.layer} ({a.distance:.2f}; {a.times:.1f} times the rate)" for a in lagging)
-    return f"lagging layers at {found.rate:.3g}, with what each would need: {told}"
+    layers = ", ".join(
+        f"{a.layer} ({a.distance:.2f}; {a.times:.1f} times the rate)" for a in lagging
+    )
+    return f"lagging layers at {found.rate:.3g}, with what each would need: {layers}"
 
 
 def _not_targetable(found: FoundRates) -> str:
@@ -182,12 +184,12 @@ def _or_null(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# Where the curve is drawn: below and above it is flat.
+# The curve is drawn between these distances; outside of them it is flat.
 _LEAST, _MOST = 0.01, 0.999
 
 
 def draw_rates(found: FoundRates) -> ChartSpec:
-    """Return the curve with its interval, the probes, and the rate for the distance aimed at."""
+    """Return a chart of the curve with its interval, the probes, and the rate for the distance."""
     curve = [
         {"rate": rate, "low": ends.low, "mid": ends.mid, "high": ends.high}
         for rate, ends in found.curve
