@@ -140,7 +140,7 @@ def _told(found: FoundRates, rate: float, whole: Whole) -> dict[str, Any]:
 
 def _behind(found: FoundRates, whole: Whole) -> dict[str, Any]:
     """Return which layers were said to lag at the rate for the distance, and which did."""
-    ways = found.relation.ways(found.turned, found.rate)
+    ways = found.relation.path_lengths(found.turned, found.rate)
     hidden, aim = list(found.turned), found.distance - found.target.tolerance
     return {
         "rank_of_layers": None if ways is None else _rank(ways, whole.layers),

@@ -361,7 +361,7 @@ def best_by_grid(
 
     Args:
         of_task: the runs of one task.
-        shown: what the table calls each grid, by its label.
+        shown: the name of each grid in the table, by its label.
         paper: the paper's test accuracy of each, in percent, in the same order.
     """
     rows, best = [], {}
@@ -387,8 +387,8 @@ def _draw_best_by_layer(
 
     Args:
         runs: of all tasks.
-        grids: what the picture calls each grid, by its label.
-        titles: what the picture calls each task; its name by default.
+        grids: the name of each grid in the picture, by its label.
+        titles: the title of each task in the picture; by default its name.
     """
     rows = [
         row

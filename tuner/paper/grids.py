@@ -1,8 +1,8 @@
 """Grid: runs of one task at every combination of some settings, and the grids of the findings.
 
-From their code: no momentum but for the wide ResNet under SGD (.9, Nesterov), no weight decay but
-where L2 is asked for. Keras adds `l2 * sum(w^2)` to the loss, so their l2 is half of a
-`weight_decay` here.
+The settings are from the authors' code. Only the wide ResNet under SGD has momentum (.9, Nesterov).
+Only the grids with L2 have weight decay. Keras adds `l2 * sum(w^2)` to the loss, so the authors' l2
+is half of a `weight_decay` here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Grid:
 
     Attributes:
         task: a name of `trainables.PAPER_TASKS`.
-        label: what tells this grid from the others of the task, a part of the study's name. Two
-            findings that need the same runs have a grid of the same label, and one study.
+        label: distinguishes the grids of a task; a part of the study's name. Findings that need
+            the same runs have grids of the same label, and share one study.
         axes: config keys and the values of each; every combination is a run.
         constants: config values of all runs.
     """
@@ -42,11 +42,11 @@ class Grid:
         return math.prod(len(values) for values in self.axes.values())
 
     def name(self, scale: str) -> str:
-        """Return the name of its study."""
+        """Return the name of the grid's study."""
         return f"paper-{self.task}-{self.label}-{scale}"
 
     def with_seeds(self, seeds: int) -> Grid:
-        """Return the grid with every run made once for each of so many seeds."""
+        """Return the grid with each run repeated for this many seeds."""
         axes = {**self.axes, "seed": tuple(range(seeds))}
         return Grid(self.task, self.label, axes, self.constants)
 
@@ -66,7 +66,7 @@ class Grid:
 
 
 TASKS = ("c10-cnn1", "c100-resnet", "tiny-cnn", "c10-cnn2", "c100-wrn")
-"""The five tasks that most of the paper is about."""
+"""The five tasks of most of the paper's experiments."""
 
 ADAPTIVE = {
     "c10-cnn1": "rmsprop",
@@ -75,11 +75,11 @@ ADAPTIVE = {
     "c10-cnn2": "rmsprop",
     "c100-wrn": "adam",
 }
-"""Which adaptive method the paper trains each task with."""
+"""The adaptive method with which the paper trains each task."""
 
-# Authors: 1e-3 and 5e-4 in Keras's terms.
+# The authors use 1e-3 and 5e-4 in Keras's terms.
 L2 = {task: 1e-3 if task in ("c10-cnn2", "c100-wrn") else 2e-3 for task in TASKS}
-# The small runs have a fiftieth of the steps, in which the authors' L2 does next to nothing.
+# The small runs have a fiftieth of the steps, in which the authors' L2 has almost no effect.
 _SMALL_L2 = 10
 
 

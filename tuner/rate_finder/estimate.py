@@ -1,20 +1,20 @@
 """Estimate from short probes how far each rate will turn each layer in a whole run.
 
-Each layer has its own, updated by what its probes show. That says little of which layers will lag:
-the gap opens as the layers turn, and the updated relations understate it. It shows in the probe
-that turned furthest, where a layer's way, in units of the hidden layers' median, is about what it
-will be at the end of a run to nearly a quarter turn (docs/log.md, 2026-11-25).
+Under Layca each layer has a relation of rate and rotation, updated by its probes. These relations
+say little about which layers will lag, because the gap opens only as the layers turn. The probe
+that turned furthest shows it: a layer's path length there, relative to the hidden layers' median,
+is about that at the end of a run to nearly a quarter turn (docs/log.md, 2026-11-25).
 
-A probe is the beginning of the run at its rate. The clock is how far the steps would have gone had
-the gradient stayed the same, so that momentum and the like, which lengthen or shorten the first
-steps, do not look like something that the network does. By it a layer's way grows as
+With another optimizer, a probe is the beginning of the run at its rate. The clock is the distance
+that the steps would cover if the gradient never changed. It accounts for momentum and running
+averages, which lengthen or shorten the first steps. Over this clock a layer's path length grows as
 
-    way = a clock^2 (1 + clock / memory)^(rest - 2),
+    length = a clock^2 (1 + clock / memory)^(rest - 2),
 
-first in one direction, and once the gradient says another thing, after `memory`, ever more slowly.
-The exponent over the last doubling that a probe has seen says how long the memory is. Between two
-probes the log of the way is interpolated by the log of the rate, and beyond them it goes on with
-the last slope. The constants are from five families of networks (docs/log.md, 2026-11-26).
+first in one direction and, once the gradient has changed, after `memory`, more and more slowly. The
+exponent over the last doubling of the clock in a probe gives the memory. Between two probes the log
+of the path length is interpolated over the log of the rate. Beyond them the last slope continues.
+The constants were fitted to five families of networks (docs/log.md, 2026-11-26).
 """
 
 from __future__ import annotations
@@ -41,23 +41,24 @@ from tuner.rotation.rate import (
 )
 from tuner.rotation.target import RotationTarget
 
-# The train loss has fallen if it did by more than the batches' chance, in standard errors, and by
-# this share of what it did at the best of the rates.
+# The train loss has fallen if it fell by more than this many standard errors of the batches' noise,
+# and by this share of its fall at the best rate.
 _CERTAIN = 2.0
 _LEAST_FALL = 0.1
-# In fewer steps a falling loss is chance.
+# In fewer steps, a fall of the loss is chance.
 _LEAST_STEPS = 6
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A short run from the initialisation at one constant rate, as it reported.
+    """The reports of a short run from the initialisation at one constant rate.
 
     Attributes:
-        rate: > 0.
-        steps: done at each report, ascending.
-        losses: mean train loss since the report before; the last is not finite where it broke down.
-        distances: cosine distances from the start, one for each layer at each report.
+        rate: the rate, > 0.
+        steps: the number of steps at each report, ascending.
+        losses: the mean train loss since the previous report; the last one is not finite if the
+            run diverged.
+        distances: the cosine distance of each layer from its start, at each report.
     """
 
     rate: float
@@ -67,15 +68,15 @@ class Probe:
 
     @property
     def end_loss(self) -> float:
-        """Mean train loss over the later half of the reports, weighted by their steps."""
+        """The mean train loss over the second half of the reports, weighted by their steps."""
         taken = np.diff(self.steps, prepend=0)
         half = len(taken) // 2
         return float(np.average(self.losses[half:], weights=taken[half:]))
 
     @property
     def chance(self) -> float:
-        """Standard error of the fall from the first loss to `end_loss`, as the batches have it."""
-        # What is left of a smooth fall in second differences is noise, with 6 times its variance.
+        """The standard error of the fall from the first loss to `end_loss`."""
+        # Second differences remove a smooth fall; their variance is 6 times that of the noise.
         rest = np.diff(self.losses, n=2)
         noise = math.sqrt(float(np.mean(rest**2)) / 6) if len(rest) else 0.0
         return noise * math.sqrt(1 + 2 / len(self.losses))
@@ -86,16 +87,15 @@ class ProbeRuns:
     """All probes of a network, and the run that the rates are for.
 
     Attributes:
-        layers: their names, in model order.
-        shares: each layer's rate in units of the run's own; 0 for one that is held fixed.
-        momentum: of the optimizer's steps.
-        factors: what the run multiplies the rate by at each step, shape (steps,).
-        steps_per_epoch: of the run.
-        probes: at ascending rates.
-        seconds: what they took.
-        lengths: how far each of the run's steps would go at a learning rate of 1 if the gradient
-            stayed the same, shape (steps,); None under Layca, each of whose steps turns a layer by
-            the rate.
+        layers: the names of the layers, in model order.
+        shares: each layer's rate in units of the run's rate; 0 for a layer that is held fixed.
+        momentum: the optimizer's momentum.
+        factors: the factor of the rate at each step of the run, shape (steps,).
+        steps_per_epoch: steps of an epoch of the run.
+        probes: the probes, at ascending rates.
+        seconds: the time that the probes took.
+        lengths: the length of each step of the run at a learning rate of 1, if the gradient never
+            changed, shape (steps,). None under Layca, where each step turns a layer by the rate.
     """
 
     layers: tuple[str, ...]
@@ -109,16 +109,16 @@ class ProbeRuns:
 
     @property
     def sets_rotation(self) -> bool:
-        """Whether the rate is that of Layca, which turns a layer by it, or else a learning rate."""
+        """Whether the rate is Layca's, which turns a layer by it, and not a learning rate."""
         return self.lengths is None
 
     @cached_property
     def learns(self) -> tuple[bool | None, ...]:
-        """Whether the train loss fell at each probed rate; None where the steps are too few.
+        """Whether the train loss fell at each probed rate; None if the steps are too few to say.
 
-        They are for a rate too low for its loss to have fallen yet, where at a higher one it did.
+        A low rate needs more steps if the loss fell at a higher one.
         """
-        # All begin alike and see the same batches, and the slowest is the last to leave.
+        # All probes begin alike and see the same batches. The slowest one shows the starting loss.
         first = self.probes[0]
         falls = [first.losses[0] - probe.end_loss for probe in self.probes]
         best = max((fall for fall in falls if math.isfinite(fall)), default=0.0)
@@ -135,12 +135,12 @@ class ProbeRuns:
 
     @property
     def steps(self) -> int:
-        """Steps of all probes."""
+        """The number of steps of all probes."""
         return sum(probe.steps[-1] for probe in self.probes)
 
     @property
     def epochs(self) -> float:
-        """Epochs that all probes took together."""
+        """The number of epochs of all probes."""
         return self.steps / self.steps_per_epoch
 
     def nearest(self, rate: float) -> int:
@@ -149,13 +149,13 @@ class ProbeRuns:
         return off.index(min(off))
 
 
-# What the middle of the hidden layers must have turned for a gap to show.
+# A gap between layers shows once the median hidden layer has turned this far.
 _TURNED = 0.3
 
 
 @dataclass(frozen=True)
 class LaycaRelation:
-    """The relation of each layer's probes, which are at rates of rotation."""
+    """The rotation that each rate of Layca leads to, by layer."""
 
     probed: ProbeRuns
 
@@ -170,12 +170,11 @@ class LaycaRelation:
         asked = [rate * share for rate in rates]
         return self._relations[layer].distances(asked, self.probed.factors)
 
-    def ways(self, hidden: Sequence[int], rate: float) -> tuple[float, ...] | None:
-        """Return each layer's way in the probe that turned furthest, whatever the rate; the hidden
-        layers' median is 1.
+    def path_lengths(self, hidden: Sequence[int], rate: float) -> tuple[float, ...] | None:
+        """Return each layer's path length in the probe that turned furthest, whatever the rate.
 
-        None where none in which it learns has turned far. Without learning, layers are turned at
-        random, all alike.
+        The hidden layers' median is 1. None if no probe that learns has turned far. Without
+        learning, all layers turn alike, at random.
         """
         middle, furthest = _TURNED, None
         for probe, fell in zip(self.probed.probes, self.probed.learns, strict=True):
@@ -201,33 +200,33 @@ class LaycaRelation:
         ]
 
 
-# Of the way by the clock: in one direction, and at last.
+# Exponents of the path length over the clock: in one direction, and in the end.
 _STRAIGHT, _REST = 2.0, 0.1
-# Exponents that a few steps can tell from them.
-_TOLD = (0.2, 1.95)
-# By how much the exponent may be too high and too low, and the log of the way at the end below and
-# above what follows from that, for 90 % to lie between; and above it where nothing was learnt yet:
-# the layers may lie still until something is.
+# Exponents within these differ measurably from the two above in few steps.
+_MEASURABLE = (0.2, 1.95)
+# For intervals of 90 %: the error of the exponent, above and below, and the further error of the
+# log of the final path length, below and above. The last is larger where nothing was learnt yet,
+# since layers may barely move until then.
 _OFF = (0.2, 0.1)
 _BELOW, _ABOVE, _UNLEARNT = 0.3, 0.8, 5.0
-# What one report alone says of the exponent: nothing, and 1 is a steady rate.
+# A single report says nothing about the exponent; 1 is a constant speed.
 _UNSEEN, _OFF_UNSEEN = 1.0, (1.0, 1.0)
-# How far beyond the probed rates something is said, downwards and upwards.
+# Rates are estimated this far below the lowest and above the highest probed rate.
 _LOWER, _HIGHER = 10.0, 3.0
 _RATES = 81
-# The least and the most that the log of the way rises with that of the rate above the probes, at
-# the low end, the middle and the high end: in one direction as with the clock, but nobody saw it.
+# The least and greatest slope of the log of the path length over the log of the rate, above the
+# probes, at the low end, the middle and the high end of the interval.
 _RISES = ((0.0, 0.0), (0.0, _STRAIGHT), (1.0, _STRAIGHT))
-# Logs of ways that are told from none, and from a quarter turn.
+# Logs of path lengths that differ from no turn, and from a quarter turn.
 _LEAST, _MOST = -20.0, 8.0
-# The memory may be this far behind at most: clock / (clock + memory).
+# The greatest share of the clock after the memory: clock / (clock + memory).
 _MOST_GONE = 0.98
 _LOG_2 = math.log(2)
 
 
 @dataclass(frozen=True)
 class LrRelation:
-    """What the probes of a network at learning rates come to at the end of its run."""
+    """The rotation that each learning rate leads to, by layer."""
 
     probed: ProbeRuns
 
@@ -240,8 +239,8 @@ class LrRelation:
     def distances(self, layer: int, rates: Sequence[float]) -> list[Interval]:
         """Return how far a layer ends at each rate, > 0, of the run.
 
-        Probes in which the loss rises or stays do not count beside others, since they turn layers
-        at random. A layer that none of those that count moved may end anywhere.
+        A probe whose loss does not fall is used only if no other probes are there, because it
+        turns layers at random. A layer that no probe has moved may end anywhere.
         """
         ends = self._ends[:, layer]
         known = ~np.isnan(ends[:, 0])
@@ -254,16 +253,16 @@ class LrRelation:
             for end, rises in enumerate(_RISES)
         ]
         return [
-            Interval(*(middle_distance(math.exp(way)) for way in ways))
-            for ways in zip(*found, strict=True)
+            Interval(*(middle_distance(math.exp(log)) for log in logs))
+            for logs in zip(*found, strict=True)
         ]
 
-    def ways(self, hidden: Sequence[int], rate: float) -> tuple[float, ...] | None:
-        """Return each layer's way in a run at the rate, the hidden layers' median being 1."""
+    def path_lengths(self, hidden: Sequence[int], rate: float) -> tuple[float, ...] | None:
+        """Return each layer's path length in a run at the rate; the hidden layers' median is 1."""
         layers = range(len(self.probed.layers))
-        ways = [middle_path_length(self.distances(layer, [rate])[0].mid) for layer in layers]
-        middle = float(np.median([ways[layer] for layer in hidden]))
-        return tuple(way / middle for way in ways)
+        lengths = [middle_path_length(self.distances(layer, [rate])[0].mid) for layer in layers]
+        middle = float(np.median([lengths[layer] for layer in hidden]))
+        return tuple(length / middle for length in lengths)
 
     @cached_property
     def _counted(self) -> tuple[Probe, ...]:
@@ -273,11 +272,14 @@ class LrRelation:
 
     @cached_property
     def _ends(self) -> Floats:
-        """Logs of the way, at the low end, the middle and the high end, of each layer in each
-        probe that counts: shape (probes, layers, 3); NaN where unknown."""
+        """The log of each layer's final path length by each probe that is used.
+
+        The shape is (probes, layers, 3), for the low end, the middle and the high end; NaN where
+        unknown.
+        """
         layers = range(len(self.probed.layers))
         ends = np.array([[self._end(probe, at) for at in layers] for probe in self._counted])
-        # None turns further at a lower rate, so that each probe bounds the others.
+        # A layer turns no further at a lower rate, so each probe bounds the others.
         low, mid, high = np.moveaxis(ends, -1, 0)
         low, mid = np.fmax.accumulate(low), np.fmax.accumulate(mid)
         high = np.fmax(np.fmin.accumulate(high[::-1])[::-1], mid)
@@ -289,11 +291,11 @@ class LrRelation:
     def _clock(self) -> tuple[Floats, float]:
         """The logs of the clock after each of a probe's steps, and at the end of the run."""
         lengths = self.probed.lengths
-        assert lengths is not None  # or it were Layca's
+        assert lengths is not None, "probes at learning rates have them"
         return np.log(np.cumsum(lengths)), math.log(float(np.dot(self.probed.factors, lengths)))
 
     def _end(self, probe: Probe, layer: int) -> tuple[float, float, float]:
-        """Return the logs of a layer's way at the end of the run, as one probe has it."""
+        """Return the log of a layer's final path length by one probe: low end, middle, high end."""
         clock, at_end = self._clock
         seen = [
             (float(clock[steps - 1]), math.log(middle_path_length(distances[layer])))
@@ -305,7 +307,7 @@ class LrRelation:
         times, logs = np.array(seen).T
         ahead = max(at_end - float(times[-1]), 0.0)
         exponent, (high, low) = _exponent(times, logs)
-        # A run that is over has no more to come.
+        # The uncertainty vanishes with the rest of the run.
         unsure = -math.expm1(-ahead)
         above = _ABOVE if any(self.probed.learns) else _UNLEARNT
         now = float(logs[-1])
@@ -317,18 +319,20 @@ class LrRelation:
 
 
 def _exponent(times: Floats, logs: Floats) -> tuple[float, tuple[float, float]]:
-    """Return the slope over the last doubling of the clock, or over what there is of it, and by
-    how much that may be too high and too low."""
+    """Return the slope over the last doubling of the clock, and its error above and below.
+
+    A probe that is shorter than a doubling gives the slope over all of it.
+    """
     if len(times) == 1:
         return _UNSEEN, _OFF_UNSEEN
     since = max(float(times[-1]) - _LOG_2, float(times[0]))
     before = float(np.interp(since, times, logs))
     slope = (float(logs[-1]) - before) / (float(times[-1]) - since)
-    return min(max(slope, _TOLD[0]), _TOLD[1]), _OFF
+    return min(max(slope, _MEASURABLE[0]), _MEASURABLE[1]), _OFF
 
 
 def _growth(exponent: float, ahead: float) -> float:
-    """Return by how much the log of the way grows while that of the clock does by `ahead`."""
+    """Return the growth of log path length while the log of the clock grows by `ahead`."""
     fallen = _STRAIGHT - _REST
     gone = min(max((_STRAIGHT - exponent) / fallen, 0.0), _MOST_GONE)
     spent = gone / (1 - gone)  # clock / memory
@@ -336,8 +340,10 @@ def _growth(exponent: float, ahead: float) -> float:
 
 
 def _along(wanted: Floats, at: Floats, known: Floats, rises: tuple[float, float]) -> Floats:
-    """Return values between known ones, and beyond them with the slope of the last two, which
-    above them is within the two given."""
+    """Interpolate between known values, and extrapolate with the slope of the outermost two.
+
+    Above the known values, the slope is clipped to the two given ones.
+    """
     values: Floats = np.interp(wanted, at, known)
     slopes = np.diff(known) / np.diff(at) if len(at) > 1 else np.array([_STRAIGHT])
     first, last = min(slopes[0], _STRAIGHT), min(max(slopes[-1], rises[0]), rises[1])
@@ -346,38 +352,40 @@ def _along(wanted: Floats, at: Floats, known: Floats, rises: tuple[float, float]
 
 
 class Relation(Protocol):
-    """How far each layer of a probed network ends in the run that the probes are for."""
+    """The final rotation of each layer of a probed network, by the rate of the run."""
 
     @property
     def rates(self) -> Floats:
-        """The rates at which something can be said, ascending, > 0."""
+        """The rates that can be estimated, ascending, > 0."""
 
     def distances(self, layer: int, rates: Sequence[float]) -> list[Interval]:
         """Return how far a layer that is not held fixed ends at each rate, > 0, of the run."""
 
-    def ways(self, hidden: Sequence[int], rate: float) -> tuple[float, ...] | None:
-        """Return each layer's way in a run at a rate, the hidden layers' median being 1; None
-        where the probes do not tell."""
+    def path_lengths(self, hidden: Sequence[int], rate: float) -> tuple[float, ...] | None:
+        """Return each layer's path length in a run at a rate; the hidden layers' median is 1.
+
+        None if the probes do not show it.
+        """
 
 
 def relation_of(probed: ProbeRuns) -> Relation:
-    """Return what the probes of a network say of its rates."""
+    """Return the relation of rate and rotation by the probes of a network."""
     return LaycaRelation(probed) if probed.sets_rotation else LrRelation(probed)
 
 
 LADDER = (0.95, 0.6, 0.3)
-# Of the hidden layers' own intervals.
+# Quantiles over the hidden layers of their intervals' ends.
 _QUARTERS = (0.25, 0.75)
 
 
 @dataclass(frozen=True)
 class Lagging:
-    """A hidden layer that will stay behind.
+    """A hidden layer that will turn less than the others.
 
     Attributes:
         layer: its name.
-        distance: at which it is forecast to end.
-        times: how many times its rate it would take to end with the others.
+        distance: its forecast final distance.
+        times: the factor of its rate with which it would end with the others.
     """
 
     layer: str
@@ -387,13 +395,15 @@ class Lagging:
 
 @dataclass(frozen=True)
 class FoundRates:
-    """What a run's rates will come to: Layca's, or the learning rates of another optimizer.
+    """The rotation that each rate leads to, and the rate for a distance.
+
+    The rates are Layca's, or the learning rates of another optimizer.
 
     Attributes:
-        probed: what the probes showed.
-        distance: that the hidden layers are to end at, in (0, 1).
-        target: says which layers are hidden, and how far behind is well behind.
-        config: the run's, less its rate.
+        probed: the probes.
+        distance: the final distance that the hidden layers should reach, in (0, 1).
+        target: defines which layers are hidden, and the tolerance below which a layer lags.
+        config: the run's config without its rate.
 
     Raises:
         InvalidInput: the distance is out of its range, or no layer turns.
@@ -414,7 +424,7 @@ class FoundRates:
 
     @cached_property
     def turned(self) -> tuple[int, ...]:
-        """The hidden layers that are turned; all that are, where no hidden one is."""
+        """The hidden layers that turn; if there are none, all layers that turn."""
         shares = self.probed.shares
         hidden = self.target.hidden(self.probed.layers)
         return tuple(layer for layer in hidden if shares[layer]) or tuple(
@@ -422,7 +432,7 @@ class FoundRates:
         )
 
     def distances(self, rates: Sequence[float]) -> list[Interval]:
-        """Return how far the hidden layers' middle ends at each rate, > 0."""
+        """Return the final distance of the median hidden layer at each rate, > 0."""
         found = [self.relation.distances(layer, rates) for layer in self.turned]
         return [
             Interval(
@@ -435,18 +445,19 @@ class FoundRates:
 
     @cached_property
     def relation(self) -> Relation:
-        """What the probes say of each layer."""
+        """The relation of rate and rotation of each layer."""
         return relation_of(self.probed)
 
     @cached_property
     def curve(self) -> tuple[tuple[float, Interval], ...]:
-        """Rates, ascending, and how far the hidden layers' middle ends at each."""
+        """Rates, ascending, and the final distance of the median hidden layer at each."""
         rates = [float(rate) for rate in self.relation.rates]
         return tuple(zip(rates, self.distances(rates), strict=True))
 
     def rate_for(self, distance: float) -> float:
-        """Return the rate for a final distance in (0, 1); that of the curve's end for one that
-        lies beyond it.
+        """Return the rate for a final distance in (0, 1).
+
+        A distance beyond the curve gets the rate at the curve's end.
 
         Raises:
             InvalidInput: the distance is out of its range.
@@ -458,7 +469,7 @@ class FoundRates:
 
     @property
     def rate(self) -> float:
-        """The rate for the distance that is aimed at."""
+        """The rate for `distance`."""
         return self.rate_for(self.distance)
 
     def ladder(self, distances: Sequence[float] = LADDER) -> dict[float, float]:
@@ -467,12 +478,12 @@ class FoundRates:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The rates to search: from little rotation to the distance aimed at, or nearly 1."""
+        """The rates to search, from little rotation to nearly a quarter turn."""
         return self.rate_for(min(LADDER)), self.rate_for(max(LADDER))
 
     @property
     def learns(self) -> tuple[bool | None, ...]:
-        """Whether the train loss fell at each probed rate; None where it cannot be told."""
+        """Whether the train loss fell at each probed rate; None if the steps are too few to say."""
         return self.probed.learns
 
     @property
@@ -482,28 +493,29 @@ class FoundRates:
 
     @property
     def targetable(self) -> bool | None:
-        """Whether a rate ends at the distance, and it learns at the probed rate nearest to that."""
+        """Whether a rate reaches the distance, and the nearest probed rate learns."""
         return self.reached and self.learns[self.probed.nearest(self.rate)]
 
     def lagging(self, distance: float | None = None) -> tuple[Lagging, ...] | None:
-        """Return the hidden layers that end well below a final distance, the last first.
+        """Return the hidden layers that end well below a final distance, the lowest first.
 
         Args:
-            distance: in (0, 1), of the hidden layers' middle; the one aimed at when left out.
+            distance: the final distance of the median hidden layer, in (0, 1); by default
+                `distance` of the object.
 
         Returns:
-            None where no probe has turned the layers far enough to tell.
+            The layers, or None if no probe has turned the layers far enough.
         """
         aim = self.distance if distance is None else distance
         check_distance(aim)
         rate = self.rate_for(aim)
-        ways = self.relation.ways(self.turned, rate)
-        if ways is None:
+        lengths = self.relation.path_lengths(self.turned, rate)
+        if lengths is None:
             return None
         whole, found = middle_path_length(aim), []
         for layer in self.turned:
-            ends = middle_distance(whole * ways[layer])
+            ends = middle_distance(whole * lengths[layer])
             if ends < aim - self.target.tolerance:
-                times = self.rate_for(middle_distance(whole / ways[layer])) / rate
+                times = self.rate_for(middle_distance(whole / lengths[layer])) / rate
                 found.append(Lagging(self.probed.layers[layer], ends, times))
         return tuple(sorted(found, key=lambda lag: lag.distance))

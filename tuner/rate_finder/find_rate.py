@@ -22,12 +22,12 @@ from tuner.study.initial_trials import find_rotation_parameter, first_config
 from tuner.study.search_space import Range, Space, as_function, lr_range, probe_space
 
 DEFAULT = "layca"
-# What belongs to the optimizer that a config was drawn for, and to no other.
+# Config keys that belong to the optimizer of the config, and to no other.
 _OF_OPTIMIZER = (
     *("momentum", "nesterov", "weight_decay", "beta1", "beta2"),
     *("alpha", "layer_rates", "train_others"),
 )
-# What the run is given beside what the space suggests, or the rate stands in place of.
+# Config keys that the job sets, or that the rate replaces.
 _NOT_SHOWN = ("max_epochs", "seed", "data_dir", "lr", "final_distance")
 
 
@@ -38,22 +38,24 @@ def find_rate(
     distance: float = 0.95,
     config: Mapping[str, Any] | None = None,
 ) -> FoundRates:
-    """Return how far each rate will turn the hidden layers in a run of the job.
+    """Return the rotation that each rate gives the hidden layers in a run of the job.
 
-    Four probes of a quarter of an epoch each at most, from one initialisation and at constant
-    rates, on what a trial reserves. Batch size, momentum, schedule and the other keys are those
-    that a study of the job begins with, where its space searches the rotation and the optimizer is
-    one of Layca's; else those of the first configuration with such an optimizer that it suggests;
-    where it suggests none, those of its first configuration but for what belongs to that one's own
-    optimizer. The rates are Layca's, or the learning rates of another optimizer, spread over what
-    the space searches of them.
+    Four probes run on the resources of a trial. Each takes at most a quarter of an epoch, starts
+    from the same initialisation and has a constant rate. The rates are Layca's, or the learning
+    rates of another optimizer, spread over the range that the space searches.
+
+    Batch size, momentum, schedule and the other keys come from the first of these that exists:
+
+    - the first trial of a study of the job, if its space searches the rotation of this optimizer
+    - the first configuration with this optimizer that the space suggests
+    - the first configuration, without the keys that belong to its own optimizer
 
     Args:
-        job: what is to be run; its trainable must be a `RotationTrainable`.
-        optimizer: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or one of Layca's; the Layca of the
-            space, or ``layca``, when left out.
-        distance: to which the hidden layers are to turn, in (0, 1).
-        config: keys of the configuration to set, whatever the space suggests, e.g. `batch_size`.
+        job: the job; its trainable must be a `RotationTrainable`.
+        optimizer: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or one of Layca's; by default the
+            Layca of the space, or ``layca``.
+        distance: the final distance that the hidden layers should reach, in (0, 1).
+        config: keys of the configuration that replace the space's, for example `batch_size`.
 
     Raises:
         InvalidInput: the job cannot be probed, or fails to train.
@@ -79,8 +81,10 @@ def find_rate(
 
 
 def _config(job: TuningJob, space: Space, optimizer: str | None, usual: str) -> dict[str, Any]:
-    """Return the configuration that the rates are for; one that names no optimizer is for the
-    usual one."""
+    """Return the configuration that the rates are for.
+
+    A configuration without an optimizer is for `usual`.
+    """
     wanted = LAYCAS if optimizer is None else (optimizer,)
     config: dict[str, Any] | None
     if (parameter := find_rotation_parameter(space, optimizer)) is not None:
@@ -99,7 +103,7 @@ def _config(job: TuningJob, space: Space, optimizer: str | None, usual: str) -> 
 
 
 class _Prober:
-    """An actor and no task, since that is what a trial takes its GPUs from."""
+    """Runs the probes. It is an actor and not a task, because a trial is one too."""
 
     def probe(
         self, kind: type[RotationTrainable], config: Mapping[str, Any], searched: Range, cpus: float
@@ -131,7 +135,7 @@ def _probed(job: TuningJob, config: Mapping[str, Any], searched: Range) -> Probe
 
 
 def _as_options(asked: ResourceRequest) -> dict[str, Any]:
-    """Return what Ray is to give the actor."""
+    """Return the options of the actor that request a trial's resources."""
     others = {
         name: amount
         for name, amount in asked.resources.items()

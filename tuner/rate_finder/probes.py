@@ -24,18 +24,18 @@ from tuner.rate_finder.estimate import Probe, ProbeRuns
 from tuner.rotation.layers import rotating_parameters
 from tuner.rotation.rate import RateRelation
 
-# Momentum, and the averages that steps are divided by, have settled after so many steps.
+# Momentum and running averages have settled after this many steps.
 _TRIED = 1000
-# What would ask for a GPU, or for several weights at once.
+# Settings that need a GPU, or several weights at once, are set back to these.
 _AS_USUAL = {"foreach": None, "fused": None, "capturable": False}
 
 
 def update_magnitudes(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
-    """Return how far each of so many first steps goes at a learning rate of 1, shape (steps,).
+    """Return the length of each of the first steps at a learning rate of 1, shape (steps,).
 
-    SGD's lengthen while its momentum builds up, and RMSprop's shorten while its average does. Tried
-    on a weight of its own with the settings of the first parameter group, less weight decay; the
-    optimizer stays as it is.
+    SGD's steps lengthen while its momentum builds up; RMSprop's shorten while its average does.
+    The lengths are measured on a separate weight under a constant gradient, with the settings of
+    the first parameter group but without weight decay. The optimizer is not changed.
     """
     weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     group = optimizer.param_groups[0]
@@ -53,14 +53,13 @@ def update_magnitudes(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
     return np.concatenate([lengths, np.full(steps - len(lengths), lengths[-1])])
 
 
-# Under Layca, the distances whose rates are probed. One probe more is above the last of them by
-# `_ABOVE` at least, and high enough to turn a layer so far before the probe ends: that shows which
-# lag.
+# Under Layca, the rates for these distances are probed. One more probe shows which layers lag: its
+# rate is at least `_ABOVE` times the last one, and high enough to turn a layer by `_TURNED`.
 _DISTANCES = (0.3, 0.7, 0.95)
 _ABOVE = 2.5
 _TURNED = 0.6
 _PROBES = len(_DISTANCES) + 1
-# The learning rates that are worth trying, by optimizer; as in the included search spaces.
+# The learning rates to try, by optimizer; as in the included search spaces.
 LR_RANGES: Mapping[str, tuple[float, float]] = {
     "sgd": (1e-3, 1.0),
     "adam": (1e-5, 0.03),
@@ -68,7 +67,7 @@ LR_RANGES: Mapping[str, tuple[float, float]] = {
     "rmsprop": (1e-5, 0.01),
 }
 LAYCAS = tuple(name for name in OPTIMIZERS if name.startswith("layca"))
-# All probes together take an epoch at most; more steps than these say no more.
+# All probes together take at most an epoch. More steps than these add no information.
 _MOST_STEPS = 200
 _REPORTS = 8
 
@@ -78,18 +77,18 @@ def run_probes(
     config: Mapping[str, Any],
     lr_range: tuple[float, float] | None = None,
 ) -> ProbeRuns:
-    """Train for a part of an epoch at each of a few rates, and return what that shows.
+    """Train for a part of an epoch at each of a few rates, and return the reports.
 
     Args:
-        kind: what is trained.
-        config: of a whole run; its schedule, its warmup and its number of epochs are what the
-            rates are for. Its `lr` or `final_distance` does not count.
-        lr_range: where to look for the learning rate of an optimizer that is none of Layca's; its
-            own of `LR_RANGES` when left out.
+        kind: the trainable.
+        config: the config of a whole run. The rates are for its schedule, warmup and number of
+            epochs. Its `lr` and `final_distance` are not used.
+        lr_range: the learning rates to try, for an optimizer other than Layca; by default those of
+            `LR_RANGES`.
 
     Raises:
-        InvalidInput: the config cannot be used, its optimizer is none whose rate can be found, or
-            an epoch has fewer steps than there are probes, or cannot be trained in part.
+        InvalidInput: the config cannot be used, or no rate can be found for its optimizer. Or an
+            epoch has fewer steps than there are probes, or cannot be trained in part.
     """
     begun = time.perf_counter()
     name = str(config.get("optimizer", "sgd"))
@@ -140,12 +139,16 @@ def _turning_rates(relation: RateRelation, factors: Any, length: int) -> list[fl
 
 
 def _spread_rates(low: float, high: float) -> list[float]:
-    """Return equal parts of the range on a log scale, from the end of the first to its high end."""
+    """Return the upper ends of equal parts of the range, on a log scale."""
     return [low * (high / low) ** (part / _PROBES) for part in range(1, _PROBES + 1)]
 
 
 def check_findable(optimizer: str) -> None:
-    """Raise InvalidInput for an optimizer that there is no rate to be found for."""
+    """Check that a rate can be found for an optimizer.
+
+    Raises:
+        InvalidInput: the name is unknown, or no rate can be found for it.
+    """
     known = [*LR_RANGES, *LAYCAS]
     if optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer, known)
@@ -157,7 +160,7 @@ def check_findable(optimizer: str) -> None:
 
 
 def _sets_rotation(run: TrainingState, name: str) -> bool:
-    """Return whether the run's optimizer is one of Layca's, as its config's should be by name."""
+    """Return whether the optimizer is Layca, as it must be if the config names one of Layca's."""
     optimizer = run.optimizer
     layca = optimizer if isinstance(optimizer, Layca) else None
     if name in LAYCAS and (layca is None or layca.rate is not None):
@@ -174,7 +177,7 @@ def _sets_rotation(run: TrainingState, name: str) -> bool:
 
 
 def _shares(run: TrainingState, layers: tuple[str, ...]) -> tuple[float, ...]:
-    """Return each layer's rate in a run whose config's `lr` is 1; 0 where it is held fixed."""
+    """Return each layer's rate if the config's `lr` is 1; 0 for a layer that is held fixed."""
     optimizer = run.optimizer
     times = optimizer.multiplier if isinstance(optimizer, Layca) else lambda parameter: 1.0
     rates = {
@@ -194,11 +197,11 @@ def _probe(
     length: int,
     steps: int,
 ) -> Probe:
-    """Train for `length` of an epoch's steps, from the initialisation, or until it breaks down.
+    """Train for `length` of an epoch's steps from the initialisation, or until the loss diverges.
 
-    `units` are the groups' learning rates where the config's is 1.
+    `units` are the groups' learning rates if the config's is 1.
     """
-    # Report i of k comes after ceil(i * steps / k): at least so many come in time.
+    # Report i of k comes after step ceil(i * steps / k), so at least `_REPORTS` come in time.
     reports = min(steps, -(-_REPORTS * steps // length))
     trial.reset_config({**config, "reports_per_epoch": reports})
     done, losses, distances = [], [], []

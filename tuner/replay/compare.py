@@ -34,7 +34,7 @@ def schedulers_judging_by(config: PruningConfig) -> dict[str, PeerFactory]:
     }
 
 
-# With what a job has by default.
+# The schedulers with the settings that a job has by default.
 SCHEDULERS: Mapping[str, PeerFactory] = schedulers_judging_by(PruningConfig())
 # Its permutation tests take seconds a repeat.
 SLOW = "wilcoxon"
@@ -48,16 +48,16 @@ DEFAULT = tuple(name for name in SCHEDULERS if name != SLOW)
 
 @dataclass(frozen=True)
 class Outcome:
-    """One repeat of one scheduler, next to `none` on the same trials in the same order.
+    """One repeat of one scheduler, compared with `none` on the same trials in the same order.
 
     Attributes:
-        epochs: trained in all.
+        epochs: the epochs trained in all.
         best: the number of the trial that `none` selects.
         selected: the number of the trial that the scheduler selects.
         best_kept: whether `best` ran to its end.
-        val_loss: the metric of `best` at the end of the run minus that of `selected`, its sign
-            turned if less is better, so that more is worse. It counts the recorded end of a trial
-            that is selected without having come there, too. NaN if no trial ends with a metric.
+        val_loss: the final metric of `best` minus that of `selected`, with the sign such that
+            more is worse. The recorded end counts even if `selected` was stopped earlier. NaN if
+            no trial ends with a metric.
         test_loss: the same on the test split; NaN if that is unknown.
     """
 
@@ -71,11 +71,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one scheduler cost and lost, over all repeats.
+    """The cost and the loss of one scheduler over all repeats.
 
-    Repeats in which no trial ends with a metric have no best trial, so they count only for the
-    epochs. The standard errors are over the repeats, which draw from the same recording: they say
-    nothing of another one. NaN is unknown.
+    A repeat in which no trial ends with a metric has no best trial; it counts only for the epochs.
+    The standard errors are over repeats of one recording; another recording may differ more. NaN
+    is unknown.
 
     Attributes:
         epochs_per_trial: the mean over repeats.
@@ -98,14 +98,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the schedulers did with one recording.
+    """The results of several schedulers on one recording.
 
     Attributes:
-        recording: what was replayed.
-        trials: how many were drawn for each repeat.
-        repeats, workers, seed: as asked for.
-        schedulers: the figures, by name in the order asked for.
-        outcomes: each scheduler's repeats, in order; the same place is the same draw of trials.
+        recording: the recording.
+        trials: the number of trials in each repeat.
+        repeats, workers, seed: the arguments of `replay`.
+        schedulers: the figures by the scheduler's name, in the order of the arguments.
+        outcomes: the repeats of each scheduler, in order. The same index is the same draw.
     """
 
     recording: Recording

@@ -140,7 +140,7 @@ def to_json(comparison: Comparison, path: str | Path) -> str:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print what was replayed, and a table with the cheapest scheduler first."""
+    """Print a description of the replay, and a table with the cheapest scheduler first."""
     for line in _headlines(comparison):
         console.print(Text(line), soft_wrap=True)
     table = _table(comparison)

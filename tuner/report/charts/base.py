@@ -1,4 +1,4 @@
-"""ChartSpec and what charts share: axis ranges and picking some points of many."""
+"""ChartSpec, and functions that charts share: axis ranges, states, selection of points."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ WIDTH, HEIGHT = 640, 300
 
 @dataclass(frozen=True)
 class ChartSpec:
-    """A chart to be shown.
+    """A chart with its title and its caption.
 
     Attributes:
-        title: the finding, in a sentence; caption: what is shown, and what of it where not all is.
+        chart: the chart without a title.
+        title: the finding that the chart shows, in a sentence.
+        caption: the content of the chart, and its selection if it does not show all data.
     """
 
     chart: AnyChart
@@ -38,31 +40,31 @@ class ChartSpec:
         )
 
     def page_spec(self) -> dict[str, Any]:
-        """Return the chart as Vega-Lite without its title, which the page shows by itself."""
+        """Return the chart as Vega-Lite, without the title, which the page shows as text."""
         spec: dict[str, Any] = self.chart.to_dict(validate=False)
         spec.pop("config", None)  # the page has its own
         return spec
 
 
 def state_colour(**how: Any) -> alt.Color:
-    """Return the colour that says how a trial ended."""
+    """Return the colour of a trial's state."""
     scale = alt.Scale(domain=list(STATES), range=list(STATES.values()))
     return alt.Color(field="state", type="nominal", scale=scale, **{"title": None, **how})
 
 
 def state_shape(**how: Any) -> alt.Shape:
-    """Return the shape that says the same, for those who do not see colours apart."""
+    """Return the shape of a trial's state, for readers who cannot tell the colours apart."""
     scale = alt.Scale(domain=list(STATES), range=list(SHAPES.values()))
     return alt.Shape(field="state", type="nominal", scale=scale, **{"title": None, **how})
 
 
-# A range so many times that of the middle nine tenths is one of outliers, a diverged loss, say.
+# A range this many times that of the middle nine tenths has outliers, such as a diverged loss.
 _OUTLYING = 5.0
 _DECADES = 100.0
 
 
 def metric_scale(values: Sequence[float]) -> tuple[dict[str, Any], str]:
-    """Return the scale of an axis of the metric, and a sentence where it leaves outliers out."""
+    """Return the scale of the metric's axis, and a sentence if outliers are outside of it."""
     low, few, many, high = np.quantile(np.array(values), [0, 0.05, 0.95, 1])
     if many <= few or high - low <= _OUTLYING * (many - few):
         return {}, ""
@@ -72,17 +74,17 @@ def metric_scale(values: Sequence[float]) -> tuple[dict[str, Any], str]:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number, and no truth value."""
+    """Return whether a value is a finite number; a bool is none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_wide(values: Sequence[float]) -> bool:
-    """Whether positive values span decades, so that their logarithms are the better scale."""
+    """Return whether positive values span two decades or more, and need a logarithmic scale."""
     return bool(values) and min(values) > 0 and max(values) >= _DECADES * min(values)
 
 
 def is_drawn_by_log(result: StudyResult, name: str, values: Sequence[float]) -> bool:
-    """Whether a parameter's axis is a logarithmic one: as its space draws it, if that is known."""
+    """Return whether a parameter's axis is logarithmic: as in its space, if that is known."""
     drawn = json.loads(result.space or "{}").get(name)
     by_log = json.loads(drawn)["attributes"].get("log") if isinstance(drawn, str) else None
     if by_log is None:
@@ -91,12 +93,12 @@ def is_drawn_by_log(result: StudyResult, name: str, values: Sequence[float]) -> 
 
 
 def with_value(result: StudyResult) -> list[TrialResult]:
-    """Return the trials whose metric is known and finite, best first."""
+    """Return the trials with a finite metric, best first."""
     return [trial for trial in result.ranked if math.isfinite(trial.value)]
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Return up to `most` of the indices of `count` things, evenly, first and last among them."""
+    """Return at most `most` of `count` indices, evenly spaced, with the first and the last."""
     if count <= most:
         return list(range(count))
     if most < 2:
