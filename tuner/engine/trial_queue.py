@@ -13,6 +13,7 @@ from tuner.engine.trial_report import known_of
 from tuner.rotation import HalvingState, Verdict
 from tuner.rotation.decision import is_audited
 from tuner.storage.lease import PAUSED
+from tuner.storage.optuna_internals import storage_of, study_id_of, trial_id_of, trial_to_run
 from tuner.storage.paths import StoragePath
 from tuner.storage.write_behind import WriteBehindDatabase
 from tuner.study.initial_trials import InitialTrials
@@ -61,7 +62,7 @@ class PausedTrials(Collection[int]):
         """
         if self._pruner is None:
             return None
-        frozen = self._study._storage.get_trial(trial._trial_id)
+        frozen = known_of(trial)
         may_wait = not final and AUDIT not in frozen.user_attrs
         return self._pruner.verdict(self._study, frozen, may_wait=may_wait, final=final)
 
@@ -163,7 +164,7 @@ class TrialQueue:
         self.running: dict[int, optuna.Trial] = {}
         self._study = study
         self._room = room
-        storage = study._storage
+        self._storage = storage = storage_of(study)
         self._database = storage if isinstance(storage, WriteBehindDatabase) else None
         self._sampler = sampler
         self._seed = seed
@@ -196,7 +197,7 @@ class TrialQueue:
     def release(self) -> None:
         """Let every trial that has not ended wait, to go on when the study is resumed."""
         for trial in (*self.running.values(), *self._room.empty(), *self._interrupted):
-            self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            self._storage.set_trial_state_values(trial_id_of(trial), TrialState.WAITING)
         self.running.clear()
         self._interrupted.clear()
 
@@ -270,40 +271,35 @@ class TrialQueue:
 
     def _left(self) -> Iterator[int]:
         """Yield the ids of the trials that an earlier driver has not ended, in order; they run."""
-        if self._database is not None:
-            yield from self._database.left
-            return
-        storage = self._study._storage
         for trial in self._study.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING:
-                storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            trial_id = trial_id_of(trial)
+            if trial.state == TrialState.RUNNING and self._database is None:
+                self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
             if trial.state in (TrialState.RUNNING, TrialState.WAITING):
-                storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-                yield trial._trial_id
+                self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+                yield trial_id
 
     def _claimed(self, trial_id: int) -> optuna.Trial:
         """An enqueued trial, which runs from now on."""
-        self._study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         return self._taken(trial_id)
 
     def _new(self) -> optuna.Trial:
-        trial_id = self._study._storage.create_new_trial(self._study._study_id)
+        trial_id = self._storage.create_new_trial(study_id_of(self._study))
         preset = self._start_with and self._start_with.next(self._study.get_trials(deepcopy=False))
         if preset:
-            storage = self._study._storage
-            storage.set_trial_system_attr(trial_id, FIXED_PARAMS, preset.params)
+            self._storage.set_trial_system_attr(trial_id, FIXED_PARAMS, preset.params)
             if preset.why:
-                storage.set_trial_user_attr(trial_id, START, preset.why)
+                self._storage.set_trial_user_attr(trial_id, START, preset.why)
         trial = self._taken(trial_id)
         self._made = max(self._made, trial.number + 1)
         return trial
 
     def _taken(self, trial_id: int) -> optuna.Trial:
         """A trial of this process, whose parameters are drawn as they are for its number."""
-        number = self._study._storage.get_trial_number_from_id(trial_id)
+        number = self._storage.get_trial_number_from_id(trial_id)
         self._study.sampler = sampler_for_trial(self._sampler, self._seed, number, {*self._room})
-        self._study._thread_local.cached_all_trials = None  # as `Study.ask` does
-        return optuna.Trial(self._study, trial_id)
+        return trial_to_run(self._study, trial_id)
 
     def _waits(self, trial: optuna.Trial) -> bool:
         """Whether a trial that is taken up has to wait for its peers."""
@@ -316,7 +312,5 @@ class TrialQueue:
 
     def _mark(self, trial: optuna.Trial, *, paused: bool) -> None:
         """Record whether a trial is paused, for those who watch the study."""
-        storage = self._study._storage
-        known = storage.get_trial(trial._trial_id).system_attrs
-        if known.get(PAUSED, False) != paused:
-            storage.set_trial_system_attr(trial._trial_id, PAUSED, paused)
+        if known_of(trial).system_attrs.get(PAUSED, False) != paused:
+            self._storage.set_trial_system_attr(trial_id_of(trial), PAUSED, paused)

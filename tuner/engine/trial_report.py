@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKPOINT
 
 from tuner.errors import InvalidInput
+from tuner.storage.optuna_internals import stored_trial
 from tuner.study.schema import ADVICE, reports_of
 
 _ROTATION = "rotation/"
@@ -129,7 +130,7 @@ def _is_number(value: object) -> bool:
 
 def known_of(trial: optuna.Trial) -> FrozenTrial:
     """Return all that is recorded of a trial by now."""
-    return trial.study._storage.get_trial(trial._trial_id)
+    return stored_trial(trial)
 
 
 def reached(trial: optuna.Trial) -> tuple[float, float]:

@@ -7,7 +7,7 @@ studies/fashion/study.log     the journal, unless the study is in a database
                 trials/       one folder per trial: checkpoints, errors
                 tensorboard/  mlflow.db  what loggers have written, if asked to
                 .lock         held by the process that runs the study
-                .driver       who that is to others that run the same study in a database
+                .driver       the id under which that process holds the lease in a database
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tuner.storage.database import (
     open_database,
 )
 from tuner.storage.journal import WriteBehindJournal, read_journal
-from tuner.storage.lease import Worker, driver_of
+from tuner.storage.lease import Worker, worker_of
 from tuner.storage.write_behind import WriteBehindDatabase
 
 DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
@@ -133,12 +133,13 @@ def open_for_writing(
         study: its folder, which exists.
         url: of the database for a new study that is not to be in its folder; an existing study
             stays where it is.
-        drives: whether trials are to be run, not only added; others may do so at the same time
-            from other folders where the study is in a database.
-        say: is called with a line where all waits for a database that has gone away.
+        drives: whether trials are to be run, not only added. In a database that takes the study's
+            lease.
+        say: is called with a line while all waits for a database that has gone away.
 
     Raises:
-        InvalidInput: the database cannot be opened, or the study is kept elsewhere.
+        InvalidInput: the database cannot be opened, the study is kept elsewhere, or another process
+            drives it.
     """
     kept = study.storage_url.read_text().strip() if study.storage_url.exists() else None
     if study.exists() and url is not None and url != kept:
@@ -154,8 +155,8 @@ def open_for_writing(
         return
     stored = open_database(url)
     try:
-        driver = driver_of(study.path, study.trials, is_known=bool(kept)) if drives else None
-        database = _behind(stored, study.name, driver, say)
+        worker = worker_of(study.path, study.trials) if drives else None
+        database = _behind(stored, study.name, worker, say)
         if not kept:
             study.storage_url.touch(mode=0o600)
             study.storage_url.write_text(url)
@@ -166,9 +167,9 @@ def open_for_writing(
 
 
 def _behind(
-    stored: RDBStorage, name: str, driver: Worker | None, say: Callable[[str], None]
+    stored: RDBStorage, name: str, worker: Worker | None, say: Callable[[str], None]
 ) -> WriteBehindDatabase:
     try:
-        return WriteBehindDatabase(stored, name, driver, say)
+        return WriteBehindDatabase(stored, name, worker, say)
     except DatabaseUnavailable as away:
         raise does_not_answer(away) from away

@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import HalvingState, PruningConfig, RotationTarget, Verdict, decide
+from tuner.storage.optuna_internals import storage_of, study_id_of, trial_id_of
 from tuner.study.schema import AUDIT, REASON, START, curve_of
 
 MAX_EPOCHS = "max_epochs"  # study attribute
@@ -81,10 +82,11 @@ class RotationPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         verdict = self.verdict(study, trial)
         # The trial that Optuna hands over lacks what is written past it, as the reasons here are.
-        if verdict.audit and AUDIT not in study._storage.get_trial(trial._trial_id).user_attrs:
-            study._storage.set_trial_user_attr(trial._trial_id, AUDIT, verdict.reason)
+        storage, trial_id = storage_of(study), trial_id_of(trial)
+        if verdict.audit and AUDIT not in storage.get_trial(trial_id).user_attrs:
+            storage.set_trial_user_attr(trial_id, AUDIT, verdict.reason)
         if verdict.prune:
-            study._storage.set_trial_user_attr(trial._trial_id, REASON, verdict.reason)
+            storage.set_trial_user_attr(trial_id, REASON, verdict.reason)
         return verdict.prune
 
     def verdict(
@@ -110,7 +112,8 @@ class RotationPruner(BasePruner):
 
     def field(self, study: Study) -> HalvingState:
         """Return how all trials of the study stand; those that failed are left out."""
-        if self._known is None or self._known.of != (study._storage, study._study_id):
+        of = storage_of(study), study_id_of(study)
+        if self._known is None or self._known.of != of:
             minimize = study.direction is StudyDirection.MINIMIZE
             criteria = replace(
                 self.criteria,
@@ -118,7 +121,7 @@ class RotationPruner(BasePruner):
                 metric_name=study.user_attrs.get(METRIC, "value"),
             )
             field = HalvingState(criteria, self._max_epochs(study))
-            self._known = _Known((study._storage, study._study_id), field)
+            self._known = _Known(of, field)
         return self._known.updated(study)
 
     def _max_epochs(self, study: Study) -> int:

@@ -23,6 +23,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import unknown_name
+from tuner.storage.optuna_internals import study_as_shown
 
 # By the study's seed and the trial's own. QMC takes its points in turn from the study, so that its
 # scrambling must stay the same; what it cannot place (a first trial, a conditional parameter) is
@@ -120,32 +121,15 @@ class PrunedAsComplete(BaseSampler):
         self._sampler.after_trial(study, *ended)
 
     def _seen(self, study: Study) -> Study:
-        seen = copy.copy(study)
-        seen.__class__ = _Seen
-        seen.__dict__.update(paused=self._paused, reads_whole=self._reads_whole)
-        return seen
-
-
-class _Seen(Study):
-    """A study as a sampler reads it; only reads differ."""
-
-    paused: Collection[int]
-    reads_whole: bool
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy=deepcopy, states=None, use_cache=use_cache)
-        shown = [self._shown(trial) for trial in trials]
-        return [trial for trial in shown if states is None or trial.state in states]
+        return study_as_shown(study, self._shown)
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
-        is_paused = trial.number in self.paused
-        if not is_paused and (trial.state != TrialState.PRUNED or not self.reads_whole):
+        is_paused = trial.number in self._paused
+        if not is_paused and (trial.state != TrialState.PRUNED or not self._reads_whole):
             return trial
         shown = copy.copy(trial)
         shown.state = TrialState.PRUNED
-        if self.reads_whole and (step := trial.last_step) is not None:
+        if self._reads_whole and (step := trial.last_step) is not None:
             last = trial.intermediate_values[step]
             if math.isfinite(last):
                 shown.state, shown.values = TrialState.COMPLETE, [last]
