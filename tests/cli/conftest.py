@@ -87,7 +87,7 @@ def first(quarterturn, tmp_path_factory) -> tuple[Path, Said]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
+def cluster(no_ray) -> Iterator[dict[str, str]]:
     """One Ray for all commands that need one, to save each the start of its own."""
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     address = ray.get_runtime_context().gcs_address

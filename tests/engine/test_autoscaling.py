@@ -53,7 +53,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def growing(tmp_path_factory) -> Iterator[None]:
+def growing(tmp_path_factory, no_ray) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("growing")
     (folder / "cluster.json").write_text(json.dumps(CONFIG))
     port = free_port()

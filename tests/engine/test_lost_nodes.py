@@ -16,7 +16,7 @@ from tuner.engine.callbacks import RunCallback
 
 
 @pytest.fixture(scope="module")
-def nodes():
+def nodes(no_ray):
     there = Nodes()
     ray.init(there.address, log_to_driver=False, logging_level=logging.ERROR)
     yield there

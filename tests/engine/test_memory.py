@@ -33,7 +33,7 @@ class Hungry(Curve):
 
 
 @pytest.fixture
-def little_memory():
+def little_memory(no_ray):
     """A Ray that has 2 GB left for itself and its trials."""
     memory = psutil.virtual_memory()
     share = (memory.total - memory.available + 2000 * _MB) / memory.total

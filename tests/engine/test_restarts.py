@@ -20,7 +20,7 @@ from tuner.engine.callbacks import RunCallback
 from tuner.report.terminal import watch
 from tuner.serve.studies import DatabaseSource, HTTPError, Reader
 from tuner.storage import database as outage
-from tuner.storage import lease as drivers
+from tuner.storage import lease
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 EPOCHS = 25
@@ -34,7 +34,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(drivers, "BEAT_S", 0.5)
+    monkeypatch.setattr(lease, "RENEW_S", 0.5)
 
 
 class Counting(RunCallback):

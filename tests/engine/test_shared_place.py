@@ -36,7 +36,7 @@ def own(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two_nodes(own) -> Iterator[Callable[[Path], None]]:
+def two_nodes(own, no_ray) -> Iterator[Callable[[Path], None]]:
     """A cluster whose second node has a file system of its own over the folder `own`; more join
     that have one over the folder that is given."""
     if not shutil.which("unshare") or subprocess.run([*UNSHARED, "true"]).returncode:

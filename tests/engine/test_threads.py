@@ -51,7 +51,7 @@ def counting(config):
 
 
 @pytest.fixture(scope="module", params=[None, "3"], ids=["unset", "set in the shell"])
-def four_cpus_of_a_shell(request) -> Iterator[None]:
+def four_cpus_of_a_shell(request, no_ray) -> Iterator[None]:
     """A Ray of four CPUs, whose processes inherit OMP_NUM_THREADS as a user's shell may set it."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param is None:

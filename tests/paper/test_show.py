@@ -35,7 +35,7 @@ def judge_two(table):
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory):
+def shown(tmp_path_factory, two_cpus):
     folder = tmp_path_factory.mktemp("studies")
     two = Finding("two", "Two", "another claim", brief, judge_two, FEATURES.draw)
     begun = []

@@ -21,9 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tuner.engine.resources import Node
 from tuner.errors import InvalidInput
 from tuner.job import TuningJob
-from tuner.storage.paths import StoragePath, unusable
+from tuner.storage.paths import CHECKPOINTS, StoragePath, unusable
 from tuner.study.folder import StudyFolder
-from tuner.study.load import CHECKPOINTS, checkpoints_of
+from tuner.study.load import checkpoints_of
 
 
 def new_attempt_dir(

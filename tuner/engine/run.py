@@ -40,8 +40,9 @@ from tuner.errors import InvalidInput
 from tuner.job import TuningJob
 from tuner.jobfile import pickle_job, unpickle_job
 from tuner.rotation.report import epoch_of
-from tuner.storage.database import close_database, open_database
-from tuner.storage.lease import LeaseLost, any_alive, records_in
+from tuner.storage.database import close_database, open_database, seconds_now
+from tuner.storage.lease import LeaseLost, is_driven
+from tuner.storage.optuna_internals import study_id_of
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
 from tuner.study.initial_trials import first_trials
 from tuner.study.load import NUM_TRIALS, SPACE, read_result
@@ -112,7 +113,7 @@ def run(
                 if manager.fatal:
                     raise manager.fatal
                 return read_result(study, home.path)
-        except LeaseLost:  # the study is others'
+        except LeaseLost:  # another process drives the study, so nothing is removed
             raise
         except InvalidInput:
             if new_folder and not ended:
@@ -319,11 +320,12 @@ def _keep(code: Path, home: StudyFolder) -> None:
 
 
 def _remove(home: StudyFolder, with_database: bool) -> None:
-    """Remove a study that has nothing in it yet, unless others have come to work on it."""
+    """Remove a study that has nothing in it yet, unless another process drives it by now."""
     if with_database and home.storage_url.exists():
         database = open_database(home.storage_url.read_text())
+        now = seconds_now(database)
         for study in database.get_all_studies():
-            if study.study_name == home.name and not any_alive(records_in(study.system_attrs)):
-                database.delete_study(study._study_id)
+            if study.study_name == home.name and not is_driven(study.system_attrs, now):
+                database.delete_study(study_id_of(study))
         close_database(database)
     shutil.rmtree(home.path)

@@ -12,6 +12,13 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.engine.callbacks import RunCallback
 from tuner.rotation import Decision, Promotion
 from tuner.storage.lease import PAUSED
+from tuner.storage.optuna_internals import (
+    storage_of,
+    stored_trial,
+    study_id_of,
+    trial_id_of,
+    trial_to_run,
+)
 from tuner.storage.paths import StoragePath
 from tuner.storage.write_behind import WriteBehindDatabase
 from tuner.study.initial_trials import InitialTrials
@@ -44,7 +51,7 @@ class LiveTrial:
     @property
     def stored(self) -> FrozenTrial:
         """The trial as the study holds it now; not a copy."""
-        return self.trial.study._storage.get_trial(self.trial._trial_id)
+        return stored_trial(self.trial)
 
     @property
     def is_advised(self) -> bool:
@@ -106,7 +113,7 @@ class TrialQueue:
         self.running: dict[int, LiveTrial] = {}
         self._study = study
         self._promotion = promotion
-        storage = study._storage
+        self._storage = storage = storage_of(study)
         self._database = storage if isinstance(storage, WriteBehindDatabase) else None
         self._sampler = sampler
         self._seed = seed
@@ -140,7 +147,7 @@ class TrialQueue:
     def release(self) -> None:
         """Hand every trial that has not ended back to the study, so that it can be resumed."""
         for live in (*self.running.values(), *self._paused.values(), *self._interrupted):
-            self._study._storage.set_trial_state_values(live.trial._trial_id, TrialState.WAITING)
+            self._storage.set_trial_state_values(trial_id_of(live.trial), TrialState.WAITING)
         self.running.clear()
         self._paused.clear()
         self._interrupted.clear()
@@ -219,20 +226,17 @@ class TrialQueue:
 
     def _left(self) -> Iterator[int]:
         """Yield the ids of the trials that an earlier driver has not ended, in order; they run."""
-        if self._database is not None:
-            yield from self._database.left
-            return
-        storage = self._study._storage
         for trial in self._study.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING:
-                storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            trial_id = trial_id_of(trial)
+            if trial.state == TrialState.RUNNING and self._database is None:
+                self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
             if trial.state in (TrialState.RUNNING, TrialState.WAITING):
-                storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-                yield trial._trial_id
+                self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+                yield trial_id
 
     def _claimed(self, trial_id: int) -> LiveTrial:
         """Return an enqueued trial, which runs from now on."""
-        self._study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         return self._taken(trial_id)
 
     def _promoted(self) -> LiveTrial | None:
@@ -246,23 +250,21 @@ class TrialQueue:
         return live
 
     def _new(self) -> LiveTrial:
-        trial_id = self._study._storage.create_new_trial(self._study._study_id)
+        trial_id = self._storage.create_new_trial(study_id_of(self._study))
         preset = self._start_with and self._start_with.next(self._study.get_trials(deepcopy=False))
         if preset:
-            storage = self._study._storage
-            storage.set_trial_system_attr(trial_id, FIXED_PARAMS, preset.params)
+            self._storage.set_trial_system_attr(trial_id, FIXED_PARAMS, preset.params)
             if preset.why:
-                storage.set_trial_user_attr(trial_id, START, preset.why)
+                self._storage.set_trial_user_attr(trial_id, START, preset.why)
         live = self._taken(trial_id)
         self._made = max(self._made, live.number + 1)
         return live
 
     def _taken(self, trial_id: int) -> LiveTrial:
         """Return a trial of this process; the sampler then draws as the trial's number demands."""
-        number = self._study._storage.get_trial_number_from_id(trial_id)
+        number = self._storage.get_trial_number_from_id(trial_id)
         self._study.sampler = sampler_for_trial(self._sampler, self._seed, number, {*self._paused})
-        self._study._thread_local.cached_all_trials = None  # as `Study.ask` does
-        live = LiveTrial(optuna.Trial(self._study, trial_id))
+        live = LiveTrial(trial_to_run(self._study, trial_id))
         stored = live.stored
         live.epochs = max(reports_of(stored), default=0.0)
         if self._promotion:
@@ -282,4 +284,4 @@ class TrialQueue:
     def _mark(self, live: LiveTrial, *, paused: bool) -> None:
         """Record in the study whether a trial is paused."""
         if live.stored.system_attrs.get(PAUSED, False) != paused:
-            self._study._storage.set_trial_system_attr(live.trial._trial_id, PAUSED, paused)
+            self._storage.set_trial_system_attr(trial_id_of(live.trial), PAUSED, paused)

@@ -22,16 +22,15 @@ from sqlalchemy.exc import (
     OperationalError,
     SQLAlchemyError,
 )
-from sqlalchemy.orm import scoped_session, sessionmaker
 
 from tuner.errors import InvalidInput, NotStored
+from tuner.storage.optuna_internals import within
 
 Value = TypeVar("Value")
 
 # A restart takes seconds, a failover minutes, an upgrade some more. Trials train on meanwhile; what
 # it costs to wait is slots that stay empty, what it costs to end is all that trains.
 WAIT_S = 1800.0
-# Who is back later than others has to be heard before they look twice (`presence`).
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 # What a server says that goes, comes, takes nobody in or may not be written (any more, or yet).
@@ -171,24 +170,23 @@ class OutageState:
             self._given_up.set()
 
     def wait_for(
-        self, change: Callable[[bool], Value], meanwhile: Callable[[], None] = lambda: None
+        self, change: Callable[[], Value], meanwhile: Callable[[], None] = lambda: None
     ) -> Value:
-        """Return what comes of a change, asked for until the database answers.
+        """Return what a change returns, which is called until the database answers.
 
         Args:
-            change: is told whether it was asked for before: it may then have been made.
+            change: may have been made by an earlier call; it must not be made twice then.
             meanwhile: is called before each pause.
 
         Raises:
             DatabaseUnavailable: it has been waited for long enough.
         """
-        again, pause_s = False, _FIRST_PAUSE_S
+        pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                value = change(again)
+                value = change()
             except DatabaseUnavailable as away:
                 self.begin(away)
-                again = True
             else:
                 self.answered()
                 return value
@@ -352,11 +350,7 @@ def transaction(database: RDBStorage, *, writes: bool = True) -> Iterator[RDBSto
         if writes and connection.dialect.name == "sqlite":
             # It has no locks on rows. A reader that comes to write would fail, not wait.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        bound = object.__new__(RDBStorage)  # a copy would connect once more
-        bound.__dict__.update(database.__dict__)
-        bound.scoped_session = scoped_session(
-            sessionmaker(bind=connection, join_transaction_mode="rollback_only")
-        )
+        bound = within(database, connection)
         try:
             yield bound
             bound.scoped_session.commit()
@@ -417,11 +411,11 @@ class RetryPolicy:
         self._outage = outage
         self._say = say
 
-    def patiently(self, change: Callable[[bool], Value]) -> Value:
-        """Return what comes of a change, once the database answers.
+    def patiently(self, change: Callable[[], Value]) -> Value:
+        """Return what a change returns, once the database answers.
 
         Args:
-            change: is told whether it may have been made before.
+            change: as for `OutageState.wait_for`.
         """
         with self.waiting(), _stored():
             return self._outage.wait_for(change, self.mention)

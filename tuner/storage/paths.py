@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # The user attribute of a trial that holds its newest checkpoint, relative to the trials' folder.
 CHECKPOINT = "checkpoint"
+# The user attribute of a study that holds the path of the trials' folders, unless that is in the
+# folder of the study.
+CHECKPOINTS = "checkpoints"
 
 _MARKER = ".quarterturn"
 # Google's client goes on asking for minutes where there are no credentials.

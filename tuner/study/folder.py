@@ -7,7 +7,7 @@ studies/fashion/study.log     the journal, unless the study is in a database
                 trials/       one folder per trial: checkpoints, errors
                 tensorboard/  mlflow.db  the files of the loggers, if any
                 .lock         held by the process that runs the study
-                .driver       the id of that process in the study's database
+                .driver       the id under which that process holds the lease in a database
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tuner.storage.database import (
     open_database,
 )
 from tuner.storage.journal import WriteBehindJournal, read_journal
-from tuner.storage.lease import Worker, driver_of
+from tuner.storage.lease import Worker, worker_of
 from tuner.storage.write_behind import WriteBehindDatabase
 
 DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
@@ -133,12 +133,13 @@ def open_for_writing(
         study: the study's folder, which exists.
         url: the URL of the database for a new study; None for a journal in the folder. An existing
             study stays in its storage.
-        drives: whether the caller runs trials, not only adds them. Where the study is in a
-            database, other processes may run trials of it at the same time.
+        drives: whether the caller runs trials, not only adds them. In a database that takes the
+            study's lease.
         say: is called with a line of text while the database is unavailable.
 
     Raises:
-        InvalidInput: the database cannot be opened, or the study is in another storage.
+        InvalidInput: the database cannot be opened, the study is in another storage, or another
+            process drives it.
     """
     kept = study.storage_url.read_text().strip() if study.storage_url.exists() else None
     if study.exists() and url is not None and url != kept:
@@ -154,8 +155,8 @@ def open_for_writing(
         return
     stored = open_database(url)
     try:
-        driver = driver_of(study.path, study.trials, is_known=bool(kept)) if drives else None
-        database = _behind(stored, study.name, driver, say)
+        worker = worker_of(study.path, study.trials) if drives else None
+        database = _behind(stored, study.name, worker, say)
         if not kept:
             study.storage_url.touch(mode=0o600)
             study.storage_url.write_text(url)
@@ -166,9 +167,9 @@ def open_for_writing(
 
 
 def _behind(
-    stored: RDBStorage, name: str, driver: Worker | None, say: Callable[[str], None]
+    stored: RDBStorage, name: str, worker: Worker | None, say: Callable[[str], None]
 ) -> WriteBehindDatabase:
     try:
-        return WriteBehindDatabase(stored, name, driver, say)
+        return WriteBehindDatabase(stored, name, worker, say)
     except DatabaseUnavailable as error:
         raise does_not_answer(error) from error

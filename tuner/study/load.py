@@ -29,8 +29,9 @@ from tuner.storage.database import (
     does_not_answer,
     open_database,
 )
-from tuner.storage.lease import HOLDER, id_file, records_in
-from tuner.storage.paths import CHECKPOINT, StoragePath
+from tuner.storage.lease import HOLDER, folders_in, id_file
+from tuner.storage.optuna_internals import storage_of, study_id_of
+from tuner.storage.paths import CHECKPOINT, CHECKPOINTS, StoragePath
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
 from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.result import State, StudyResult, TrialResult
@@ -50,7 +51,6 @@ from tuner.study.schema import (
 
 NUM_TRIALS = "num_trials"  # study attribute: the number of trials that the job asks for
 SPACE = "space"  # study attribute: the search space as canonical JSON
-CHECKPOINTS = "checkpoints"  # study attribute: their place, if outside the study's folder
 LOG_ID = "log_id"  # study attribute: the id by which a logger finds the study's runs
 FIXED_PARAMS = "fixed_params"  # system attribute of an enqueued trial, by Optuna
 _NONE: Mapping[int, TrialResult] = MappingProxyType({})
@@ -181,16 +181,16 @@ class CheckpointPaths:
 
     def __init__(self, study: optuna.Study, folder: Path | None) -> None:
         self._own = checkpoints_of(study, folder)
-        self._records = records_in(study._storage.get_study_system_attrs(study._study_id))
-        if _text(study.user_attrs.get(CHECKPOINTS)):  # one path for every driver
-            self._records = {}
-        if folder and id_file(folder).exists():
-            self._records.pop(id_file(folder).read_text().strip(), None)
+        system_attrs = storage_of(study).get_study_system_attrs(study_id_of(study))
+        self._folders = folders_in(system_attrs)
+        is_named = bool(_text(study.user_attrs.get(CHECKPOINTS)))
+        if folder and not is_named and id_file(folder).exists():
+            self._folders.pop(id_file(folder).read_text().strip(), None)
 
     def of(self, trial: FrozenTrial) -> StoragePath | None:
         """Return the path that holds a trial's checkpoint, None if the study does not say."""
-        record = self._records.get(trial.system_attrs.get(HOLDER, ""))
-        return StoragePath(record.trials) if record else self._own
+        trials = self._folders.get(trial.system_attrs.get(HOLDER, ""))
+        return StoragePath(trials) if trials else self._own
 
 
 def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -> TrialResult:

@@ -33,6 +33,7 @@ from tuner.rotation import (
     Verdict,
     decide,
 )
+from tuner.storage.optuna_internals import storage_of, study_id_of, trial_id_of
 from tuner.study.schema import (
     AUDIT,
     REASON,
@@ -109,10 +110,11 @@ class RotationPruner(BasePruner):
         verdict = self.verdict(study, trial)
         self._describe(study)
         # Optuna passes a copy of the trial, which lacks the attributes that are written here.
-        if verdict.audit and AUDIT not in study._storage.get_trial(trial._trial_id).user_attrs:
-            study._storage.set_trial_user_attr(trial._trial_id, AUDIT, verdict.reason)
+        storage, trial_id = storage_of(study), trial_id_of(trial)
+        if verdict.audit and AUDIT not in storage.get_trial(trial_id).user_attrs:
+            storage.set_trial_user_attr(trial_id, AUDIT, verdict.reason)
         if verdict.prune:
-            study._storage.set_trial_user_attr(trial._trial_id, REASON, verdict.reason)
+            storage.set_trial_user_attr(trial_id, REASON, verdict.reason)
         return verdict.prune
 
     def verdict(
@@ -143,9 +145,10 @@ class RotationPruner(BasePruner):
 
     def state(self, study: Study) -> HalvingState:
         """Return the standing of all trials of the study, except failed ones."""
-        if self._known is None or self._known.of != (study._storage, study._study_id):
+        of = storage_of(study), study_id_of(study)
+        if self._known is None or self._known.of != of:
             state = HalvingState(self.config_for(study), self.max_epochs_of(study))
-            self._known = _Known((study._storage, study._study_id), state)
+            self._known = _Known(of, state)
         return self._known.updated(study)
 
     def config_for(self, study: Study) -> PruningConfig:

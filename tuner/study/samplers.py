@@ -23,6 +23,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import unknown_name
+from tuner.storage.optuna_internals import study_as_shown
 
 # Each takes the study's seed and the trial's own. QMC takes its points in order over the study, so
 # its scrambling needs the study's seed. The first trial and conditional parameters are drawn with
@@ -123,32 +124,15 @@ class PrunedAsComplete(BaseSampler):
         self._sampler.after_trial(study, *ended)
 
     def _view(self, study: Study) -> Study:
-        view = copy.copy(study)
-        view.__class__ = _SamplerView
-        view.__dict__.update(paused=self._paused, reads_complete=self._reads_complete)
-        return view
-
-
-class _SamplerView(Study):
-    """A study as the wrapped sampler reads it. Writes go to the study itself."""
-
-    paused: Collection[int]
-    reads_complete: bool
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy=deepcopy, states=None, use_cache=use_cache)
-        shown = [self._shown(trial) for trial in trials]
-        return [trial for trial in shown if states is None or trial.state in states]
+        return study_as_shown(study, self._shown)
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
-        is_paused = trial.number in self.paused
-        if not is_paused and (trial.state != TrialState.PRUNED or not self.reads_complete):
+        is_paused = trial.number in self._paused
+        if not is_paused and (trial.state != TrialState.PRUNED or not self._reads_complete):
             return trial
         shown = copy.copy(trial)
         shown.state = TrialState.PRUNED
-        if self.reads_complete and (step := trial.last_step) is not None:
+        if self._reads_complete and (step := trial.last_step) is not None:
             last = trial.intermediate_values[step]
             if math.isfinite(last):
                 shown.state, shown.values = TrialState.COMPLETE, [last]

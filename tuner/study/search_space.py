@@ -23,6 +23,7 @@ from optuna.distributions import (
 )
 
 from tuner.errors import InvalidInput
+from tuner.storage.optuna_internals import suggest as draw
 
 Space = Callable[[optuna.Trial], dict[str, Any]]
 """A define-by-run search space."""
@@ -143,9 +144,9 @@ def _suggest(trial: optuna.Trial, space: Mapping[str, Any], at: tuple[str, ...])
     for key, value in space.items():
         name = "/".join((*at, key))
         if isinstance(value, BaseDistribution):
-            config[key] = trial._suggest(name, value)
+            config[key] = draw(trial, name, value)
         elif isinstance(value, _Labelled):
-            config[key] = value.values[trial._suggest(name, value.distribution)]
+            config[key] = value.values[draw(trial, name, value.distribution)]
         elif isinstance(value, Mapping):
             config[key] = _suggest(trial, value, (*at, key))
         else:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 import psutil
 import pytest
-import ray
 import torch
 
 from trainables import DigitsMlp
@@ -29,19 +27,6 @@ class Hears(RunCallback):
         self.reports.append((number, report.epoch, report.numbers["processes"], report.metric))
 
 
-@pytest.fixture
-def _ray():
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    yield
-    ray.shutdown()
-
-
 def ranks() -> list[psutil.Process]:
     """What Ray's workers, which are below this process, have started."""
     return [
@@ -52,7 +37,7 @@ def ranks() -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.usefixtures("_ray")
+@pytest.mark.usefixtures("two_cpus")
 def test_a_job_trains_each_trial_on_two_processes_and_leaves_none(tmp_path):
     class Digits(DigitsMlp):
         def evaluate(self, data):

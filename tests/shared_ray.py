@@ -1,0 +1,80 @@
+"""One Ray for all tests of a pytest process, with workers that start at once.
+
+Ray runs trials of many studies one after the other. A Ray for every file took 3 to 4 s of a CPU to
+start, and the workers of its trials 2 to 3 s each.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import ray
+from ray._private import ray_constants, worker
+
+HERE = Path(__file__).parent
+FORKS = "QUARTERTURN_TEST_FORKS"
+
+
+class SharedRay:
+    """The Ray of this process, started when a test first needs one of its size."""
+
+    def __init__(self) -> None:
+        self._cpus = 0
+        self._forks: subprocess.Popen | None = None
+        self._folder: str = ""
+
+    def have(self, cpus: int) -> None:
+        """Run a Ray of so many CPUs, that which runs already if it has as many."""
+        if self._cpus == cpus and ray.is_initialized():
+            return
+        self.stop()
+        # A socket's path may have 107 characters.
+        self._folder = tempfile.mkdtemp(prefix="forks-", dir="/tmp")
+        os.environ[FORKS] = self._folder
+        # A private constant of Ray 2.60; there is no public way to start workers differently.
+        ours, rays = str(HERE / "forked_worker.py"), ray_constants.SETUP_WORKER_FILENAME
+        ray_constants.SETUP_WORKER_FILENAME = ours
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        finally:
+            ray_constants.SETUP_WORKER_FILENAME = rays
+            del os.environ[FORKS]
+        self._cpus = cpus
+        self._start_forks()
+
+    def _start_forks(self) -> None:
+        raylet = worker._global_node.all_processes["raylet"][0].process.pid
+        job = ray.get_runtime_context().get_job_id()
+        about = {"RAY_RAYLET_PID": str(raylet), "RAY_JOB_ID": job}
+        self._forks = subprocess.Popen(
+            [sys.executable, HERE / "fork_server.py", Path(self._folder, f"{raylet}-{job}")],
+            # One thread, as in a trial of one CPU.
+            env={"OMP_NUM_THREADS": "1", **os.environ, **about},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._forks.stdout.readline() == b"ready\n"
+
+    def stop(self) -> None:
+        """End it, for a test that starts a Ray of its own."""
+        if not self._cpus:
+            return
+        ray.shutdown()
+        self._cpus = 0
+        self._forks.stdin.close()
+        self._forks.stdout.close()
+        assert self._forks.wait(30) == 0
+        shutil.rmtree(self._folder)
