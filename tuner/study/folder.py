@@ -127,7 +127,7 @@ def open_for_writing(
 ) -> Iterator[BaseStorage]:
     """Open a study's storage in memory, written behind; everything is on disk when it closes.
 
-    The caller holds the study's lock.
+    The caller holds the study's lock, unless it only adds to a study in a database.
 
     Args:
         study: its folder, which exists.
