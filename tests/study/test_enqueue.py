@@ -1,4 +1,4 @@
-"""Configurations put into a study that nobody runs, to be run when it is resumed."""
+"""Configurations put into a study: for when it is resumed, or for the driver of a database's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import optuna
 import pytest
 
 from tests.study.example_studies import make_study
+from tests.waiting import until
 from tuner.errors import InvalidInput
+from tuner.storage import lease
 from tuner.storage.database import close_database
 from tuner.study.enqueue import QueuedTrial, enqueue
-from tuner.study.folder import StudyFolder, open_for_reading
+from tuner.study.folder import StudyFolder, open_for_reading, open_for_writing
 from tuner.study.load import load_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -71,10 +73,26 @@ def test_a_config_makes_another_trial_of_the_same_parameters(home):
     assert trials[5].setting == {**ONE, **slow}
 
 
-def test_a_study_that_runs_is_left_alone(home):
+def test_a_study_that_runs_in_its_folder_is_left_alone(tmp_path):
+    home = make_study(tmp_path / "studies")
     with home.locked(), pytest.raises(InvalidInput, match="'example' is being run by another"):
         enqueue(home, [QueuedTrial("one", ONE)])
     assert len(load_study("example", folder=home.path.parent).trials) == 4
+
+
+def test_the_driver_of_a_study_in_a_database_picks_them_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.1)
+    home = make_study(tmp_path / "studies", url=f"sqlite:///{tmp_path}/study.db")
+    with home.locked(), open_for_writing(home, None, drives=True) as driven:
+        created = driven.create_new_trial(0)
+        done = enqueue(home, [QueuedTrial("raise lr", ONE)])
+        assert (driven.get_trial(created).number, done.numbers, done.trials) == (4, (5,), 6)
+        enqueued: list[int] = []
+        until(lambda: enqueued.extend(driven.refresh().enqueued) or enqueued, "the trial")
+        assert [driven.get_trial(trial).number for trial in enqueued] == [5]
+        assert driven.set_trial_state_values(enqueued[0], optuna.trial.TrialState.RUNNING)
+    trial = load_study("example", folder=home.path.parent).trials[5]
+    assert (trial.params, trial.advice) == (ONE, "raise lr")
 
 
 def test_a_study_that_never_began_is_refused(tmp_path):

@@ -1,8 +1,9 @@
-"""Enqueue trials in a study. They run when the study is resumed."""
+"""Enqueue trials in a study. Its driver runs them: the one that drives it now, or the next."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,14 +49,18 @@ def enqueue(home: StudyFolder, queued: Sequence[QueuedTrial]) -> Enqueued:
     A configuration that the study already has, run or enqueued, is left out. A parameter may lie
     outside its range: Optuna accepts it, and so do all its samplers.
 
+    The driver of a study in a database finds them within seconds. A study in its folder must have
+    no driver meanwhile.
+
     Args:
         home: the study's folder.
         queued: the trials.
 
     Raises:
-        InvalidInput: a process runs the study, or the study does not exist yet.
+        InvalidInput: a process runs the study in its folder, or the study does not exist yet.
     """
-    with home.locked(), open_for_writing(home, None) as storage:
+    alone = nullcontext() if home.storage_url.exists() else home.locked()
+    with alone, open_for_writing(home, None) as storage:
         if not storage.get_all_studies():
             raise InvalidInput(
                 f"a study must have been begun to enqueue trials, {home.name!r} holds nothing yet; "
@@ -69,9 +74,15 @@ def enqueue(home: StudyFolder, queued: Sequence[QueuedTrial]) -> Enqueued:
             if (params, config) not in known:
                 attrs = {ADVICE: each.advice} | ({CONFIG: config} if config else {})
                 study.enqueue_trial(params, user_attrs=attrs)
-                numbers.append(len(known))
+                numbers.append(_last_number(study, params))
                 known.append((params, config))
-        return Enqueued(tuple(numbers), len(known))
+        return Enqueued(tuple(numbers), len(study.get_trials(deepcopy=False)))
+
+
+def _last_number(study: optuna.Study, params: dict[str, Any]) -> int:
+    """Return the number of the newest trial with these parameters; the driver may add others."""
+    trials = study.get_trials(deepcopy=False)
+    return next(trial.number for trial in reversed(trials) if _params(trial) == params)
 
 
 def _params(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:

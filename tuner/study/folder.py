@@ -127,7 +127,8 @@ def open_for_writing(
 ) -> Iterator[BaseStorage]:
     """Open a study's storage for writing. Changes are made in memory and written behind.
 
-    All changes are in the storage when the context ends. The caller holds the study's lock.
+    All changes are in the storage when the context ends. The caller holds the study's lock, unless
+    it only adds trials to a study in a database.
 
     Args:
         study: the study's folder, which exists.
