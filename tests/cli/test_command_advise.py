@@ -1,4 +1,4 @@
-"""What to try next, on the command line; a whole run of it is in tests/engine/test_advised.py."""
+"""What to try next, on the command line; tests/engine/test_trial_queue_advised.py runs it all."""
 
 from __future__ import annotations
 

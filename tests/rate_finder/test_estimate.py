@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.rotation.made_up_probes import (
+from tests.rate_finder.made_up_probes import (
     FACTORS,
     FALLING,
     LAYERS,

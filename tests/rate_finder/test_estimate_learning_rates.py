@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.rotation.made_up_probes import FACTORS, RATES, RISING, STUCK, made_up_lrs, way_at
+from tests.rate_finder.made_up_probes import FACTORS, RATES, RISING, STUCK, made_up_lrs, way_at
 from tuner.rate_finder.estimate import FoundRates
 from tuner.rotation.rate import middle_distance
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tests.rotation.made_up_probes import FALLING, RISING, made_up, made_up_lrs
+from tests.rate_finder.made_up_probes import FALLING, RISING, made_up, made_up_lrs
 from tuner.rate_finder.estimate import FoundRates
 from tuner.rate_finder.report import print_rates, rates_json
 
