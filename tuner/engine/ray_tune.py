@@ -145,7 +145,7 @@ class StudySearcher(SearchAlgorithm):
     def _checkpoint_of(self, suggestion: Suggestion) -> Checkpoint | None:
         """Return the checkpoint that a trial goes on from, now the only one with a folder left.
 
-        One that is gone, or that is in another driver's folder and cannot be read from here, means
+        One that is gone, or that is in a former driver's folder and cannot be read from here, means
         starting over: the seed makes that the same trial.
         """
         name, place = suggestion.checkpoint, suggestion.place
