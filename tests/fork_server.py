@@ -5,7 +5,7 @@ takes 2 to 3 s of a CPU for each process, and was most of what the tests of the 
 takes 0.1 s. Ray's own start file runs in it, with the arguments, the environment and the output
 files that Ray gave.
 
-`python fork_server.py SOCKET` serves requests at a Unix socket until its stdin is closed.
+`python -m tests.fork_server SOCKET` serves requests at a Unix socket until its stdin is closed.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ class SharedRay:
         job = ray.get_runtime_context().get_job_id()
         about = {"RAY_RAYLET_PID": str(raylet), "RAY_JOB_ID": job}
         self._forks = subprocess.Popen(
-            [sys.executable, HERE / "fork_server.py", Path(self._folder, f"{raylet}-{job}")],
+            # As a module: a script's own folder would hide `trainables` behind its tests.
+            [sys.executable, "-m", "tests.fork_server", Path(self._folder, f"{raylet}-{job}")],
+            cwd=HERE.parent,
             # One thread, as in a trial of one CPU.
             env={"OMP_NUM_THREADS": "1", **os.environ, **about},
             stdin=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -10,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_here import run_here
+from tuner.paper.grids import Grid
+from tuner.paper.reproduce import FINDINGS
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```(python|console)\n(.*?)```", README, flags=re.DOTALL)
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+FEATURES = FINDINGS["features"]
 COMMANDS = [
     line.partition("#")[0].strip()
     for kind, text in BLOCKS
@@ -42,15 +48,38 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+def run_on_ray(command: str, folder: Path) -> str:
+    said = run_here(*command.split()[1:], cwd=folder)
+    assert said.code == 0, f"{command}\n{said}"
+    return said.out
+
+
 def block_with(text: str) -> str:
     (found,) = (block for block in PYTHON if text in block)
     return found
 
 
+def brief(scale: str) -> tuple[Grid, ...]:
+    """The grids of `features` on so few images that an epoch is one step."""
+    return tuple(
+        dataclasses.replace(grid, constants={**grid.constants, "train_samples": 64})
+        for grid in FEATURES.grids(scale)
+    )
+
+
 @pytest.mark.timeout(600)
-def test_the_commands_run_in_the_order_they_are_written(folder: Path) -> None:
+@pytest.mark.usefixtures("two_cpus")
+def test_the_commands_run_in_the_order_they_are_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "mine.py").write_text(block_with("# mine.py"))
-    printed = {command: run(command.split(), folder) for command in COMMANDS}
+    monkeypatch.setitem(
+        FINDINGS, "features", dataclasses.replace(FINDINGS["features"], grids=brief)
+    )
+    # The first runs as it is typed, and starts a Ray; the others run on the Ray of all tests.
+    first, *others = COMMANDS
+    printed = {first: run(first.split(), folder)}
+    printed.update({command: run_on_ray(command, folder) for command in others})
     assert len(printed) == 15
     assert "val_accuracy" in printed["quarterturn report first --top 3"]
     assert "16 trials" in printed["quarterturn resume first --trials 16"]
@@ -62,6 +91,13 @@ def test_the_commands_run_in_the_order_they_are_written(folder: Path) -> None:
     assert "has val_accuracy 0." in run(
         [sys.executable, "-c", block_with("best.weights()")], folder
     )
+
+
+# Four trainings of 100 epochs: 84 s of a CPU. The test above runs the same on fewer images.
+@pytest.mark.soak
+def test_the_paper_command_runs_at_its_size(folder: Path) -> None:
+    (command,) = (each for each in COMMANDS if " paper " in each)
+    assert "Here, 4 runs: " in run(command.split(), folder)
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import ray
 
+from tests.command_here import Said, run_here
+
 COMMAND = Path(sys.executable).with_name("quarterturn")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command said."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +42,12 @@ def quarterturn(environment) -> Callable[..., Said]:
         return Said(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def on_ray(two_cpus) -> Callable[..., Said]:
+    """Like `quarterturn`, for commands whose trials run on the Ray of all tests."""
+    return run_here
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ job = TuningJob(name="own", trainable=train, search_space=space, metric="loss")
 """
 
 
-def test_the_rates_are_printed_with_what_to_write_next(quarterturn, cluster, tmp_path):
+def test_the_rates_are_printed_with_what_to_write_next(on_ray, tmp_path):
     command = f"{DIGITS} --set momentum=0.9 --plot rates.png"
-    said = quarterturn(*command.split(), cwd=tmp_path, **cluster)
+    said = on_ray(*command.split(), cwd=tmp_path)
     assert (said.code, said.err) == (0, "")
     head, *lines = said.out.splitlines()
     assert head == (
@@ -39,9 +39,9 @@ def test_the_rates_are_printed_with_what_to_write_next(quarterturn, cluster, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["rates.png"]
 
 
-def test_json_is_one_object_with_the_same_figures(quarterturn, cluster, tmp_path):
+def test_json_is_one_object_with_the_same_figures(on_ray, tmp_path):
     command = f"{DIGITS} --optimizer layca-adam --distance 0.6 --json --plot rates.svg"
-    said = quarterturn(*command.split(), cwd=tmp_path, **cluster)
+    said = on_ray(*command.split(), cwd=tmp_path)
     assert (said.code, said.err) == (0, "")
     told = json.loads(said.out)
     assert told["config"]["optimizer"] == "layca-adam"
@@ -57,13 +57,13 @@ def test_json_is_one_object_with_the_same_figures(quarterturn, cluster, tmp_path
     assert "<svg" in (tmp_path / "rates.svg").read_text()
 
 
-def test_the_learning_rates_of_a_usual_optimizer_are_printed_alike(quarterturn, cluster, tmp_path):
+def test_the_learning_rates_of_a_usual_optimizer_are_printed_alike(on_ray, tmp_path):
     command = (
         "find-rate --trainable digits-mlp --space sgd --epochs 10 --optimizer sgd --distance 0.3 "
         "--set batch_size=32 --set momentum=0.9 --set weight_decay=0.0 --set schedule=cosine "
         "--set warmup_epochs=0.0 --plot rates.png"
     )
-    said = quarterturn(*command.split(), cwd=tmp_path, **cluster)
+    said = on_ray(*command.split(), cwd=tmp_path)
     assert (said.code, said.err) == (0, "")
     head, titles, *lines = [line for line in said.out.splitlines() if line.strip()]
     assert "momentum 0.9, optimizer sgd, schedule cosine" in head

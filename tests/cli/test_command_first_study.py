@@ -98,7 +98,7 @@ def trials_of(at_once, folder):
     return {trial["trial"]: {**trial, "rank": None} for trial in report["trials"]}
 
 
-def test_a_finished_study_runs_no_more_and_resumes_with_more_trials(first, quarterturn, at_once):
+def test_a_finished_study_runs_no_more_and_resumes_with_more_trials(first, on_ray, at_once):
     folder, said = first
     before = trials_of(at_once, folder)
     again = at_once(*RUN, cwd=folder)
@@ -106,7 +106,7 @@ def test_a_finished_study_runs_no_more_and_resumes_with_more_trials(first, quart
     assert again.out.splitlines() == said.out.splitlines()[5:]
     assert trials_of(at_once, folder) == before
 
-    more = quarterturn("resume", "first", "--trials", "6", cwd=folder)
+    more = on_ray("resume", "first", "--trials", "6", cwd=folder)
     assert (more.code, more.err) == (0, "")
     assert {line.split()[0] for line in more.out.splitlines()[1:3]} == {"5/6", "6/6"}
     assert "first: 6 trials (" in more.out

@@ -165,8 +165,8 @@ def test_a_mistake_is_one_line_from_the_shell_too(quarterturn, workplace):
 
 
 @pytest.mark.parametrize("command", WITH_RAY)
-def test_a_mistake_that_shows_on_the_cluster_is_one_line(quarterturn, workplace, cluster, command):
-    is_refused(quarterturn, workplace, command, WITH_RAY[command], **cluster)
+def test_a_mistake_that_shows_on_the_cluster_is_one_line(on_ray, workplace, command):
+    is_refused(on_ray, workplace, command, WITH_RAY[command])
 
 
 def test_a_cluster_that_wants_a_token_is_told_in_the_last_line(quarterturn, workplace, cluster):

@@ -52,12 +52,12 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_real_study_is_exported_and_replayed(quarterturn, at_once, tmp_path):
+def test_a_real_study_is_exported_and_replayed(on_ray, at_once, tmp_path):
     run = (
         "run --trainable digits-mlp --space sgd --name first --trials 3 --epochs 2 --pruner none "
         "--concurrent 1"
     )
-    said = quarterturn(*run.split(), cwd=tmp_path)
+    said = on_ray(*run.split(), cwd=tmp_path)
     assert said.code == 0, said.err
     said = at_once("export", "first", cwd=tmp_path)
     command = said.out.splitlines()[1].split()  # what export says to type next
