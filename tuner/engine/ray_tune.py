@@ -71,6 +71,15 @@ class StudyTrial(Trial):
     def get_trainable_cls(self) -> type[Trainable]:
         return self._trainable
 
+    def init_local_path(self) -> None:
+        # Ray would add random letters to the name if another study began on the same Ray within
+        # the same second. The name says which attempt it is.
+        if not self.relative_logdir:
+            assert self.storage, "the searcher gives each trial the experiment's storage"
+            self.storage.trial_dir_name = f"trial-{self.trial_id}"
+            self.relative_logdir = self.storage.trial_dir_name  # type: ignore[assignment]
+        super().init_local_path()  # type: ignore[no-untyped-call]
+
     def handle_error(self, exc: Any = None) -> None:
         # Ray writes the error to a file that `get_error` does not find before the next sync. It
         # does not call the scheduler for a trial whose actor could not be reset.
@@ -148,7 +157,6 @@ class StudySearcher(SearchAlgorithm):
             storage=storage,
             placement_group_factory=as_placement_group(self._capacity.request),
             checkpoint_config=self._experiment.checkpoint_config,
-            trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
         )
 
     def _crashed(self, number: int, error: BaseException | None) -> None:
