@@ -1,4 +1,4 @@
-"""Promotion: who pauses at a rung, who continues from it, and who is pruned there."""
+"""Promotion: which trials pause at a rung, continue from it, or are pruned there."""
 
 from __future__ import annotations
 
