@@ -181,7 +181,7 @@ class LeasedStudy:
 
     Args:
         database: where it is.
-        worker: which holds its lease; None for a visitor, who only adds to the study.
+        worker: the holder of the lease. A visitor has None; it only adds trials to the study.
 
     Attributes:
         study_id: its id in the database; -1 before it is created or acquired.
