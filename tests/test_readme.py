@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -110,10 +111,19 @@ def test_the_paper_command_runs_at_its_size(folder: Path) -> None:
     ],
     ids=["a plain loop", "Layca", "plain Optuna", "a function trainable"],
 )
-def test_each_part_works_on_its_own(text: str, expected: str, folder: Path) -> None:
-    script = folder / "part.py"
+@pytest.mark.usefixtures("two_cpus")
+def test_each_part_works_on_its_own(
+    text: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script = tmp_path / "part.py"
     script.write_text(block_with(text))
-    assert expected in run([sys.executable, script.name], folder)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(script), run_name="__main__")
+    assert expected in capsys.readouterr().out
 
 
 def test_the_examples_define_a_job() -> None:

@@ -111,6 +111,7 @@ def test_a_machine_is_described_without_leaving_a_trace(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.cluster
 def test_a_real_head_is_examined_from_a_laptop(laptop, head, tmp_path):
     folder = head.root / "cluster" / "looked-at"
     said = laptop("doctor", "--folder", str(folder), "--data", str(tmp_path))

@@ -46,8 +46,6 @@ def test_from_submit_to_the_report(laptop, mine, head):
     status = laptop("status", "whole").out
     assert "succeeded" in status
     assert "3/3 trial" in status
-    assert "whole@1" in laptop("list").out
-    assert "3/3 trial " in laptop("logs", "whole@1").out
 
     report = json.loads(laptop("report", "whole", *at(head), "--json").out)
     assert [trial["state"] for trial in report["trials"]] == ["complete"] * 3
@@ -59,16 +57,22 @@ def test_from_submit_to_the_report(laptop, mine, head):
     # Reading leaves nothing in the list of jobs.
     assert laptop("list").out.count("whole") == 2
 
-    exported = laptop("export", "whole", *at(head))
-    assert exported.code == 0, exported
-    assert len(pd.read_parquet(mine / "whole.parquet")["trial"].unique()) == 3
 
-    more = laptop("submit", "mine.py", "--name", "whole", "--trials", "4", "-f")
-    assert "study whole: 3/4 trials" in more.out
-    assert "whole@2 succeeded" in more.out
-    other = laptop("submit", "mine.py", "--name", "whole", "--epochs", "5")
+@pytest.mark.cluster
+def test_a_submitted_study_is_exported_and_continued_under_its_own_settings(laptop, mine, head):
+    assert laptop("submit", "mine.py", "--name", "first", "--follow").code == 0
+    assert "first@1" in laptop("list").out
+    assert "3/3 trial " in laptop("logs", "first@1").out
+    exported = laptop("export", "first", *at(head))
+    assert exported.code == 0, exported
+    assert len(pd.read_parquet(mine / "first.parquet")["trial"].unique()) == 3
+
+    more = laptop("submit", "mine.py", "--name", "first", "--trials", "4", "-f")
+    assert "study first: 3/4 trials" in more.out
+    assert "first@2 succeeded" in more.out
+    other = laptop("submit", "mine.py", "--name", "first", "--epochs", "5")
     assert other.code == 2
-    assert "whole@3 failed: a study keeps its epochs per trial" in other.err
+    assert "first@3 failed: a study keeps its epochs per trial" in other.err
 
 
 @pytest.mark.cluster
@@ -115,6 +119,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(laptop, gated, head, tmp_path
     assert laptop("logs", "left", "-f").out.endswith("left@1 succeeded\n")
 
 
+@pytest.mark.cluster
 def test_what_only_the_cluster_can_refuse_is_said_at_once(laptop, mine):
     said = laptop("submit", "mine.py", "--name", "large", "--gpus-per-trial", "3", "--follow")
     assert said.code == 2
@@ -123,6 +128,7 @@ def test_what_only_the_cluster_can_refuse_is_said_at_once(laptop, mine):
     assert "why" in laptop("status", "large").out
 
 
+@pytest.mark.cluster
 def test_a_password_is_seen_nowhere(laptop, mine, head):
     secret = mine / "storage.url"
     secret.write_text("postgresql+psycopg://me:tell-tale@127.0.0.1:1/studies")
