@@ -81,7 +81,7 @@ def test_the_commands_run_in_the_order_they_are_written(
     first, *others = COMMANDS
     printed = {first: run(first.split(), folder)}
     printed.update({command: run_on_ray(command, folder) for command in others})
-    assert len(printed) == 15
+    assert len(printed) == 16
     assert "val_accuracy" in printed["quarterturn report first --top 3"]
     assert "16 trials" in printed["quarterturn resume first --trials 16"]
     assert "10 trials" in printed["quarterturn run mine.py"]

@@ -31,7 +31,9 @@ def test_a_run_prints_a_line_per_trial_and_the_report_and_nothing_else(first):
     assert lines[5].startswith("rotation here: ")
     assert lines[7].split()[:4] == ["rank", "trial", "state", "val_accuracy"]
     assert [line.split()[0] for line in lines[9:13]] == list("1234")
-    best, checkpoint, python, files = lines[14:]
+    *one, best, checkpoint, python, files = lines[14:]
+    pruned = any(" pruned, " in line for line in lines[:4])
+    assert one == ["everything about a trial: quarterturn report first --trial N"] * pruned
     assert best.startswith("best: trial ")
     assert checkpoint.startswith(f"its checkpoint: {folder}/studies/first/trials/trial-")
     assert python == "in Python: model.load_state_dict(tuner.load_study('first').best.weights())"
@@ -44,6 +46,38 @@ def test_the_report_is_the_one_the_run_printed(first, at_once):
     report = at_once("report", "first", cwd=folder)
     assert (report.code, report.err) == (0, "")
     assert report.out.rstrip() in said.out
+
+
+def test_one_trial_is_shown_whole(first, at_once):
+    folder, _ = first
+    said = at_once("report", "first", "--trial", "0", cwd=folder)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("first, trial 0: ")
+    told = json.loads(at_once("report", "first", "--trial", "0", "--json", cwd=folder).out)
+    (listed,) = (
+        trial
+        for trial in json.loads(at_once("report", "first", "--json", cwd=folder).out)["trials"]
+        if trial["trial"] == 0
+    )
+    assert (told["params"], told["reason"]) == (listed["params"], listed["reason"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--trial", "99"], "--trial must be the number of a trial of 'first', got 99; it has 0"),
+        (["--trial", "-1"], "-1 is not in the range"),
+        (["--trial", "0", "--top", "3"], "Give --trial alone or with --json"),
+        (["--trial", "0", "--csv"], "Give --trial alone or with --json"),
+        (["--trial", "0", "--html"], "Give --trial alone or with --json"),
+    ],
+)
+def test_a_mistake_with_one_trial_is_one_line(first, at_once, arguments, why):
+    folder, _ = first
+    said = at_once("report", "first", *arguments, cwd=folder)
+    assert (said.code, said.out) == (2, "")
+    assert why in said.err
+    assert said.err.count("\n") == 1
 
 
 def test_csv_and_json_hold_the_same_trials(first, at_once):
@@ -70,6 +104,7 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
             "value",
             "params",
             "reason",
+            "reason_short",
         }
         assert trial["value"] == pytest.approx(row["val_accuracy"])
         assert trial["trial"] == row["trial"]
@@ -89,7 +124,7 @@ def test_top_and_sort_choose_the_rows(first, at_once):
     assert by_lr == sorted(everything, key=lambda trial: trial["params"]["lr"])[:2]
     table = at_once("report", "first", *options, cwd=folder).out.splitlines()
     assert [int(line.split()[1]) for line in table[5:7]] == [trial["trial"] for trial in by_lr]
-    assert len([line for line in table if line]) == 6
+    assert table[8] == "2 more: quarterturn report first"
 
 
 def trials_of(at_once, folder):

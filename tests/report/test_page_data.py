@@ -97,7 +97,7 @@ def test_no_trial_wins_before_one_is_complete():
 @pytest.mark.parametrize(
     ("state", "wanted", "command"),
     [
-        ("complete", 1, "quarterturn resume 'a b' --trials 2 --folder 'c d'"),
+        ("complete", 1, "quarterturn resume 'a b' --folder 'c d' --trials 2"),
         ("running", 1, "quarterturn resume 'a b' --folder 'c d'"),
         ("complete", 0, None),
     ],
@@ -122,7 +122,13 @@ def test_pruning_is_shown_in_epochs_rules_and_what_audits_showed():
 
 
 @pytest.mark.parametrize(
-    ("reason", "rule"), [("peers: place 3: x", "peers"), ("no colon", "other"), ("", "other")]
+    ("reason", "rule"),
+    [
+        ("peers: 3rd of 9: x", "peers"),
+        ("target out of reach: a; peers: b", "peers"),
+        ("no colon", "other"),
+        ("", "other"),
+    ],
 )
 def test_a_reason_begins_with_its_rule(reason, rule):
     assert rule_of(reason) == rule
@@ -137,7 +143,7 @@ def test_the_worth_of_rotation_is_shown_in_words():
 def test_what_is_advised_comes_with_the_command_that_has_it_tried():
     page = to_html(night(200), folder="my studies")
     assert "lr wants to be larger than its range lets it" in page
-    assert "quarterturn advise night --enqueue 1 --folder &#39;my studies&#39;" in page
+    assert "quarterturn advise night --folder &#39;my studies&#39; --enqueue 1" in page
     # Where the study's folder is not at hand nothing can be enqueued.
     assert "--enqueue" not in to_html(night(200), name="DATABASE#night")
     nothing = to_html(study_result(trial_result(0, "complete", 0.5)))

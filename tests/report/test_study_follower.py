@@ -71,6 +71,21 @@ class TestFollowing:
         assert [trial.number for trial in seen.recent] == [2, 1, 0]
         assert seen.recent[1].reason == "because it was pruned"
 
+    def test_progress_grows_while_trials_are_paused(self, home, following):
+        progress = []
+        for _ in range(5):
+            with home.locked(), open_for_writing(home, None) as storage:
+                study = optuna.load_study(study_name="example", storage=storage)
+                study.set_user_attr("num_trials", 40)
+                trial = study.ask()
+                report(trial, 3, 0.3)
+                storage.set_trial_system_attr(trial._trial_id, PAUSED, True)
+            progress.append(following.poll().progress)
+        assert following.poll().ended == 3
+        assert progress[0] > 0
+        assert sorted(set(progress)) == progress
+        assert progress[-1] < 1
+
     def test_later_looks_see_what_is_written_meanwhile(self, home, following):
         following.poll()
         with home.locked(), open_for_writing(home, None) as storage:
@@ -240,7 +255,7 @@ def test_off_a_terminal_one_look_is_printed_whole(tmp_path):
     file = io.StringIO()
     watch("example", tmp_path, Console(file=file, width=20, _environ={}))
     lines = file.getvalue().splitlines()
-    assert lines[0].split() == ["example", "━" * 12, "3/4", "trials", *lines[0].split()[4:]]
+    assert lines[0].split() == ["example", "━" * 15, "3/4", "trials", *lines[0].split()[4:]]
     assert re.fullmatch(r"1 complete, 1 pruned, 1 failed, 1 waiting   elapsed \d:\d\d", lines[1])
     assert lines[2] == "pruning saved 2 of 8 epochs (25%)"
     assert lines[3] == "best: trial 0 with val_accuracy 0.4"

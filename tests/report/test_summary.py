@@ -99,6 +99,7 @@ class TestJson:
                     "seconds": 1.5,
                     "params": {"lr": 0.3, "opt": None},
                     "reason": "",
+                    "reason_short": "",
                 },
                 {
                     "rank": 2,
@@ -112,6 +113,7 @@ class TestJson:
                     "seconds": 0,
                     "params": {},
                     "reason": "",
+                    "reason_short": "",
                 },
                 {
                     "rank": 3,
@@ -125,6 +127,7 @@ class TestJson:
                     "seconds": 1.235,
                     "params": {"lr": 0.2},
                     "reason": "too flat",
+                    "reason_short": "too flat",
                 },
             ],
             "saved": {"epochs": 7.5, "share": 0.375},

@@ -13,10 +13,11 @@ from tuner.errors import InvalidInput
 from tuner.report import print_outcome, print_report
 from tuner.study.result import StudyResult
 
-REASON = "peers: place 9 of 9 by val_accuracy and rotation at epoch 3, where the best 3 go on; " * 3
+REASON = "peers: 9th of 9 at epoch 3; the best 3 go on. Compared by val_accuracy and rotation."
+SHORT = "9th of 9 at epoch 3; the best 3 go on"
 TRIALS = (
     trial_result(0, "complete", 0.512345, params={"learning_rate": 0.123456, "layers": 3}),
-    trial_result(1, "pruned", 0.25, epochs=3, reason=REASON.strip()),
+    trial_result(1, "pruned", 0.25, epochs=3, reason=REASON),
     trial_result(2, "running", epochs=0, seconds=0),
     trial_result(3, "failed", 0.1, reason="ValueError: it broke"),
 )
@@ -48,7 +49,7 @@ FILE_WIDTHS = pytest.mark.parametrize("width", [None, 80, 10_000])
 
 class TestInAFile:
     @FILE_WIDTHS
-    def test_there_is_one_line_per_trial_and_nothing_is_cut(self, width):
+    def test_there_is_one_line_per_trial_with_the_short_reason(self, width):
         lines = [line.strip() for line in shown(study_result(*TRIALS), width, False).splitlines()]
         lines = [line for line in lines if line.strip("─ ")]
         assert lines[0].startswith("example: 4 trials (1 complete, 1 pruned, 1 failed, 1 running)")
@@ -58,10 +59,10 @@ class TestInAFile:
             "rank trial state val_accuracy rotation min (layer) mean epochs seconds "
             "parameters reason"
         )
-        assert [words(line) for line in lines[3:]] == [
+        assert [words(line) for line in lines[3:7]] == [
             "1 0 complete 0.5123 0.050 (first) 0.075 5/10 1.5 learning_rate=0.1235 layers=3",
             "2 2 running - - - 0/10 0.0 lr=0.3",
-            f"3 1 pruned 0.25 0.030 (first) 0.045 3/10 1.5 lr=0.2 {words(REASON)}",
+            f"3 1 pruned 0.25 0.030 (first) 0.045 3/10 1.5 lr=0.2 {SHORT}",
             "4 3 failed 0.1 0.050 (first) 0.075 5/10 1.5 lr=0.4 ValueError: it broke",
         ]
 
@@ -71,6 +72,13 @@ class TestInAFile:
         assert "\x1b" not in text
         assert "…" not in text
         assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+    def test_below_it_are_the_best_trial_and_the_command_for_one_trial(self):
+        lines = shown(study_result(*TRIALS), None, False, name="a b", folder="my studies")
+        assert lines.splitlines()[-2:] == [
+            "everything about a trial: quarterturn report 'a b' --folder 'my studies' --trial N",
+            "best: trial 0 with val_accuracy 0.5123",
+        ]
 
     def test_a_reason_of_several_lines_is_still_one(self):
         trials = (trial_result(0, "failed", 0.5, reason="one\n  two\nthree"),)
@@ -84,11 +92,12 @@ class TestInAFile:
 
 
 class TestOnANarrowScreen:
-    def test_every_line_fits_and_nothing_is_lost(self):
+    def test_every_line_of_the_table_fits(self):
         text = shown(study_result(*TRIALS), 80)
-        assert max(len(line) for line in text.splitlines()) <= 80
+        table, _, _ = text.partition("everything about a trial")
+        assert max(len(line) for line in table.splitlines()) <= 80
         assert "…" not in text
-        assert words(REASON) in words(text)
+        assert SHORT in text
         assert "ValueError: it broke" in text
         assert "learning_rate=0.1235 layers=3" in words(text)
 
@@ -107,12 +116,10 @@ class TestOnAWideScreen:
         ) in lines
         assert "4 3 failed 0.1 0.050 (first) 0.075 5/10 1.5 lr=0.4 ValueError: it broke" in lines
 
-    def test_a_long_reason_is_wrapped_and_not_cut(self):
+    def test_the_whole_reason_is_not_in_the_table(self):
         text = shown(study_result(*TRIALS), 200)
-        assert "…" not in text
-        assert max(len(line) for line in text.splitlines()) <= 200
-        for word in REASON.split():
-            assert word in text
+        assert SHORT in text
+        assert "Compared by" not in text
 
     def test_states_are_coloured(self):
         console = Console(
@@ -184,6 +191,15 @@ class TestOutcome:
             "in Python: model.load_state_dict(tuner.load_study('example').best.weights())",
             f"files: {tmp_path}",
         ]
+
+    def test_its_commands_name_the_folder_that_is_not_the_default(self, tmp_path):
+        checkpoint = str(tmp_path / "checkpoint")
+        result = study_result(trial_result(7, "complete", 0.75, checkpoint=checkpoint))
+        console = Console(file=io.StringIO(), width=80, color_system=None)
+        print_outcome(result, console, tmp_path, studies="my studies")
+        assert isinstance(console.file, io.StringIO)
+        call = "tuner.load_study('example', folder='my studies').best.weights()"
+        assert f"in Python: model.load_state_dict({call})" in console.file.getvalue()
 
     def test_without_a_complete_trial_there_is_no_best_one(self, tmp_path):
         text = self.outcome(study_result(*TRIALS[1:]), tmp_path)

@@ -40,7 +40,7 @@ def test_it_is_neither_pruned_nor_paused_later():
         assert not verdict.pause
         assert verdict.audit == bool(verdict.reason)
         rules.add(rule_of(verdict))
-    assert rules == {"", "target out of reach"}
+    assert rules == {"", "peers"}
 
 
 @pytest.mark.parametrize("may_pause", [False, True])

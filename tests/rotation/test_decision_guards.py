@@ -36,21 +36,21 @@ def test_a_loss_that_is_no_longer_finite_has_diverged(losses, pruned):
 def test_divergence_prunes_even_in_warmup_and_within_an_epoch():
     curve = RotationCurve(LAYERS, 20).append(0.25, {}, train_loss=INF)
     assert judged(curve, warmup_epochs=5).reason == (
-        "diverged: the train loss is inf after epoch 0.25; saves 19.75 of 20 epochs"
+        "diverged: train loss inf at epoch 0.25. Saves 19.75 of 20 epochs."
     )
 
 
 @pytest.mark.parametrize(
     ("epoch", "says"),
     [
-        (1 / 3, "after epoch 0.333; saves 1999.67 of 2000 epochs"),
-        (1234, "after epoch 1234; saves 766 of 2000 epochs"),
-        (sum([0.1] * 10), "after epoch 1; saves 1999 of 2000 epochs"),
+        (1 / 3, "at epoch 0.33. Saves 1999.67 of 2000 epochs."),
+        (1234, "at epoch 1234. Saves 766 of 2000 epochs."),
+        (sum([0.1] * 10), "at epoch 1. Saves 1999 of 2000 epochs."),
     ],
 )
 def test_a_reason_counts_epochs_readably(epoch, says):
     curve = RotationCurve(LAYERS, 2000).append(epoch, {}, train_loss=INF)
-    assert judged(curve).reason == f"diverged: the train loss is inf {says}"
+    assert judged(curve).reason == f"diverged: train loss inf {says}"
 
 
 # Rotating without learning.
@@ -97,10 +97,8 @@ def test_rotating_without_learning_waits_for_warmup_and_two_whole_epochs():
     assert not judged(curve, warmup_epochs=3).prune
 
 
-def test_its_reason_names_the_layer_the_forecast_the_threshold_and_what_is_saved():
-    reason = judged(curve_of([0.4, 0.6], losses=[2.3, 2.4])).reason
-    assert reason.startswith(
-        "rotating without learning: the hidden layers have turned by 0.60, over 0.5, and the train "
-        "loss went from 2.3 to 2.4 by epoch 2; furthest behind is slow, forecast to end at "
+def test_its_reason_names_the_losses_the_rotation_the_threshold_and_what_is_saved():
+    assert judged(curve_of([0.4, 0.6], losses=[2.3, 2.4])).reason == (
+        "rotating without learning: train loss 2.3 to 2.4. By epoch 2 the hidden layers have "
+        "turned by 0.60, more than 0.5, and the train loss has not fallen. Saves 18 of 20 epochs."
     )
-    assert reason.endswith(" against 0.90; saves 18 of 20 epochs")

@@ -24,9 +24,11 @@ def test_a_trial_that_may_pause_waits_at_a_rung_whatever_its_place(metric):
     state = state_of(own, [by_metric(0.9)] * 9)
     verdict = decide(OWN, own, state, may_pause=True)
     assert (verdict.prune, verdict.pause) == (False, True)
-    place = 1 if metric > 0.9 else 10
+    standing = "1st of 10 at epoch 1; the 3 places are taken"
+    if metric < 0.9:
+        standing = "10th of 10 at epoch 1; the best 3 go on"
     assert verdict.reason == (
-        f"peers: place {place} of 10 at epoch 1 by metric, where the best 3 of 10 go on"
+        f"peers: {standing}. Compared by metric; the study has 10 trials so far"
     )
 
 
@@ -53,7 +55,7 @@ def test_one_that_has_waited_and_is_not_to_go_on_is_pruned_whatever_its_place(me
     waiting = decide(OWN, own, state, may_pause=True)
     closed = decide(OWN, own, state, final=True)
     assert (closed.prune, closed.pause) == (True, False)
-    assert closed.reason == waiting.reason + "; saves 19 of 20 epochs"
+    assert closed.reason == waiting.reason + ". Saves 19 of 20 epochs."
     assert decide(OWN, own, state).prune is (metric < 0.9)
 
 
@@ -73,9 +75,9 @@ def test_what_does_not_learn_does_not_wait(curve, rule):
 def test_one_whose_target_is_out_of_reach_waits_like_any_other():
     state = informative(state_of(HOPELESS, peers_of(*[0.6] * 9)))
     verdict = decide(OWN, HOPELESS, state, may_pause=True)
-    assert (verdict.prune, verdict.pause, rule_of(verdict)) == (False, True, "target out of reach")
+    assert (verdict.prune, verdict.pause, rule_of(verdict)) == (False, True, "peers")
     closed = decide(OWN, HOPELESS, state, final=True)
-    assert closed.reason == verdict.reason + "; saves 16 of 20 epochs"
+    assert closed.reason == verdict.reason + ". Saves 16 of 20 epochs."
 
 
 @pytest.mark.parametrize("may_pause", [False, True])

@@ -8,7 +8,6 @@ from tests.rotation.made_up_cases import (
     BETTER,
     HOPELESS,
     LAYERS,
-    NAN,
     OWN,
     by_metric,
     curve_of,
@@ -19,7 +18,7 @@ from tests.rotation.made_up_cases import (
     rule_of,
     state_of,
 )
-from tuner.rotation import RotationCurve, RotationTarget, Verdict, decide
+from tuner.rotation import RotationCurve, RotationTarget, decide
 
 # Peers.
 
@@ -92,7 +91,9 @@ def test_within_the_first_epoch_train_loss_ranks(losses, turned, place):
     verdict = decide(OWN, own, state)
     assert verdict.prune is (place == 2)
     if verdict.prune:
-        assert verdict.reason.startswith("peers: place 2 of 2 at epoch 0.25 by train loss")
+        assert verdict.reason.startswith(
+            "peers: 2nd of 2 at epoch 0.25; only the best goes on. Compared by train loss"
+        )
 
 
 @pytest.mark.parametrize(("rotation", "pruned"), [(1.0, False), (0.0, True)])
@@ -103,16 +104,33 @@ def test_rotation_lifts_as_far_as_it_has_a_weight(rotation, pruned):
     assert decide(OWN, own, state).prune is pruned
 
 
-def test_its_reason_names_place_rung_layer_and_what_is_saved():
+def test_its_reason_names_place_rung_features_and_what_is_saved():
     own = curve_of(0.15, epochs=4, metric=0.5)
     peers = [curve_of(0.15, epochs=4, metric=metric) for metric in (0.6, 0.7, 0.8, 0.9)]
     state = informative(state_of(own, peers, metric_name="val_accuracy"))
-    reason = decide(OWN, own, state).reason
-    assert reason.startswith(
-        "peers: place 5 of 5 at epoch 4 by val_accuracy and rotation, where the best 1 of 5 go on; "
-        "furthest behind is slow, forecast to end at "
+    assert decide(OWN, own, state).reason == (
+        "peers: 5th of 5 at epoch 4; only the best goes on. Compared by val_accuracy and rotation; "
+        "the study has 5 trials so far. Saves 16 of 20 epochs."
     )
-    assert reason.endswith(" against 0.90; saves 16 of 20 epochs")
+
+
+@pytest.mark.parametrize(
+    ("place", "word"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (21, "21st"), (112, "112th")],
+)
+def test_a_place_is_an_ordinal_number(place, word):
+    own = by_metric(0.5)
+    state = state_of(own, [by_metric(0.9)] * (place - 1) + [by_metric(0.1)] * 3)
+    reason = decide(OWN, own, state, may_pause=True).reason
+    assert reason.startswith(f"peers: {word} of {place + 3} at epoch 1; ")
+
+
+def test_a_trial_that_the_quota_admits_is_pruned_once_others_have_the_places():
+    own = by_metric(0.8)
+    several = decide(OWN, own, state_of(own, [by_metric(0.1)] * 7), final=True)
+    assert several.reason.startswith("peers: 1st of 8 at epoch 1; the 2 places are taken. ")
+    one = decide(OWN, own, state_of(own, [by_metric(0.1)] * 3), final=True)
+    assert one.reason.startswith("peers: 1st of 4 at epoch 1; its place is taken. ")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +139,7 @@ def test_its_reason_names_place_rung_layer_and_what_is_saved():
         (
             (1, 1, 1, 1),
             curve_of(epochs=1, metric=0.1),
-            "value, train loss, rotation and learning rate still to fall",
+            "value, train loss, rotation and remaining learning rate",
         ),
         ((1, 1, 1, 0), curve_of(epochs=1, metric=0.1), "value, train loss and rotation"),
         ((1, 1, 0, 0), curve_of(epochs=1, metric=0.1), "value and train loss"),
@@ -132,7 +150,26 @@ def test_its_reason_names_place_rung_layer_and_what_is_saved():
 def test_a_reason_names_only_what_is_known_and_has_a_weight(weights, curve, by):
     peers = [dataclasses.replace(curve, metric=(0.9,))] * 9
     state = learnt(state_of(curve, peers, metric_name="value"), weights)
-    assert f"at epoch 1 by {by}, where the best" in decide(OWN, curve, state).reason
+    assert f" Compared by {by}; the study has " in decide(OWN, curve, state).reason
+
+
+@pytest.mark.parametrize(
+    ("own", "peers", "by"),
+    [
+        (by_metric(0.1), [curve_of(epochs=1, metric=0.9)] * 9, "metric"),
+        (curve_of(epochs=1, metric=0.1), [by_metric(0.9)] * 9, "metric"),
+        (
+            RotationCurve(LAYERS, 20).append(0.25, {}, train_loss=9.0),
+            [*[RotationCurve(LAYERS, 20).append(0.25, {}, train_loss=1.0)] * 8, by_metric(0.9)],
+            "train loss",
+        ),
+    ],
+    ids=["only the metric of this trial", "only the metric of its peers", "no metric there yet"],
+)
+def test_a_reason_names_only_what_this_trial_shares_with_a_peer(own, peers, by):
+    state = learnt(state_of(own, peers, warmup_epochs=0.25), (1.0, 1.0, 1.0, 1.0))
+    reason = decide(OWN, own, state, may_pause=True).reason
+    assert f" Compared by {by}; the study has 10 trials so far" in reason
 
 
 def test_where_nothing_has_a_weight_nobody_is_pruned_and_a_reason_says_so():
@@ -140,13 +177,14 @@ def test_where_nothing_has_a_weight_nobody_is_pruned_and_a_reason_says_so():
     state = learnt(state_of(own, [by_metric(0.9)] * 3), (-1.0, 0.0, 0.0, 0.0))
     assert not decide(OWN, own, state).prune
     assert decide(OWN, own, state, may_pause=True).reason == (
-        "peers: place 1 of 4 at epoch 1 by nothing that has a weight, where the best 1 of 4 go on"
+        "peers: 1st of 4 at epoch 1; its place is taken. Compared by nothing that all of them "
+        "have; the study has 4 trials so far"
     )
 
 
-# The target out of reach: said first, where its peers end it.
+# A layer that will miss the target: named after what decided, and it prunes no trial by itself.
 
-OUT_OF_REACH = "target out of reach: the hidden layers are forecast to end at "
+MISSES = "is forecast to end at "
 
 
 @pytest.mark.parametrize(
@@ -178,8 +216,8 @@ def test_it_ends_no_trial_that_its_peers_let_go_on(curve, metrics, pruned, said)
     state = informative(state_of(curve, peers_of(*metrics)), rotation=0.2)
     verdict = decide(OWN, curve, state)
     assert verdict.prune is pruned
-    assert verdict.reason.startswith(OUT_OF_REACH) is said
-    assert ("peers: place " in verdict.reason) is pruned
+    assert (MISSES in verdict.reason) is said
+    assert verdict.reason.startswith("peers: ") is pruned
 
 
 @pytest.mark.parametrize(
@@ -187,43 +225,29 @@ def test_it_ends_no_trial_that_its_peers_let_go_on(curve, metrics, pruned, said)
     [
         (0.3, 0.05, 100, True),
         (0.1, 0.09, 100, False),
-        (0.2, 0.1, 100, False),
+        (0.2, 0.1, 100, True),
+        (0.3, 0.05, 7, True),
         (-0.3, 0.05, 100, False),
-        (0.3, 0.05, 7, False),
+        (0.0, 0.02, 100, False),
     ],
     ids=[
         "it ranks",
-        "it may rank",
+        "it ranks little",
         "the prior alone says so",
-        "it ranks the other way round",
         "nobody knows yet",
+        "it ranks the other way round",
+        "it does not rank",
     ],
 )
-def test_it_is_said_only_where_rotation_has_ranked_this_studys_trials(
+def test_it_is_left_out_where_rotation_has_not_ranked_this_studys_trials(
     mean, deviation, trials, said
 ):
     state = state_of(HOPELESS, peers_of(*[0.6] * 9))
     state = learnt(state, (1.0, 0.0, mean, 0.0), deviation, trials)
     verdict = decide(OWN, HOPELESS, state)
     assert verdict.prune
-    assert rule_of(verdict) == ("target out of reach" if said else "peers")
-
-
-def test_a_study_shows_by_itself_that_rotation_ranks():
-    def peer(quality: float, step: int) -> RotationCurve:
-        # The metric says nothing until the second epoch.
-        curve = curve_of(0.15 * quality, epochs=4)
-        metrics = (0.5 + 0.001 * step, *(quality,) * 3)
-        return dataclasses.replace(curve, metric=metrics, train_loss=(NAN,) * 4)
-
-    def verdict_among(count: int) -> Verdict:
-        peers = [peer(0.6 + 0.4 * index / count, index * 37 % count) for index in range(count)]
-        state = state_of(HOPELESS, peers)
-        assert state.weights.rotation_is == ("informative" if count > 2 else "not known yet")
-        return decide(OWN, HOPELESS, state)
-
-    assert rule_of(verdict_among(2)) == "peers"
-    assert rule_of(verdict_among(400)) == "target out of reach"
+    assert rule_of(verdict) == "peers"
+    assert (MISSES in verdict.reason) is said
 
 
 def test_a_lower_target_is_within_reach():
@@ -233,10 +257,11 @@ def test_a_lower_target_is_within_reach():
         decide(OWN, HOPELESS, informative(state_of(HOPELESS, peers, target=target)))
         for target in (RotationTarget(), modest)
     )
-    assert (rule_of(high), rule_of(low)) == ("target out of reach", "peers")
+    assert MISSES in high.reason
+    assert MISSES not in low.reason
 
 
-def test_its_reason_names_forecast_place_the_layer_furthest_behind_and_threshold():
+def test_its_sentence_names_the_layer_the_forecast_its_interval_and_the_target():
     curve = RotationCurve(LAYERS, 20)
     for epoch in range(1, 5):
         curve = curve.append(
@@ -247,10 +272,20 @@ def test_its_reason_names_forecast_place_the_layer_furthest_behind_and_threshold
         )
     peers = peers_of(0.6, 0.6, 0.7, 0.8)
     verdict = decide(OWN, curve, informative(state_of(curve, peers, metric_name="val_accuracy")))
-    assert verdict.reason.startswith(OUT_OF_REACH)
-    assert (
-        " at the most, below 0.90; peers: place 5 of 5 at epoch 4 by val_accuracy and rotation, "
-        "where the best 1 of 5 go on; furthest behind is fast, forecast to end at "
-    ) in verdict.reason
-    assert verdict.reason.endswith(" against 0.90; saves 16 of 20 epochs")
-    assert verdict.forecast.layers == LAYERS
+    at = verdict.forecast.layers.index("fast")
+    low, mid, high = (
+        end[at] for end in (verdict.forecast.low, verdict.forecast.mid, verdict.forecast.high)
+    )
+    assert verdict.reason.endswith(
+        f" Layer fast is forecast to end at {mid:.2f} (90 % interval {low:.2f} to {high:.2f}), "
+        "below the target 0.90. Saves 16 of 20 epochs."
+    )
+
+
+def test_a_layer_whose_interval_reaches_the_target_is_not_named():
+    own = curve_of(0.15, epochs=4, metric=0.1)
+    verdict = decide(OWN, own, informative(state_of(own, peers_of(0.6, 0.7, 0.8, 0.9))))
+    hidden = [verdict.forecast.layers.index(name) for name in ("slow", "fast")]
+    assert all(verdict.forecast.high[at] >= 0.9 for at in hidden)
+    assert verdict.prune
+    assert MISSES not in verdict.reason

@@ -200,18 +200,6 @@ def test_it_holds_a_trial_only_with_the_same_merits():
     assert not Rung(1.0).holds(0, (NAN,) * 4)
 
 
-@pytest.mark.parametrize(
-    ("features", "known"),
-    [
-        ([], (False, False, False, False)),
-        ([(0.1, NAN, NAN, NAN), (0.2, NAN, 0.3, NAN)], (True, False, True, False)),
-        ([(NAN, -INF, NAN, 1.0)], (False, True, False, True)),
-    ],
-)
-def test_it_knows_what_is_known_of_any_trial(features, known):
-    assert rung_of(features).known == known
-
-
 def test_an_empty_rung_can_be_scored():
     assert len(Rung(1.0).scored(EQUALLY)) == 0
 

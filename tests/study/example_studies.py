@@ -35,7 +35,7 @@ RANKING = [
 def trial_result(number: int, state: str, value: float = NAN, **changes: Any) -> TrialResult:
     """Return a trial that has trained `epochs` (5) of 10 epochs and turned its two layers."""
     epochs = changes.pop("epochs", 5)
-    curve = RotationCurve(layers=("first", "last"), max_epochs=10)
+    curve = RotationCurve(layers=("first", "last"), max_epochs=max(10, int(epochs)))
     for epoch in range(1, int(epochs) + 1):
         distances = {"first": 0.01 * epoch, "last": 0.02 * epoch}
         curve = curve.append(epoch, distances, metric=value, train_loss=1 / epoch)

@@ -55,10 +55,10 @@ class TestExplain:
     @pytest.mark.parametrize(
         ("direction", "others", "text"),
         [
-            ("maximize", [0.6, 0.4, 0.1], "is 2 of 4 at this epoch"),
-            ("minimize", [0.6, 0.4, 0.1], "is 3 of 4 at this epoch"),
-            ("maximize", [], "is the first here"),
-            ("maximize", [0.5, 0.5], "is 1 of 3 at this epoch"),
+            ("maximize", [0.6, 0.4, 0.1], "rank 2 of 4"),
+            ("minimize", [0.6, 0.4, 0.1], "rank 3 of 4"),
+            ("maximize", [], "the first"),
+            ("maximize", [0.5, 0.5], "rank 1 of 3"),
         ],
     )
     def test_it_tells_the_pruner_the_metric_and_its_rank(self, direction, others, text):
@@ -70,7 +70,7 @@ class TestExplain:
         trial.report(0.9, 1)
         trial.report(0.5, 3)
         assert explain(study, trial, "val_accuracy", 10) == (
-            f"MedianPruner: val_accuracy 0.5 at epoch 3 {text}; saves 7 of 10 epochs"
+            f"MedianPruner: val_accuracy 0.5 at epoch 3, {text}. Saves 7 of 10 epochs."
         )
 
     def test_it_says_so_when_nothing_was_reported(self):

@@ -24,11 +24,9 @@ class TestRotationPruner:
         assert len(pruned) + len(complete) == 15
         assert study.best_trial.params["quality"] == max(t.params["quality"] for t in study.trials)
         for trial in pruned:
-            assert trial.user_attrs["reason"].startswith(("peers: place", "target out of reach: "))
-            assert (
-                f"; saves {EPOCHS - trial.last_step} of {EPOCHS} epochs"
-                in (trial.user_attrs["reason"])
-            )
+            assert trial.user_attrs["reason"].startswith("peers: ")
+            saved = f" Saves {EPOCHS - trial.last_step} of {EPOCHS} epochs."
+            assert trial.user_attrs["reason"].endswith(saved)
         assert not [trial for trial in complete if "reason" in trial.user_attrs]
 
     def test_a_metric_to_be_made_small_prunes_the_same_runs(self):
@@ -62,8 +60,8 @@ class TestRotationPruner:
         pruned = of_state(optimized(pruner_of(), objective=plain), TrialState.PRUNED)
         assert len(pruned) >= 5
         for trial in pruned:
-            assert trial.user_attrs["reason"].startswith("peers: place ")
-            assert " by value, where the best " in trial.user_attrs["reason"]
+            assert trial.user_attrs["reason"].startswith("peers: ")
+            assert " Compared by value; " in trial.user_attrs["reason"]
 
     def test_the_study_may_say_how_long_a_run_is_and_what_the_metric_is_called(self):
         study = optuna.create_study(
@@ -113,7 +111,7 @@ class TestAudit:
         assert not [trial for trial in study.trials if "reason" in trial.user_attrs]
         audited = [trial for trial in study.trials if "audit" in trial.user_attrs]
         assert len(audited) >= 5
-        assert all("; saves " in trial.user_attrs["audit"] for trial in audited)
+        assert all(" Saves " in trial.user_attrs["audit"] for trial in audited)
 
     def test_its_first_reason_is_kept(self):
         study = optuna.create_study(direction="maximize", pruner=pruner_of(audit=0.999999))
@@ -129,9 +127,9 @@ class TestAudit:
             kept.append(study.trials[3].user_attrs["audit"])
             later.append(study.pruner.verdict(study, study.trials[3]))
         assert [verdict.audit for verdict in later] == [True, True]
-        assert [verdict.reason[-19:] for verdict in later] == [
-            "saves 8 of 9 epochs",
-            "saves 7 of 9 epochs",
+        assert [verdict.reason[-20:] for verdict in later] == [
+            "Saves 8 of 9 epochs.",
+            "Saves 7 of 9 epochs.",
         ]
         assert kept == [later[0].reason] * 2
 

@@ -28,7 +28,9 @@ class TestPeers:
         last = verdict(*standing(0.1, 0.1, list(self.PEERS)))
         first = verdict(*standing(0.9, 0.9, list(self.PEERS)))
         assert last.prune
-        assert "place 4 of 4 at epoch 1 by value" in last.reason
+        assert last.reason.startswith(
+            "peers: 4th of 4 at epoch 1; the best 2 go on. Compared by value"
+        )
         assert not first.prune
         assert first.reason == ""
 
@@ -47,12 +49,12 @@ class TestPeers:
         for _ in range(5):
             add(study, **{"metric": 0.01, "rotation": 0.01, **odd_one_out})
         assert verdict(study, trial) == before
-        assert "place 4 of 4" in before.reason
+        assert "4th of 4" in before.reason
 
     def test_pruned_and_running_peers_are_counted(self):
         study, trial = standing(0.1, 0.1, list(self.PEERS), state=TrialState.PRUNED)
         add(study, 0.5, 0.5)
-        assert "place 5 of 5" in verdict(study, trial).reason
+        assert "5th of 5" in verdict(study, trial).reason
 
     def test_the_rotation_of_diverged_peers_sets_no_pace(self):
         study, trial = standing(0.5, 0.1, [(0.1, 0.9)] * 3, train_loss=math.inf)
@@ -96,7 +98,7 @@ class TestPeers:
         report_rotation(trial, 0.25, dict.fromkeys(LAYERS, 0.1), train_loss=math.inf)
         result = verdict(study, study.trials[0])
         assert result.prune
-        assert result.reason.startswith("diverged: the train loss is inf after epoch 0.25; saves ")
+        assert result.reason.startswith("diverged: train loss inf at epoch 0.25. Saves ")
 
     def test_reports_within_the_first_epoch_are_compared_by_train_loss(self):
         study = optuna.create_study(direction="maximize")
@@ -104,7 +106,8 @@ class TestPeers:
             trial = study.ask()
             report_rotation(trial, 0.25, dict.fromkeys(LAYERS, 0.1), train_loss=loss)
         worst, best = (verdict(study, study.trials[at], warmup_epochs=0.25) for at in (3, 0))
-        assert "peers: place 4 of 4 at epoch 0.25 by train loss" in worst.reason
+        assert worst.reason.startswith("peers: 4th of 4 at epoch 0.25; ")
+        assert " Compared by train loss" in worst.reason
         assert not best.prune
 
     def test_what_a_trial_scored_on_the_test_split_changes_no_verdict(self):

@@ -152,6 +152,7 @@ def resume(name: str, folder: Path | None, address: str | None, **given: Any) ->
 @click.argument("name")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON object.")
+@click.option("--trial", type=click.IntRange(min=0), metavar="N", help="Print all about trial N.")
 @click.option("--top", type=click.IntRange(min=1), help="Number of trials to print.")
 @click.option("--sort", default="rank", show_default=True, help="Column or parameter to sort by.")
 @REPORT_FILES
@@ -160,6 +161,7 @@ def resume(name: str, folder: Path | None, address: str | None, **given: Any) ->
 def report(
     name: str,
     form: str | None,
+    trial: int | None,
     html: str | None,
     plot: str | None,
     out: Path | None,
@@ -175,6 +177,7 @@ def report(
 
     \b
     quarterturn report fashion --top 10
+    quarterturn report fashion --trial 7
     quarterturn report fashion --json
     quarterturn report fashion --html
     quarterturn report fashion --plot rotation --out rotation.svg
@@ -189,9 +192,19 @@ def report(
             "Give --csv, --json, --top and --sort for the printed report, without files to write"
         )
 
+    if trial is not None and (files or form == "csv" or top or sort != "rank"):
+        raise click.UsageError("Give --trial alone or with --json")
     with studies_at(address, name, folder) as home:
         result = load_study(name, folder=home)
-    if files:
+    shown = str(folder) if folder else None
+    if trial is not None:
+        from tuner.report.one_trial import print_trial, trial_json
+
+        if form == "json":
+            click.echo(trial_json(result, trial))
+        else:
+            print_trial(result, trial, console(), name=name, folder=shown)
+    elif files:
         for path in files.write(result, name, folder):
             click.echo(f"wrote {path}")
     elif form == "json":
@@ -199,7 +212,7 @@ def report(
     elif form == "csv":
         click.echo(rows(result, sort, top).to_csv(index=False), nl=False)
     else:
-        print_report(result, console(), sort, top)
+        print_report(result, console(), sort, top, name=name, folder=shown)
 
 
 @click.command()
@@ -240,16 +253,17 @@ def send(name: str, folder: Path | None) -> None:
 def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:
     """Run or resume a study, then print its report and the command that continues it."""
     from tuner.report import print_outcome
+    from tuner.report.formatting import study_arguments
+    from tuner.study.folder import DEFAULT_FOLDER
 
-    again = f"quarterturn resume {name}" + (
-        f" --folder {folder}" if str(folder) != "studies" else ""
-    )
+    studies = str(folder) if str(folder) != DEFAULT_FOLDER else None
+    again = f"quarterturn resume {study_arguments(name, studies)}"
     try:
         result = verb()
     except KeyboardInterrupt:
         click.echo(f"\ninterrupted; to go on: {again}", err=True)
         sys.exit(INTERRUPTED)
-    print_outcome(result, console(), folder.expanduser() / name)
+    print_outcome(result, console(), folder.expanduser() / name, studies=studies)
     if not result.finished:
         click.echo(f"interrupted; nothing is lost. To go on: {again}", err=True)
         sys.exit(INTERRUPTED)

@@ -1,6 +1,7 @@
 """Reports of a study: tables, a page, charts, advice and the live view. Ray is never imported.
 
 - summary.py: the headline, the ranked table, JSON and Parquet
+- one_trial.py: everything about one trial
 - evidence.py: what a study shows of its pruning and of rotation, and its metric's noise
 - terminal.py: the live view, for the run itself and for `quarterturn watch`
 - study_follower.py: StudyFollower, which polls a study while it runs

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import shlex
 import unicodedata
 from collections.abc import Sequence
 
 from tuner.report.study_follower import EndedTrial, StudySnapshot
 from tuner.rotation import RotationTarget
+from tuner.rotation.decision import PEERS
 from tuner.study.result import TrialResult
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, direction marks, line separators
@@ -17,6 +19,26 @@ def one_line(text: str) -> str:
     """Return the text on one line, without control characters and direction marks."""
     blanked = " ".join(text.split())
     return "".join(char for char in blanked if unicodedata.category(char) not in _HIDDEN)
+
+
+# Characters of a short reason, at most.
+_SHORT = 60
+
+
+def short_reason(reason: str) -> str:
+    """Return what decided, in at most 60 characters: the first sentence of a reason.
+
+    The reasons of other programs and of older studies are cut.
+
+    Example:
+        >>> short_reason("peers: 8th of 14 at epoch 0.25; the best 5 go on. Compared by ...")
+        '8th of 14 at epoch 0.25; the best 5 go on'
+    """
+    first = one_line(reason).split(". ")[0].removesuffix(".")
+    if first.startswith("target out of reach: "):  # in older studies
+        first = first.partition("; ")[2] or first
+    first = first.removeprefix(PEERS)
+    return first if len(first) <= _SHORT else f"{first[: _SHORT - 1].rstrip()}…"
 
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -95,6 +117,16 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def study_arguments(name: str, folder: str | None) -> str:
+    """Return a study's name and folder as arguments of a command, quoted for a shell."""
+    return shlex.quote(name) + (f" --folder {shlex.quote(folder)}" if folder else "")
+
+
+def load_call(name: str, folder: str | None) -> str:
+    """Return the Python call that loads a study."""
+    return f"tuner.load_study({name!r}{f', folder={folder!r}' if folder else ''})"
 
 
 def distance_words(target: RotationTarget) -> str:

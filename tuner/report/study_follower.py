@@ -60,6 +60,8 @@ class StudySnapshot:
         counts: number of trials by status. A paused trial has a checkpoint and may be promoted. A
             waiting trial was enqueued, or interrupted, and runs next.
         best: the best complete trial, or None.
+        progress: epochs trained, as a share of these and the epochs to come, in [0, 1]. It grows
+            while trials are paused.
         epochs: epochs trained by complete and pruned trials.
         saved: epochs that pruned trials did not train.
         live: running and paused trials, those that reported last first; at most as many as were
@@ -84,6 +86,7 @@ class StudySnapshot:
     num_trials: int
     counts: Counter[TrialStatus]
     best: EndedTrial | None
+    progress: float
     epochs: float
     saved: float
     live: tuple[TrialResult, ...]
@@ -178,6 +181,7 @@ class StudyFollower:
         num_trials = int(attrs.get(NUM_TRIALS, 0))
         live = [trials[n] for n in self._open]
         elapsed_s = self._elapsed_s(live)
+        trained, to_come = self._trained_and_to_come(live, num_trials, max_epochs)
         return StudySnapshot(
             name=self._name,
             metric=str(attrs.get(METRIC, "value")),
@@ -186,13 +190,14 @@ class StudyFollower:
             num_trials=num_trials,
             counts=counts,
             best=self._best,
+            progress=trained / (trained + to_come) if trained else 0.0,
             epochs=self._epochs,
             saved=self._counts["pruned"] * max_epochs - self._in_pruned,
             live=self._live(trials, running[:rows], max_epochs),
             recent=tuple(trial for _, trial in reversed(self._recent)),
             per_hour=self._per_hour(),
             elapsed_s=elapsed_s,
-            eta_s=self._eta_s(live, elapsed_s, num_trials, max_epochs),
+            eta_s=to_come * elapsed_s / trained if trained and len(self._recent) > 1 else None,
             quiet_s=None if self._changed_at is None else max(0.0, self._now() - self._changed_at),
             changed_at=self._changed_at,
             changed=frozenset(changed),
@@ -264,12 +269,10 @@ class StudyFollower:
         gap_s = max(_GAP * self._longest_s, _GAP_S) if self._longest_s else math.inf
         return float(between.clip(0.0, gap_s).sum())
 
-    def _eta_s(
-        self, live: Sequence[FrozenTrial], elapsed_s: float, num_trials: int, max_epochs: int
-    ) -> float | None:
-        """Return the seconds for the epochs to come, at the rate of those that were trained."""
-        if len(self._recent) < 2:
-            return None
+    def _trained_and_to_come(
+        self, live: Sequence[FrozenTrial], num_trials: int, max_epochs: int
+    ) -> tuple[float, float]:
+        """Return the epochs that were trained, and an estimate of those to come."""
         reached = {trial.number: max(reports_of(trial), default=0.0) for trial in live}
         to_come = epochs_to_come(
             ended=self._reached,
@@ -278,8 +281,7 @@ class StudyFollower:
             new=max(0, num_trials - self._known),
             max_epochs=max_epochs,
         )
-        trained = math.fsum([*self._reached, *reached.values()])
-        return to_come * elapsed_s / trained if trained else None
+        return math.fsum([*self._reached, *reached.values()]), to_come
 
 
 def _longest(trials: Sequence[FrozenTrial]) -> int:

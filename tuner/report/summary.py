@@ -28,7 +28,7 @@ from tuner.report.evidence import (
     rotation_worth,
     started,
 )
-from tuner.report.formatting import target_words
+from tuner.report.formatting import load_call, short_reason, study_arguments, target_words
 from tuner.rotation import RotationTarget
 from tuner.study.result import StudyResult
 
@@ -88,6 +88,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
                         for name, value in by_number[row["trial"]].setting.items()
                     },
                     "reason": row["reason"],
+                    "reason_short": short_reason(row["reason"]),
                 }
                 for row in table.to_dict("records")
             ],
@@ -143,17 +144,39 @@ _WIDE = 150
 
 
 def print_report(
-    result: StudyResult, console: Console, sort: str = "rank", top: int | None = None
+    result: StudyResult,
+    console: Console,
+    sort: str = "rank",
+    top: int | None = None,
+    *,
+    name: str | None = None,
+    folder: str | None = None,
 ) -> None:
-    """Print the headline, the evidence and the ranked table.
+    """Print the headline, the evidence, the ranked table, and how to load the best trial.
 
-    On a wide screen everything is one table. On a narrow one the figures come first, then each
-    trial's parameters and reason. In a file each trial is one line, and nothing is cut.
+    On a wide screen the table also has the parameters and the short reasons. On a narrow one they
+    follow the table. In a file each trial is one line.
+
+    Args:
+        result: the study.
+        console: the output.
+        sort: the column to sort by, as for `rows`.
+        top: the number of rows, >= 0; None for all.
+        name: the name of the study in the shown commands; its own name by default.
+        folder: the folder of all studies in the shown commands; None for the default.
+
+    Raises:
+        InvalidInput: there is no such column.
     """
     records = rows(result, sort, top).to_dict("records")
     console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
-    if not records:
-        return
+    if records:
+        _print_trials(records, result, console)
+    for line in _last_lines(result, len(records), result.name if name is None else name, folder):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _print_trials(records: list[dict[Any, Any]], result: StudyResult, console: Console) -> None:
     # The default target is documented. Only another one is worth a line.
     own_target = result.rotation_target != RotationTarget()
     target = [f"target: {target_words(result.rotation_target)}"] if own_target else []
@@ -173,7 +196,7 @@ def print_report(
             details = Table.grid(padding=(0, 2))
             details.add_row(f"{row['rank']:>4}", Text(words[row["trial"]]))
             if row["reason"]:
-                details.add_row("", Text(_in_one_line(row["reason"]), style="dim"))
+                details.add_row("", Text(short_reason(row["reason"]), style="dim"))
             console.print(details)
         return
     table = _figures(records, result, words, no_wrap=whole)
@@ -217,7 +240,7 @@ def _figures(
             _distance(row["rotation_mean"]),
             f"{round(row['epochs'], 2):g}/{result.max_epochs}",
             f"{row['seconds']:.1f}",
-            *((Text(words[row["trial"]]), Text(_in_one_line(row["reason"]))) if words else ()),
+            *((Text(words[row["trial"]]), Text(short_reason(row["reason"]))) if words else ()),
         )
     return table
 
@@ -239,22 +262,37 @@ def _number(value: Any) -> str:
 _TOP = 20
 
 
-def print_outcome(result: StudyResult, console: Console, folder: Path) -> None:
-    """Print the first rows of the report, the best trial, its checkpoint, and the folder."""
-    print_report(result, console, top=_TOP)
+def _last_lines(result: StudyResult, shown: int, name: str, folder: str | None) -> list[str]:
+    """Return the lines below the table: what it leaves out, and how to load the best trial."""
     lines = []
-    if len(result.trials) > _TOP:
-        lines.append(f"{len(result.trials) - _TOP} more: quarterturn report {result.name}")
+    report = f"quarterturn report {study_arguments(name, folder)}"
+    if len(result.trials) > shown:
+        lines.append(f"{len(result.trials) - shown} more: {report}")
+    if any(trial.reason for trial in result.trials):
+        lines.append(f"everything about a trial: {report} --trial N")
     if any(trial.state == "complete" for trial in result.trials):
         best = result.best
         lines.append(f"best: trial {best.number} with {result.metric} {best.value:.4g}")
         if best.checkpoint:
             lines.append(f"its checkpoint: {best.checkpoint}")
-            weights = f"tuner.load_study({result.name!r}).best.weights()"
+            weights = f"{load_call(name, folder)}.best.weights()"
             lines.append(f"in Python: model.load_state_dict({weights})")
-    lines.append(f"files: {folder.absolute()}")
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
+    return lines
+
+
+def print_outcome(
+    result: StudyResult, console: Console, folder: Path, *, studies: str | None = None
+) -> None:
+    """Print the report with its first rows only, and the study's folder.
+
+    Args:
+        result: the study.
+        console: the output.
+        folder: the study's own folder.
+        studies: the folder of all studies in the shown commands; None for the default.
+    """
+    print_report(result, console, top=_TOP, folder=studies)
+    console.print(Text(f"files: {folder.absolute()}"), soft_wrap=True)
 
 
 _WHAT = "the table"

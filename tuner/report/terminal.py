@@ -29,7 +29,7 @@ from rich.text import Text
 
 from tuner.errors import InvalidInput
 from tuner.report import formatting
-from tuner.report.formatting import one_line
+from tuner.report.formatting import one_line, short_reason
 from tuner.report.study_follower import EndedTrial, StudyFollower, StudySnapshot, TrialStatus
 from tuner.rotation import EpochReport
 from tuner.storage.database import DatabaseUnavailable, answering
@@ -46,7 +46,7 @@ _COLOURS: dict[TrialStatus, str] = {
 }
 _INDENT = 6  # of an ended trial's line, beside its number
 # A screen narrower than this has no column for parameters.
-_WIDE = 110
+_WIDE = 90
 # Wider than any line, so that nothing is cut in a file.
 _PAPER = 10_000
 # A trial reports several times in its first epoch, so a longer silence is worth a word.
@@ -151,7 +151,7 @@ class RunProgress:
         study = self._poll()
         seconds = next((trial.seconds for trial in study.recent if trial.number == number), 0.0)
         spent = f"{formatting.epochs_of(epochs, study.max_epochs)} epochs, {seconds:.1f} s"
-        why = f": {reason}" if reason else ""
+        why = f": {short_reason(reason)}" if reason else ""
         metric = f"{study.metric} {formatting.number(value)}"
         self._print_line(study, f"trial {number} {state}, {metric}, {spent}{why}")
 
@@ -270,7 +270,7 @@ def _title(study: StudySnapshot) -> Table:
     total = study.ended + study.left
     head.add_row(
         Text(one_line(study.name), style="bold", no_wrap=True, overflow="ellipsis"),
-        ProgressBar(total=max(1, total), completed=study.ended, width=16),
+        ProgressBar(total=1.0, completed=study.progress, width=16),
         Text(f"{study.ended}/{total} trials", no_wrap=True),
         Text(formatting.pace(study), no_wrap=True),
     )
@@ -353,7 +353,7 @@ def _ended(trial: EndedTrial, study: StudySnapshot) -> Text:
     line = Text(trial.state, style=_COLOURS[trial.state])
     line.append(f" {formatting.ended(trial, study)}")
     if trial.reason:
-        line.append(f": {one_line(trial.reason)}", style="dim")
+        line.append(f": {short_reason(trial.reason)}", style="dim")
     return line
 
 

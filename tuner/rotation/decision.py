@@ -7,6 +7,8 @@ import random
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import numpy as np
+
 from tuner.rotation.curve import RotationCurve
 from tuner.rotation.forecast import Forecast, forecast
 from tuner.rotation.halving import (
@@ -23,6 +25,9 @@ from tuner.rotation.halving import (
 # family by final accuracy [measured].
 _TURNED = 0.5
 _EPOCHS_TO_LEARN = 2
+
+PEERS = "peers: "
+"""How the reason begins of a trial that its peers are ahead of."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,7 @@ def diverged(case: DecisionInput) -> str | None:
     """Prune a trial whose train loss is no longer finite."""
     if not has_diverged(case.curve, len(case.curve) - 1):
         return None
-    loss = case.curve.train_loss[-1]
-    return f"diverged: the train loss is {loss:g} after epoch {round(case.epoch, 3):g}"
+    return f"diverged: train loss {case.curve.train_loss[-1]:g} at epoch {_epochs(case.epoch)}"
 
 
 def rotating_without_learning(case: DecisionInput) -> str | None:
@@ -71,9 +75,9 @@ def rotating_without_learning(case: DecisionInput) -> str | None:
     if not warm or len(losses) < 2 or not case.reached > _TURNED or losses[-1] < losses[0]:
         return None
     return (
-        f"rotating without learning: the hidden layers have turned by {case.reached:.2f}, over "
-        f"{_TURNED:g}, and the train loss went from {losses[0]:.4g} to {losses[-1]:.4g} by epoch "
-        f"{case.epoch:g}{_furthest_behind(case)}"
+        f"rotating without learning: train loss {losses[0]:.4g} to {losses[-1]:.4g}. "
+        f"By epoch {_epochs(case.epoch)} the hidden layers have turned by {case.reached:.2f}, more "
+        f"than {_TURNED:g}, and the train loss has not fallen"
     )
 
 
@@ -83,8 +87,8 @@ def behind_peers(case: DecisionInput, *, final: bool = False) -> str | None:
     This is successive halving without a barrier (Li et al., arXiv:1810.05934). Metric, train loss
     and rotation each count as far as they have ranked this study's own trials.
 
-    A target that is out of reach comes first in the reason. It prunes no trial on its own: good
-    runs can end far below a quarter turn, and pruning for the target alone lost the best of them in
+    The reason also names a layer that will miss the target. That alone prunes no trial: good runs
+    can end far below a quarter turn, and pruning for the target alone lost the best of them in
     every experiment (docs/log.md, 2026-11-23).
 
     Args:
@@ -98,59 +102,61 @@ def behind_peers(case: DecisionInput, *, final: bool = False) -> str | None:
     place, allowed = rung.place(case.number), case.state.promotion_quota(rung, more_to_come=False)
     if place <= allowed and not final:
         return None
+    if place <= allowed:
+        places = "its place is taken" if allowed == 1 else f"the {allowed} places are taken"
+    else:
+        places = "only the best goes on" if allowed == 1 else f"the best {allowed} go on"
     return (
-        f"{_target_out_of_reach(case)}peers: place {place} of {len(rung)} at epoch {rung.epoch:g} "
-        f"by {_compared_by(case, rung)}, where the best {allowed} of {case.state.started} go on"
-        f"{_furthest_behind(case)}"
-    )
-
-
-def _target_out_of_reach(case: DecisionInput) -> str:
-    """Return a clause if even the upper end of the forecast misses the target, else "".
-
-    It is empty too while rotation has not ranked this study's own trials.
-    """
-    if case.forecast is None or case.state.weights.rotation_is != "informative":
-        return ""
-    target = case.config.target
-    best_hope = target.reached(case.forecast.high, case.curve.layers)
-    if not best_hope < target.floor:
-        return ""
-    return (
-        f"target out of reach: the hidden layers are forecast to end at {best_hope:.2f} at the "
-        f"most, below {target.floor:.2f}; "
+        f"{PEERS}{_ordinal(place)} of {len(rung)} at epoch {_epochs(rung.epoch)}; {places}. "
+        f"Compared by {_compared_by(case, rung)}; the study has {case.state.started} trials so far"
+        f"{_misses_target(case)}"
     )
 
 
 def _compared_by(case: DecisionInput, rung: Rung) -> str:
-    """Return the names of the features that are known at a rung and have a weight."""
-    used = case.state.weights.used
+    """Return the names of the features by which the trial and its peers differ at a rung.
+
+    A feature needs a weight, and a known value of this trial and of another one.
+    """
+    own = rung.features[int(np.searchsorted(rung.numbers, case.number))]
+    shared = ~np.isnan(own) & ((~np.isnan(rung.features)).sum(axis=0) > 1)
     names = [
         case.config.metric_name if name == "metric" else name
-        for name, weight, is_known in zip(FEATURES, used, rung.known, strict=True)
-        if weight > 0 and is_known
+        for name, weight, is_shared in zip(FEATURES, case.state.weights.used, shared, strict=True)
+        if weight > 0 and is_shared
     ]
     if not names:
-        return "nothing that has a weight"
+        return "nothing that all of them have"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _furthest_behind(case: DecisionInput) -> str:
-    """Return a clause on the hidden layer with the least forecast; empty without a forecast."""
-    if case.forecast is None:
+def _misses_target(case: DecisionInput) -> str:
+    """Return a sentence on the hidden layer that will miss the target by most, else "".
+
+    A layer counts if its whole 90 % interval lies below the target. The sentence is empty where
+    rotation has not ranked this study's own trials, because it would explain nothing.
+    """
+    ahead, target = case.forecast, case.config.target
+    if ahead is None or case.state.weights.rotation_is == "not informative":
         return ""
-    forecast, target = case.forecast, case.config.target
-    hidden = [
-        index for index in target.hidden(forecast.layers) if not math.isnan(forecast.mid[index])
-    ]
-    if not hidden:
+    missed = [index for index in target.hidden(ahead.layers) if ahead.high[index] < target.floor]
+    if not missed:
         return ""
-    least = min(hidden, key=lambda index: forecast.mid[index])
+    least = min(missed, key=lambda index: ahead.mid[index])
     return (
-        f"; furthest behind is {forecast.layers[least]}, forecast to end at "
-        f"{forecast.mid[least]:.2f} (90 % interval {forecast.low[least]:.2f} to "
-        f"{forecast.high[least]:.2f}) against {target.floor:.2f}"
+        f". Layer {ahead.layers[least]} is forecast to end at {ahead.mid[least]:.2f} "
+        f"(90 % interval {ahead.low[least]:.2f} to {ahead.high[least]:.2f}), below the target "
+        f"{target.floor:.2f}"
     )
+
+
+def _epochs(epochs: float) -> str:
+    return f"{round(epochs, 2):g}"
+
+
+def _ordinal(place: int) -> str:
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    return f"{place}{'th' if place % 100 in (11, 12, 13) else endings.get(place % 10, 'th')}"
 
 
 # The first rule that finds a reason prunes.
@@ -163,8 +169,9 @@ class Verdict:
 
     Attributes:
         prune: whether the trial ends here.
-        reason: one sentence with the rule, the values it compared, its threshold and the epochs
-            saved; empty when the trial continues without one.
+        reason: sentences with the rule, the values it compared, its threshold and the epochs
+            saved. The first names what decided, in 60 characters at most. Empty when the trial
+            continues without one.
         forecast: at the time of the decision; None where there was none.
         pause: whether the trial pauses unless it is promoted at once; `prune` is then false.
         audit: whether the trial would be pruned for this reason, and is a control trial: it is
@@ -241,7 +248,7 @@ def is_audited(number: int, config: PruningConfig) -> bool:
 
 def _pruned(case: DecisionInput, reason: str, *, audited: bool) -> Verdict:
     curve = case.curve
-    saved = f"; saves {round(curve.max_epochs - case.epoch, 3):g} of {curve.max_epochs} epochs"
+    saved = f". Saves {_epochs(curve.max_epochs - case.epoch)} of {curve.max_epochs} epochs."
     verdict = Verdict(prune=True, reason=reason + saved, forecast=case.forecast)
     if audited and is_audited(case.number, case.config):
         return replace(verdict, prune=False, audit=True)

@@ -19,7 +19,7 @@ from tuner.rotation.target import RotationTarget
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FEATURES = ("metric", "train loss", "rotation", "learning rate still to fall")
+FEATURES = ("metric", "train loss", "rotation", "remaining learning rate")
 """What trials are compared by at a rung, in this order."""
 
 # A logistic variable has a standard deviation of pi / sqrt(3).
@@ -37,7 +37,6 @@ class Rung:
             infinity is the worst.
         scores: the trials' scores, from the standardised ranks of their features, shape (n,).
         ascending: the sorted scores, so that a place is found by bisection.
-        known: for each of `FEATURES`, whether any trial has it.
     """
 
     epoch: float
@@ -45,7 +44,6 @@ class Rung:
     features: Floats = field(default_factory=lambda: np.empty((0, len(FEATURES))))
     scores: Floats = field(default_factory=lambda: np.empty(0))
     ascending: Floats = field(default_factory=lambda: np.empty(0))
-    known: tuple[bool, ...] = (False,) * len(FEATURES)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -88,8 +86,7 @@ class Rung:
         """
         scores = standardised(self.features) @ weights
         scores[np.isneginf(self.features).any(axis=1)] = -np.inf
-        known = tuple(bool(column.any()) for column in ~np.isnan(self.features).T)
-        return replace(self, scores=scores, ascending=np.sort(scores), known=known)
+        return replace(self, scores=scores, ascending=np.sort(scores))
 
     def place(self, number: int) -> int:
         """Return the place of a trial by score, from 1; equal scores share the better place."""

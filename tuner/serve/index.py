@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tuner.report.formatting import number, one_line, pace
+from tuner.report.formatting import number, one_line, pace, short_reason
 from tuner.report.html.templating import frame, read, template
 from tuner.report.study_follower import StudySnapshot
 from tuner.serve.streaming import Parts
@@ -143,8 +143,10 @@ def _row(seen: StudySnapshot) -> dict[str, Any]:
         "ended": f"{seen.ended} of {seen.ended + seen.left}",
         "share": seen.ended / max(1, seen.ended + seen.left),
         "running": seen.counts["running"],
-        "pace": pace(seen),
+        "pace": "" if seen.finished else pace(seen),
+        "failed": seen.counts["failed"],
         "written": written and written.isoformat(timespec="seconds"),
         "last": last and f"trial {last.number} {last.state}",
         "reason": one_line(last.reason) if last else "",
+        "short": short_reason(last.reason) if last else "",
     }

@@ -168,7 +168,7 @@ def checkpoints_of(study: optuna.Study, folder: Path | None) -> StoragePath | No
     """Return the place of the trials' folders: the one that the study names, or `folder`."""
     if elsewhere := _text(study.user_attrs.get(CHECKPOINTS)):
         return StoragePath(elsewhere)
-    return StoragePath(str(StudyFolder(folder).trials)) if folder else None
+    return StoragePath(str(StudyFolder(folder).trials.absolute())) if folder else None
 
 
 class CheckpointPaths:

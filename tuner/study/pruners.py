@@ -318,8 +318,8 @@ def explain(study: Study, trial: optuna.Trial, metric: str, max_epochs: int) -> 
         "min" if study.direction is StudyDirection.MINIMIZE else "max"
     )
     better = sum(other < value if direction == "min" else other > value for other in others)
-    rank = f"{better + 1} of {len(others) + 1} at this epoch" if others else "the first here"
+    rank = f"rank {better + 1} of {len(others) + 1}" if others else "the first"
     return (
-        f"{name}: {metric} {value:.4g} at epoch {step} is {rank}; "
-        f"saves {max_epochs - step} of {max_epochs} epochs"
+        f"{name}: {metric} {value:.4g} at epoch {step}, {rank}. "
+        f"Saves {max_epochs - step} of {max_epochs} epochs."
     )

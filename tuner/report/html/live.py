@@ -8,9 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from tuner.report import formatting
-from tuner.report.formatting import one_line
+from tuner.report.formatting import one_line, short_reason
 from tuner.report.html.templating import as_json, template
-from tuner.report.study_follower import StudySnapshot, TrialStatus
+from tuner.report.study_follower import EndedTrial, StudySnapshot, TrialStatus
 from tuner.study.result import TrialResult
 
 _RECENT = 5
@@ -50,13 +50,18 @@ class Live:
                 title=_title(seen),
                 pace="" if seen.finished else formatting.pace(seen),
                 metric=one_line(seen.metric),
+                best=seen.best
+                and {
+                    "number": seen.best.number,
+                    "value": formatting.number(seen.best.value),
+                },
                 rows=[_row(trial, seen) for trial in seen.live],
                 more=seen.live_count - len(seen.live),
                 recent=[
                     {
                         "number": trial.number,
                         "state": trial.state,
-                        "result": _verdict(formatting.ended(trial, seen), one_line(trial.reason)),
+                        "result": _verdict(trial, seen),
                     }
                     for trial in seen.recent[:_RECENT]
                 ],
@@ -96,5 +101,6 @@ def _row(trial: TrialResult, seen: StudySnapshot) -> dict[str, Any]:
     }
 
 
-def _verdict(figures: str, reason: str) -> str:
-    return f"{figures}: {reason}" if reason else figures
+def _verdict(trial: EndedTrial, seen: StudySnapshot) -> str:
+    why = f": {short_reason(trial.reason)}" if trial.reason else ""
+    return f"{formatting.ended(trial, seen)}{why}"

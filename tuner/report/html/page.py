@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tuner.report.advice import Advice, advice
 from tuner.report.charts import LABELS, all_charts, trial_charts
 from tuner.report.charts.base import spread
 from tuner.report.evidence import GroupComparison, advised, control_trials, rotation_worth, started
-from tuner.report.formatting import target_words
+from tuner.report.formatting import load_call, short_reason, study_arguments, target_words
 from tuner.report.html.live import Live
 from tuner.report.html.templating import as_json, frame, number, plain, read, template
 from tuner.report.summary import headline
@@ -95,11 +94,10 @@ def winner(result: StudyResult, name: str, folder: str | None) -> Winner | None:
     if not result.ranked or result.ranked[0].state != "complete":
         return None
     best = result.best
-    where = f", folder={folder!r}" if folder else ""
     lines = [
         "import tuner",
         "",
-        f"best = tuner.load_study({name!r}{where}).best  # trial {best.number}",
+        f"best = {load_call(name, folder)}.best  # trial {best.number}",
         f"best.{'setting' if best.config else 'params'}  # its configuration",
     ]
     if best.checkpoint:
@@ -119,7 +117,7 @@ def resume_command(result: StudyResult, name: str, folder: str | None) -> str | 
     if not result.num_trials:
         return None
     more = f" --trials {2 * result.num_trials}" if result.finished else ""
-    return f"quarterturn resume {shlex.quote(name)}{more}{_folder_option(folder)}"
+    return f"quarterturn resume {study_arguments(name, folder)}{more}"
 
 
 def enqueue_command(pieces: Sequence[Advice], name: str, folder: str | None) -> str | None:
@@ -127,11 +125,7 @@ def enqueue_command(pieces: Sequence[Advice], name: str, folder: str | None) -> 
     count = sum(piece.params is not None for piece in pieces)
     if not count or "#" in name:  # the command needs the study's folder
         return None
-    return f"quarterturn advise {shlex.quote(name)} --enqueue {count}{_folder_option(folder)}"
-
-
-def _folder_option(folder: str | None) -> str:
-    return f" --folder {shlex.quote(folder)}" if folder else ""
+    return f"quarterturn advise {study_arguments(name, folder)} --enqueue {count}"
 
 
 def pruning(result: StudyResult) -> Pruning:
@@ -152,7 +146,9 @@ def pruning(result: StudyResult) -> Pruning:
 
 
 def rule_of(reason: str) -> str:
-    """Return the rule that a reason names: its words up to the first colon."""
+    """Return the rule that a reason names: the words before its first colon."""
+    if "; peers: " in reason:  # an older study, whose reasons began with what decided nothing
+        return "peers"
     rule, colon, _ = reason.partition(":")
     return rule if colon and len(rule) < 60 else "other"
 
@@ -247,6 +243,7 @@ def records(result: StudyResult, only: Collection[int] | None = None) -> dict[st
         "epochs": [number(trial.epochs) for trial in ranked],
         "seconds": [number(trial.seconds, 4) for trial in ranked],
         "reason": [trial.reason for trial in ranked],
+        "short": [short_reason(trial.reason) for trial in ranked],
         "audit": [trial.audit for trial in ranked],
         "checkpoint": [trial.checkpoint for trial in ranked],
         "test": [{name: number(v) for name, v in trial.test.items()} for trial in ranked],

@@ -1,5 +1,5 @@
 // Merges the changes of a study into the data of the page.
-const RANKED = ["number", "state", "value", "min", "lowest", "mean", "epochs", "seconds", "reason",
+const RANKED = ["number", "state", "value", "min", "lowest", "mean", "epochs", "seconds", "reason", "short",
   "audit", "checkpoint", "test", "curves"];
 
 // Returns a column in the order of `rows`. Each row is a source and the index in it.
@@ -38,7 +38,9 @@ function merge(news) {
 
 // Shows the merged data in the table and in the open trial. Scroll position and focus stay.
 function refreshTable(changed) {
+  const sortedBy = keyOf(columns[table.sort]);
   columns = columnsOf();
+  table.sort = columns.findIndex((column) => keyOf(column) === sortedBy);
   haystacks = null;
   rowOf = new Map(data.number.map((number, row) => [number, row]));
   head();

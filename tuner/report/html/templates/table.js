@@ -9,14 +9,15 @@ const columnsOf = () => [
   { name: "rotation min", values: data.min, number: true, show: distance, down: true },
   { name: "rotation mean", values: data.mean, number: true, show: distance, down: true },
   { name: "epochs", values: data.epochs, number: true, show: (v) => words(v), down: true },
-  { name: "seconds", values: data.seconds, number: true, show: seconds, down: true },
-  { name: "reason", values: data.reason, reason: true },
   ...data.names.map((name, index) => ({
     name,
+    parameter: true,
     values: data.params[index].map((held) => (held.length ? held[0] : undefined)),
     number: data.params[index].every((held) => !held.length || typeof held[0] === "number"),
     show: (value) => (value === undefined ? "" : python(value)),
   })),
+  { name: "seconds", values: data.seconds, number: true, show: seconds, down: true },
+  { name: "reason", values: data.short, reason: data.reason },
 ];
 let columns = columnsOf();
 const table = { sort: 0, down: false, rows: data.number.map((_, row) => row), limit: STEP };
@@ -85,7 +86,7 @@ function cellOf(column, row) {
   if (column.reason) {
     const cell = element("td", "reason");
     const text = element("span", "", value);
-    if (value) text.title = value;
+    if (value) text.title = column.reason[row];
     cell.append(text);
     return cell;
   }
@@ -122,17 +123,22 @@ function mark() {
   });
 }
 
+// A parameter may have the name of another column.
+const keyOf = (column) => `${column.parameter ? "parameter " : ""}${column.name}`;
+
+// Adds the headings that are missing. A new parameter comes between columns that are there already.
 function head() {
   const line = byId("table").tHead.rows[0] || byId("table").tHead.insertRow();
-  columns.slice(line.cells.length).forEach((column) => {
-    const index = line.cells.length;
+  columns.forEach((column, index) => {
+    if (line.cells[index]?.dataset.column === keyOf(column)) return;
     const cell = element("th", column.number ? "number" : "");
     cell.scope = "col";
+    cell.dataset.column = keyOf(column);
     const button = element("button", "", column.name);
     button.type = "button";
-    button.addEventListener("click", () => sortBy(index));
+    button.addEventListener("click", () => sortBy(cell.cellIndex));
     cell.append(button);
-    line.append(cell);
+    line.insertBefore(cell, line.cells[index] || null);
   });
 }
 
