@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from tests.command_here import Said, run_here
 
@@ -62,9 +61,10 @@ def at_once(environment, tmp_path_factory) -> Iterator[Callable[..., Said]]:
     )
     folder = tmp_path_factory.mktemp("said")
 
-    def run(*arguments: str, cwd: Path) -> Said:
+    def run(*arguments: str, cwd: Path, **more: str) -> Said:
         said = {"out": str(folder / "out"), "err": str(folder / "err")}
-        request = {"cwd": str(cwd), "arguments": [*map(str, arguments)], **said}
+        about = {"cwd": str(cwd), "arguments": [*map(str, arguments)], "environment": more}
+        request = {**about, **said}
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
         code = int(server.stdout.readline())
@@ -77,17 +77,9 @@ def at_once(environment, tmp_path_factory) -> Iterator[Callable[..., Said]]:
 
 
 @pytest.fixture(scope="session")
-def first(quarterturn, tmp_path_factory) -> tuple[Path, Said]:
+def first(shared_ray, tmp_path_factory) -> tuple[Path, Said]:
     """A folder with the finished study of the README's first example, and what the run said."""
+    shared_ray.have(2)
     folder = tmp_path_factory.mktemp("first")
     command = "run --trainable digits-mlp --space sgd --name first --trials 4 --epochs 3"
-    return folder, quarterturn(*command.split(" "), cwd=folder)
-
-
-@pytest.fixture(scope="module")
-def cluster(no_ray) -> Iterator[dict[str, str]]:
-    """One Ray for all commands that need one, to save each the start of its own."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    address = ray.get_runtime_context().gcs_address
-    yield {"RAY_ADDRESS": address, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
-    ray.shutdown()
+    return folder, run_here(*command.split(" "), cwd=folder)

@@ -1,7 +1,8 @@
 """The command, in forks of a process that has imported it already: each starts at once.
 
 Starting it afresh takes 3 s, most of it for Ray and torch. Every line on stdin is a request
-`{"cwd": ..., "arguments": [...], "out": FILE, "err": FILE}`; the answer is the exit code.
+`{"cwd": ..., "arguments": [...], "environment": {...}, "out": FILE, "err": FILE}`, whose
+environment is added to this process's; the answer is the exit code.
 """
 
 from __future__ import annotations
@@ -12,20 +13,33 @@ import sys
 import traceback
 from pathlib import Path
 
+import altair  # noqa: F401
+import jinja2  # noqa: F401
 import pandas  # noqa: F401
+import PIL.Image  # noqa: F401
+import ray.job_submission  # noqa: F401
 import rich.progress  # noqa: F401
 from optuna.storages import RDBStorage
 
+import trainables.tasks
 import tuner.api
 import tuner.cli
+import tuner.cluster
+import tuner.engine.run
 import tuner.jobfile
+import tuner.rate_finder.find_rate
 import tuner.report
+import tuner.report.charts
+from trainables import TRAINABLES, find
 
 RDBStorage("sqlite://")  # imports what it needs
+for name in TRAINABLES:
+    find(name)
 
 
 def run(request: dict) -> None:
     os.chdir(request["cwd"])
+    os.environ.update(request["environment"])
     for name, mode, fd in (
         (os.devnull, "r", 0),
         (request["out"], "w", 1),
