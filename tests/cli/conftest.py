@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,31 +49,52 @@ def on_ray(two_cpus) -> Callable[..., Said]:
     return run_here
 
 
+class Preloaded:
+    """A process that has imported the command, and runs it in forks of itself, one at a time."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("preloaded_command.py")],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def begin(self, arguments: Sequence[object], cwd: Path, **about: object) -> None:
+        """Run the command; `wait` before the next."""
+        about = {"cwd": str(cwd), "arguments": [*map(str, arguments)], "environment": {}, **about}
+        self._process.stdin.write(json.dumps(about) + "\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> int:
+        """Return the exit code of the command that was begun."""
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        assert self._process.wait(30) == 0
+
+
 @pytest.fixture(scope="session")
-def at_once(environment, tmp_path_factory) -> Iterator[Callable[..., Said]]:
+def preloaded(environment) -> Iterator[Preloaded]:
+    process = Preloaded(environment)
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def at_once(preloaded, tmp_path_factory) -> Callable[..., Said]:
     """Like `quarterturn`, for commands that start no Ray: 0.1 s each instead of 3."""
-    server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("preloaded_command.py")],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
     folder = tmp_path_factory.mktemp("said")
+    out, err = folder / "out", folder / "err"
 
     def run(*arguments: str, cwd: Path, **more: str) -> Said:
-        said = {"out": str(folder / "out"), "err": str(folder / "err")}
-        about = {"cwd": str(cwd), "arguments": [*map(str, arguments)], "environment": more}
-        request = {**about, **said}
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        return Said(code, Path(said["out"]).read_text(), Path(said["err"]).read_text())
+        preloaded.begin(arguments, cwd, environment=more, out=str(out), err=str(err))
+        return Said(preloaded.wait(), out.read_text(), err.read_text())
 
-    yield run
-    server.stdin.close()
-    server.stdout.close()
-    assert server.wait(30) == 0
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,17 @@
 
 Starting it afresh takes 3 s, most of it for Ray and torch. Every line on stdin is a request
 `{"cwd": ..., "arguments": [...], "environment": {...}, "out": FILE, "err": FILE}`, whose
-environment is added to this process's; the answer is the exit code.
+environment is added to this process's; the answer is the exit code. A request with
+`"terminal": FILE` has that terminal in place of the files, and is its foreground job.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
+import termios
 import traceback
 from pathlib import Path
 
@@ -21,7 +24,6 @@ import ray.job_submission  # noqa: F401
 import rich.progress  # noqa: F401
 from optuna.storages import RDBStorage
 
-import trainables.tasks
 import tuner.api
 import tuner.cli
 import tuner.cluster
@@ -40,13 +42,22 @@ for name in TRAINABLES:
 def run(request: dict) -> None:
     os.chdir(request["cwd"])
     os.environ.update(request["environment"])
-    for name, mode, fd in (
-        (os.devnull, "r", 0),
-        (request["out"], "w", 1),
-        (request["err"], "w", 2),
-    ):
-        with Path(name).open(mode) as file:
-            os.dup2(file.fileno(), fd)
+    if "terminal" in request:
+        os.setsid()
+        terminal = os.open(request["terminal"], os.O_RDWR)
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        for fd in (0, 1, 2):
+            os.dup2(terminal, fd)
+        os.close(terminal)
+        sys.stdout.reconfigure(line_buffering=True)
+    else:
+        for name, mode, fd in (
+            (os.devnull, "r", 0),
+            (request["out"], "w", 1),
+            (request["err"], "w", 2),
+        ):
+            with Path(name).open(mode) as file:
+                os.dup2(file.fileno(), fd)
     sys.argv = ["quarterturn", *request["arguments"]]
     code = 1
     try:
