@@ -27,6 +27,14 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def page_60(tmp_path_factory) -> Path:
+    """Has every chart, and few rows: what looks at each element takes long."""
+    file = tmp_path_factory.mktemp("page") / "night.html"
+    write_html(night(60), file)
+    return file
+
+
+@pytest.fixture(scope="session")
 def page_200(tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("page") / "night.html"
     write_html(night(200), file)

@@ -14,10 +14,11 @@ from tuner.report import write_html
 CHARTS = ["rotation", "metric", "cost", "importance", "slices", "layers"]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_the_page_is_drawn_accessible_quiet_and_loads_nothing(browser, page_200, size, theme):
-    with opened(browser, page_200, size, theme) as seen:
+@pytest.mark.parametrize(
+    ("size", "theme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop-light", "phone-dark"]
+)
+def test_the_page_is_drawn_accessible_quiet_and_loads_nothing(browser, page_60, size, theme):
+    with opened(browser, page_60, size, theme) as seen:
         drawn = seen.page.locator("[data-chart]:has(svg path)")
         kinds = drawn.evaluate_all("places => places.map((place) => place.dataset.chart)")
         assert kinds == CHARTS
@@ -29,13 +30,13 @@ def test_the_page_is_drawn_accessible_quiet_and_loads_nothing(browser, page_200,
         ground = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(255, 255, 255)") is (theme == "light")
         assert seen.said == []
-        assert seen.loaded == [page_200.as_uri()]
+        assert seen.loaded == [page_60.as_uri()]
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_a_trial_has_a_view_of_its_own(browser, page_200, size):
-    pruned = next(t for t in night(200).ranked if t.state == "pruned" and t.epochs == 4)
-    with opened(browser, page_200, size, "dark", at=f"#trial-{pruned.number}") as seen:
+def test_a_trial_has_a_view_of_its_own(browser, page_60):
+    ranked = night(60).ranked
+    pruned = next(t for t in ranked if t.state == "pruned" and t.epochs == 4)
+    with opened(browser, page_60, PHONE, "dark", at=f"#trial-{pruned.number}") as seen:
         dialog = seen.page.get_by_role("dialog", name=f"Trial {pruned.number}", exact=True)
         dialog.locator("#trial-charts .chart").nth(2).locator("svg path").first.wait_for()
         facts = dialog.inner_text()
@@ -44,7 +45,7 @@ def test_a_trial_has_a_view_of_its_own(browser, page_200, size):
         assert "optimizer\n" + pruned.params["optimizer"] in facts
         assert seen.violations() == []
         dialog.get_by_role("button", name="Worse").click()
-        later = night(200).ranked[night(200).ranked.index(pruned) + 1]
+        later = ranked[ranked.index(pruned) + 1]
         assert seen.page.url.endswith(f"#trial-{later.number}")
         seen.page.keyboard.press("Escape")
         assert not dialog.is_visible()
@@ -94,17 +95,16 @@ def test_more_rows_come_a_hundred_at_a_time(browser, page_200):
         assert focused == str(night(200).ranked[100].number)
 
 
-def test_the_theme_can_be_chosen(browser, page_200):
-    with opened(browser, page_200, theme="light", drawn=False) as seen:
+def test_the_theme_can_be_chosen(browser, page_60):
+    with opened(browser, page_60, theme="light", drawn=False) as seen:
         seen.page.get_by_label("Theme").select_option("dark")
         ground = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground == "rgb(20, 23, 27)"
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_hostile_names_are_text_and_never_run(browser, page_hostile, size):
+def test_hostile_names_are_text_and_never_run(browser, page_hostile):
     best = night(60).best.number
-    with opened(browser, page_hostile, size, at=f"#trial-{best}") as seen:
+    with opened(browser, page_hostile, at=f"#trial-{best}") as seen:
         seen.page.locator("#trial-charts .chart").nth(2).locator("svg path").first.wait_for()
         seen.page.keyboard.press("Escape")
         for chart in seen.page.locator("[data-chart] svg").all():
@@ -120,9 +120,9 @@ def test_hostile_names_are_text_and_never_run(browser, page_hostile, size):
         assert seen.loaded == [page_hostile.as_uri()]
 
 
-def test_the_page_would_not_run_a_script_that_got_in(browser, page_200, tmp_path):
+def test_the_page_would_not_run_a_script_that_got_in(browser, page_60, tmp_path):
     broken = tmp_path / "broken.html"
-    text = page_200.read_text().replace("<main>", "<main><script>window.ran=1</script>", 1)
+    text = page_60.read_text().replace("<main>", "<main><script>window.ran=1</script>", 1)
     broken.write_text(text.replace("<h1>", '<h1><img src="x" onerror="window.ran=1">', 1))
     with opened(browser, broken, drawn=False) as seen:
         assert seen.page.evaluate("window.ran") is None
@@ -153,6 +153,7 @@ def test_200_trials_weigh_under_3_mb(page_200):
     assert page_200.stat().st_size < 3e6
 
 
+@pytest.mark.soak
 def test_10_000_trials_weigh_under_15_mb_and_sort_within_a_second(browser, tmp_path):
     file = tmp_path / "large.html"
     write_html(night(10_000), file)
