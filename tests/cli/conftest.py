@@ -61,11 +61,12 @@ class Preloaded:
             text=True,
         )
 
-    def begin(self, arguments: Sequence[object], cwd: Path, **about: object) -> None:
-        """Run the command; `wait` before the next."""
+    def begin(self, arguments: Sequence[object], cwd: Path, **about: object) -> int:
+        """Run the command, and return the number of its process; `wait` before the next."""
         about = {"cwd": str(cwd), "arguments": [*map(str, arguments)], "environment": {}, **about}
         self._process.stdin.write(json.dumps(about) + "\n")
         self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
     def wait(self) -> int:
         """Return the exit code of the command that was begun."""

@@ -2,7 +2,8 @@
 
 Starting it afresh takes 3 s, most of it for Ray and torch. Every line on stdin is a request
 `{"cwd": ..., "arguments": [...], "environment": {...}, "out": FILE, "err": FILE}`, whose
-environment is added to this process's; the answer is the exit code. A request with
+environment is added to this process's; the answers are the number of its process, and then its
+exit code. A request with
 `"terminal": FILE` has that terminal in place of the files, and is its foreground job.
 """
 
@@ -76,4 +77,5 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         run(json.loads(line))
+    print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import sys
 import termios
@@ -32,8 +33,9 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self._preloaded = preloaded
         about = {"terminal": os.ttyname(theirs), "environment": {"TERM": "xterm-256color"}}
-        preloaded.begin(arguments, cwd, **about)
+        self._pid = preloaded.begin(arguments, cwd, **about)
         self._theirs = theirs
+        self._codes = []
         self.shown = ""
 
     def read_until(self, pattern, timeout_s=90.0):
@@ -53,14 +55,17 @@ class Terminal:
 
     def wait(self):
         """Read to the end of the command, and return its exit code."""
-        follower = threading.Thread(target=lambda: codes.append(self._preloaded.wait()))
-        codes = []
+        follower = threading.Thread(target=lambda: self._codes.append(self._preloaded.wait()))
         follower.start()
         while follower.is_alive() or self._read(0):
             self._read(0.1)
-        return codes[0]
+        return self._codes[0]
 
     def close(self):
+        """End the command if a test has failed before it ended."""
+        if not self._codes:
+            os.kill(self._pid, signal.SIGKILL)
+            self.wait()
         os.close(self._theirs)
         os.close(self.fd)
 
