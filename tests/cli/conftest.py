@@ -6,11 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import ray
 
 from tests.command_here import Said, run_here
 
@@ -50,44 +49,59 @@ def on_ray(two_cpus) -> Callable[..., Said]:
     return run_here
 
 
+class Preloaded:
+    """A process that has imported the command, and runs it in forks of itself, one at a time."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("preloaded_command.py")],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def begin(self, arguments: Sequence[object], cwd: Path, **about: object) -> int:
+        """Run the command, and return the number of its process; `wait` before the next."""
+        about = {"cwd": str(cwd), "arguments": [*map(str, arguments)], "environment": {}, **about}
+        self._process.stdin.write(json.dumps(about) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def wait(self) -> int:
+        """Return the exit code of the command that was begun."""
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        assert self._process.wait(30) == 0
+
+
 @pytest.fixture(scope="session")
-def at_once(environment, tmp_path_factory) -> Iterator[Callable[..., Said]]:
+def preloaded(environment) -> Iterator[Preloaded]:
+    process = Preloaded(environment)
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def at_once(preloaded, tmp_path_factory) -> Callable[..., Said]:
     """Like `quarterturn`, for commands that start no Ray: 0.1 s each instead of 3."""
-    server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("preloaded_command.py")],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
     folder = tmp_path_factory.mktemp("said")
+    out, err = folder / "out", folder / "err"
 
-    def run(*arguments: str, cwd: Path) -> Said:
-        said = {"out": str(folder / "out"), "err": str(folder / "err")}
-        request = {"cwd": str(cwd), "arguments": [*map(str, arguments)], **said}
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        return Said(code, Path(said["out"]).read_text(), Path(said["err"]).read_text())
+    def run(*arguments: str, cwd: Path, **more: str) -> Said:
+        preloaded.begin(arguments, cwd, environment=more, out=str(out), err=str(err))
+        return Said(preloaded.wait(), out.read_text(), err.read_text())
 
-    yield run
-    server.stdin.close()
-    server.stdout.close()
-    assert server.wait(30) == 0
+    return run
 
 
 @pytest.fixture(scope="session")
-def first(quarterturn, tmp_path_factory) -> tuple[Path, Said]:
+def first(shared_ray, tmp_path_factory) -> tuple[Path, Said]:
     """A folder with the finished study of the README's first example, and what the run said."""
+    shared_ray.have(2)
     folder = tmp_path_factory.mktemp("first")
     command = "run --trainable digits-mlp --space sgd --name first --trials 4 --epochs 3"
-    return folder, quarterturn(*command.split(" "), cwd=folder)
-
-
-@pytest.fixture(scope="module")
-def cluster(no_ray) -> Iterator[dict[str, str]]:
-    """One Ray for all commands that need one, to save each the start of its own."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    address = ray.get_runtime_context().gcs_address
-    yield {"RAY_ADDRESS": address, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
-    ray.shutdown()
+    return folder, run_here(*command.split(" "), cwd=folder)

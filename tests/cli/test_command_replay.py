@@ -81,12 +81,13 @@ def test_a_real_study_is_exported_and_replayed(on_ray, at_once, tmp_path):
         assert figures["speedup"] == pytest.approx(2 / figures["epochs_per_trial"])
 
 
-def test_the_same_command_prints_the_same_json_in_another_process(quarterturn, folder):
+def test_the_same_command_prints_the_same_json_in_another_process(quarterturn, at_once, folder):
     command = "replay some.parquet --json --trials 10 --repeats 3 --workers 3 --seed"
-    first, again, other = (
-        quarterturn(*command.split(), str(seed), cwd=folder, PYTHONHASHSEED=hash_seed)
-        for seed, hash_seed in ((4, "1"), (4, "2"), (5, "1"))
+    first, again = (
+        quarterturn(*command.split(), "4", cwd=folder, PYTHONHASHSEED=hash_seed)
+        for hash_seed in ("1", "2")
     )
+    other = at_once(*command.split(), "5", cwd=folder)
     assert first.code == again.code == other.code == 0
     assert first.out == again.out != other.out
 

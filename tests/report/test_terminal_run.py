@@ -62,7 +62,7 @@ class Run:
             study.set_user_attr(key, value)
         self.text = io.StringIO()
         self.progress = Recording(Console(file=self.text, width=40, highlight=False))
-        self.console = Console(file=io.StringIO(), width=120, height=40)
+        self.console = Console(file=io.StringIO(), width=120, height=8)
         self.view = LiveView(StudyFollower(study, None, now=lambda: self.now), self.console)
         self.manager = TrialManager(
             study,

@@ -8,6 +8,7 @@ import pytest
 import torch.multiprocessing as mp
 from sharded_nets import in_process, make_net, measure_split, measured, train
 
+from tests.forked_processes import FORKING
 from tuner.rotation import RotationMonitor
 
 RANKS = 2
@@ -26,7 +27,8 @@ def whole():
     "how", ["sharded", "sharded in one group", "replicated", "tensor parallel"]
 )
 def test_every_process_measures_the_whole_layer(how, whole, tmp_path):
-    mp.spawn(in_process, (RANKS, str(tmp_path), measure_split, how), nprocs=RANKS)
+    given = (RANKS, str(tmp_path), measure_split, how)
+    mp.start_processes(in_process, given, nprocs=RANKS, start_method=FORKING)
     answers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(RANKS)]
     assert answers[0] == answers[1]
     assert min(whole["distances"].values()) > 1e-3

@@ -92,7 +92,7 @@ def test_a_browser_that_has_an_answer_already_is_shown_so(home):
 
 def test_fifty_who_listen_cost_one_look_an_interval(tmp_path):
     home = make_study(tmp_path)
-    with server(tmp_path, interval_s=0.2) as served, ExitStack() as stack:
+    with server(tmp_path, interval_s=0.1) as served, ExitStack() as stack:
         heard = [
             stack.enter_context(served.listening("/studies/example/events")) for _ in range(49)
         ]
@@ -102,7 +102,7 @@ def test_fifty_who_listen_cost_one_look_an_interval(tmp_path):
         assert study.events.listeners == 49
         assert served.registry.events.listeners == 1
         before, at = study.reader.looks, threading.Event()
-        at.wait(2.0)
+        at.wait(1.0)
         looked = study.reader.looks - before
         assert 1 <= looked <= 11
         with written(home) as (study_, flush):

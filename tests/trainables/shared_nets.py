@@ -15,6 +15,7 @@ import torch
 from smallest_net import Pairs, Smallest
 from torch import nn
 
+from tests.forked_processes import forked
 from trainables import Data
 
 CONFIG = {"max_epochs": 3, "batch_size": 10, "lr": 0.05}
@@ -26,7 +27,7 @@ def other_processes() -> list[int]:
         child.pid
         for child in psutil.Process().children(recursive=True)
         if child.status() != psutil.STATUS_ZOMBIE
-        and "trainables.distributed.worker_main" in child.cmdline()
+        and ("trainables.distributed.worker_main" in child.cmdline() or child.ppid() == forked())
     ]
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 
 import psutil
 import pytest
 from ray import cloudpickle
+from ray.tune.trainable import trainable as ray_trainable
 from shared_nets import CONFIG, Unpicklable, alone, other_processes
 
+from tests.forked_processes import FORKS
 from trainables.distributed.data_parallel import check_processes
 from trainables.distributed.worker_main import error_message
 from tuner.errors import InvalidInput
@@ -63,34 +64,34 @@ def test_an_error_in_any_process_is_the_trials(fault, rank, error, message):
     trial.step()  # alone, in a process that is as good as new
 
 
-FOREVER = """
-import sys
-from ray.tune.trainable import trainable as ray_trainable
-ray_trainable.DEFAULT_STORAGE_PATH = sys.argv[1]
-from shared_nets import Shared
-trial = Shared(config={"max_epochs": 10**6, "batch_size": 6, "processes": 2})
-trial.step()
-print(*(process.pid for process in trial._workers._processes.values()), flush=True)
-while True:
+def train_forever(folder: str, told: Connection) -> None:
+    """Train on two processes that start as a user's do, and tell the number of the other."""
+    ray_trainable.DEFAULT_STORAGE_PATH = folder
+    trial = alone(max_epochs=10**6, batch_size=6, processes=2)
     trial.step()
-"""
+    (other,) = trial._workers._processes.values()
+    assert isinstance(other, subprocess.Popen)
+    told.send(other.pid)
+    while True:
+        trial.step()
 
 
 def test_no_process_outlives_one_that_was_killed(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-c", FOREVER, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    ) as first:
-        other = psutil.Process(int(first.stdout.readline()))
-        assert other.status() != psutil.STATUS_ZOMBIE
-        os.kill(first.pid, signal.SIGKILL)
-        until = time.monotonic() + 10
-        # Whoever inherits a process may take a while to notice its end.
-        while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+    told, teller = Pipe()
+    first = FORKS.Process(target=train_forever, args=(str(tmp_path), teller))
+    first.start()
+    teller.close()
+    with told:
+        other = psutil.Process(told.recv())
+    assert other.status() != psutil.STATUS_ZOMBIE
+    first.kill()
+    until = time.monotonic() + 10
+    # Whoever inherits a process may take a while to notice its end.
+    while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    first.join()
+    first.close()
 
 
 def test_an_error_that_cannot_be_pickled_is_told_in_words():

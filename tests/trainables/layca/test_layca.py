@@ -112,7 +112,7 @@ def test_the_other_parameters_train_as_without_layca_and_freeze_when_told_to(bui
         assert torch.equal(turned, same)
 
 
-@pytest.mark.parametrize("rho", [3**-5, 3**-1])
+@pytest.mark.parametrize("rho", [pytest.param(3**-5, marks=pytest.mark.soak), 3**-1])
 def test_norms_stay_within_a_millionth_over_10_000_steps(rho):
     weight = nn.Parameter(torch.randn(40, 50, generator=torch.Generator().manual_seed(0)))
     optimizer = Layca(SGD([weight], lr=0.1, momentum=0.9), rate=rho)

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Adam
 from turned_net import RHO, array, backward, kernels, loss_of, net, step, weights
 
+from tests.forked_processes import FORKING
 from tests.reference import turn
 from trainables import Layca
 
@@ -108,7 +109,9 @@ def train_one_of_two(rank: int, folder: str) -> None:
 def test_two_processes_keep_the_same_weights_and_turn_exactly(tmp_path):
     if not distributed.is_available() or not distributed.is_gloo_available():
         pytest.skip("this build of torch has no gloo")
-    torch.multiprocessing.spawn(train_one_of_two, (str(tmp_path),), nprocs=2)
+    torch.multiprocessing.start_processes(
+        train_one_of_two, (str(tmp_path),), nprocs=2, start_method=FORKING
+    )
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     for one, same in zip(first["model"], second["model"], strict=True):
         assert torch.equal(one, same)

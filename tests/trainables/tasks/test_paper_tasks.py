@@ -71,7 +71,13 @@ def folder(request, tmp_path, write_fashion):
     return name, str(tmp_path)
 
 
-@pytest.mark.parametrize("folder", PAPER_TASKS, indirect=True)
+@pytest.mark.parametrize(
+    "folder",
+    # A step of the largest takes seconds; the others and its small twin have its kind of files.
+    [pytest.param(n, marks=[pytest.mark.soak] * (n == "c100-wrn")) for n in PAPER_TASKS],
+    ids=PAPER_TASKS,
+    indirect=True,
+)
 def test_a_full_size_task_trains_on_files_of_its_format(folder):
     name, data_dir = folder
     trial = find(name)(config={"data_dir": data_dir, "train_samples": 2, "max_epochs": 1})
@@ -84,6 +90,13 @@ def test_a_full_size_task_trains_on_files_of_its_format(folder):
     assert inputs.dtype == torch.uint8
     assert trial.model.eval()(inputs[:1]).shape == (1, CLASSES.get(name, 10))
     assert int(targets.max()) < CLASSES.get(name, 10)
+
+
+def test_the_largest_net_answers_with_its_tasks_classes():
+    with torch.device("meta"):  # shapes alone, which take no time
+        net = find("c100-wrn").build_net(None).eval()
+        answer = net(torch.empty(1, 3, 32, 32, dtype=torch.uint8))
+    assert answer.shape == (1, CLASSES["c100-wrn"])
 
 
 @pytest.mark.parametrize("value", [1, "yes", None])
