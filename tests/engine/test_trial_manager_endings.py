@@ -33,14 +33,14 @@ CLASS_ENDINGS = {
         TrialState.PRUNED,
         -1.0,
         3,
-        "ThresholdPruner: score -1 at epoch 3, .*\\. Saves 3 of 6 epochs",
+        "ThresholdPruner: score -1 at epoch 3, .*\\. Saves 3 of 6 epochs\\.",
     ),
     "is pruned at once": (TrialState.PRUNED, -1.0, 1, "ThresholdPruner: score -1 at epoch 1, .*"),
     "crashes": (TrialState.FAIL, 0.1, 1, "RuntimeError: the disk is full"),
     "crashes at once": (TrialState.FAIL, None, 0, "RuntimeError: the disk is full"),
     "crashes in setup": (TrialState.FAIL, None, 0, ".*the disk is full.*"),
     "is not a number": (TrialState.FAIL, 0.1, 1, "score must be a number, got nan at epoch 2"),
-    "is infinite": (TrialState.PRUNED, -math.inf, 2, "ThresholdPruner: score -inf at epoch 2 .*"),
+    "is infinite": (TrialState.PRUNED, -math.inf, 2, "ThresholdPruner: score -inf at epoch 2, .*"),
     "only says done": (TrialState.FAIL, None, 0, "it ended without ever reporting score"),
 }
 FUNCTION_ENDINGS = {
@@ -48,7 +48,7 @@ FUNCTION_ENDINGS = {
     "reports for ever": (TrialState.COMPLETE, 0.6, EPOCHS, ""),
     "reports nothing": (TrialState.FAIL, None, 0, "it ended without ever reporting score"),
     "raises": (TrialState.FAIL, 0.1, 1, "RuntimeError: the disk is full"),
-    "turns bad": (TrialState.PRUNED, -1.0, 2, "ThresholdPruner: score -1 at epoch 2 is .*"),
+    "turns bad": (TrialState.PRUNED, -1.0, 2, "ThresholdPruner: score -1 at epoch 2, .*"),
 }
 
 

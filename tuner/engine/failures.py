@@ -226,7 +226,13 @@ class StorageProbe:
         return cls(path, frozenset({here, *(node.id for node in asked)}))
 
     def here(self) -> StorageUnreachable | None:
-        """Return why this node cannot use the path; None if it can, or was checked before."""
+        """Return why this node cannot use the path; None if it can, or was checked before.
+
+        None too in a process that is no worker of Ray, as the further processes of a trial are:
+        their trial's own process has checked the node. Asking Ray there would start another Ray.
+        """
+        if not ray.is_initialized():
+            return None
         node = ray.get_runtime_context().get_node_id()
         if node in self.asked:
             return None

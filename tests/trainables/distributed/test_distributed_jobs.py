@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+import ray
 import torch
 
 from trainables import DigitsMlp
@@ -40,6 +41,11 @@ def ranks() -> list[psutil.Process]:
 @pytest.mark.usefixtures("two_cpus")
 def test_a_job_trains_each_trial_on_two_processes_and_leaves_none(tmp_path):
     class Digits(DigitsMlp):
+        def build_model(self, config):
+            rank = torch.distributed.get_rank()
+            (tmp_path / f"ray of rank {rank}").write_text(str(ray.is_initialized()))
+            return super().build_model(config)
+
         def evaluate(self, data):
             return {**super().evaluate(data), "processes": torch.distributed.get_world_size()}
 
@@ -62,6 +68,9 @@ def test_a_job_trains_each_trial_on_two_processes_and_leaves_none(tmp_path):
         (number, epoch) for number in range(2) for epoch in (1, 2, 3)
     ]
     assert {processes for _, _, processes, _ in heard.reports} == {2}
+    # The second process is no worker of Ray, and must not start a Ray of its own.
+    assert (tmp_path / "ray of rank 0").read_text() == "True"
+    assert (tmp_path / "ray of rank 1").read_text() == "False"
     until = time.monotonic() + 10
     while ranks():
         assert time.monotonic() < until
