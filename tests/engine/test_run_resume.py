@@ -87,7 +87,12 @@ def start(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "lines", [2, 12, 30], ids=["at first", "while all wait", "when some have gone on"]
+    "lines",
+    [
+        pytest.param(2, id="at first", marks=pytest.mark.soak),
+        pytest.param(12, id="while all wait", marks=pytest.mark.soak),
+        pytest.param(30, id="when some have gone on"),
+    ],
 )
 def test_a_killed_study_goes_on_as_if_it_had_not_been(start, tmp_path, whole, lines):
     folder, log = tmp_path / "studies", tmp_path / "log"
