@@ -40,7 +40,7 @@ def test_the_verdicts_are_those_of_plain_optuna(make_job, pruner, sampler, prune
         trainable=Unpausable,
         pruner=pruner,
         sampler=sampler,
-        num_trials=24,
+        num_trials=16,
         max_epochs=9,
         max_concurrent=1,
         seed=7,
@@ -76,7 +76,7 @@ def test_the_verdicts_are_those_of_plain_optuna(make_job, pruner, sampler, prune
     ],
     ids=str,
 )
-@pytest.mark.parametrize("trials", [6, 40])
+@pytest.mark.parametrize("trials", [6, 24])
 def test_trials_that_wait_go_as_far_as_in_the_replay(make_job, settings, trials):
     job = make_job(
         pruner=RotationPruner(**settings),
