@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -62,11 +63,11 @@ class Elsewhere:
         """Kill it as a power cut would, and wait until nothing of its Ray is left."""
         ray_processes = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
+        for each in ray_processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         self.process.communicate()
-        _, left = psutil.wait_procs(ray_processes, timeout=5)
-        for process in left:
-            process.kill()
-        _, left = psutil.wait_procs(left, timeout=20)
+        _, left = psutil.wait_procs(ray_processes, timeout=20)
         assert not left
 
 
