@@ -43,14 +43,15 @@ bench: install
 soak: install-test
 	$(BIN)/python -m pytest -m soak --timeout 3000
 
-# The committed cluster.yaml on hosts made out of namespaces, a node killed in the middle. Needs root.
+# Real clusters of several nodes, of which some are lost. Those of tests/cluster_hosts are the
+# committed cluster.yaml on hosts made out of namespaces, and need root.
 test-cluster: install-test
 	@if [ "$$(id -u)" = 0 ] && ! { command -v ip && command -v rsync && command -v ssh && \
 	  PATH="$$PATH:/usr/sbin" && command -v sshd && command -v nginx; } >/dev/null; then \
 	  apt-get update -qq && \
 	  apt-get install -y -qq iproute2 openssh-server openssh-client rsync curl procps \
 	    openssl nginx-light; fi
-	$(BIN)/python -m pytest -m cluster tests/cluster_hosts tests/cluster
+	$(BIN)/python -m pytest -m cluster
 
 clean:
 	rm -rf .venv studies

@@ -16,10 +16,21 @@ os.environ["RAY_ADDRESS"] = "local"
 _LONGEST = ("tests/test_readme.py",)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the longest files first, so that no process is left with one when others have ended."""
-    longest = [config.rootpath / name for name in _LONGEST]
-    items.sort(key=lambda item: Path(item.path) not in longest)
+    """Put the longest files first, and those that start a Ray of their own before the others.
+
+    No process is then left with a long file when others have ended, and none ends the shared Ray
+    for a file and starts it again after it, which takes 10 s of a CPU.
+    """
+    longest = {config.rootpath / name for name in _LONGEST}
+    own_ray = {Path(item.path) for item in items if "no_ray" in getattr(item, "fixturenames", ())}
+
+    def turn(item: pytest.Item) -> int:
+        path = Path(item.path)
+        return 0 if path in longest else 1 if path in own_ray else 2
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
@@ -32,13 +43,7 @@ def shared_ray() -> Iterator[SharedRay]:
 @pytest.fixture(scope="module")
 def two_cpus(shared_ray) -> None:
     """A Ray of two CPUs, which other files use too."""
-    shared_ray.have(2)
-
-
-@pytest.fixture(scope="module")
-def four_cpus(shared_ray) -> None:
-    """A Ray of four CPUs, which other files use too."""
-    shared_ray.have(4)
+    shared_ray.start()
 
 
 @pytest.fixture(scope="module")

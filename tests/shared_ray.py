@@ -18,20 +18,20 @@ import ray
 from ray._private import ray_constants, worker
 
 HERE = Path(__file__).parent
+CPUS = 2
 FORKS = "QUARTERTURN_TEST_FORKS"
 
 
 class SharedRay:
-    """The Ray of this process, started when a test first needs one of its size."""
+    """The Ray of this process, started when a test first needs it."""
 
     def __init__(self) -> None:
-        self._cpus = 0
         self._forks: subprocess.Popen | None = None
         self._folder: str = ""
 
-    def have(self, cpus: int) -> None:
-        """Run a Ray of so many CPUs, that which runs already if it has as many."""
-        if self._cpus == cpus and ray.is_initialized():
+    def start(self) -> None:
+        """Start it, unless it runs already."""
+        if self._forks and ray.is_initialized():
             return
         self.stop()
         # A socket's path may have 107 characters.
@@ -43,15 +43,16 @@ class SharedRay:
         try:
             ray.init(
                 address="local",
-                num_cpus=cpus,
+                num_cpus=CPUS,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                # Trials of half a CPU need as many workers.
+                _system_config={"num_workers_soft_limit": 2 * CPUS},
             )
         finally:
             ray_constants.SETUP_WORKER_FILENAME = rays
             del os.environ[FORKS]
-        self._cpus = cpus
         self._start_forks()
 
     def _start_forks(self) -> None:
@@ -72,11 +73,11 @@ class SharedRay:
 
     def stop(self) -> None:
         """End it, for a test that starts a Ray of its own."""
-        if not self._cpus:
+        if not self._forks:
             return
         ray.shutdown()
-        self._cpus = 0
         self._forks.stdin.close()
         self._forks.stdout.close()
         assert self._forks.wait(30) == 0
+        self._forks = None
         shutil.rmtree(self._folder)

@@ -51,32 +51,39 @@ def counting(config):
 
 
 @pytest.fixture(scope="module", params=[None, "3"], ids=["unset", "set in the shell"])
-def four_cpus_of_a_shell(request, no_ray) -> Iterator[None]:
-    """A Ray of four CPUs, whose processes inherit OMP_NUM_THREADS as a user's shell may set it."""
+def shell(request, no_ray) -> Iterator[str | None]:
+    """A Ray of three CPUs, whose processes inherit OMP_NUM_THREADS as a user's shell may set it."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param is None:
             patch.delenv("OMP_NUM_THREADS", raising=False)
         else:
             patch.setenv("OMP_NUM_THREADS", request.param)
-        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-        yield
+        ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+        yield request.param
         ray.shutdown()
 
 
-@pytest.mark.usefixtures("four_cpus_of_a_shell")
-@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1.0, 1), (2.5, 2)])
+# What the shell sets, the trainable, and the CPUs and threads of its trial.
+RESERVED = {
+    (None, Counting): (0.5, 1),
+    (None, counting): (2.5, 2),
+    ("3", Counting): (2.5, 2),
+    ("3", counting): (1.0, 1),
+}
+
+
 @pytest.mark.parametrize("trainable", [Counting, counting], ids=["class", "function"])
-def test_a_trial_computes_on_as_many_threads_as_it_reserves(make_job, trainable, cpus, threads):
+def test_a_trial_computes_on_as_many_threads_as_it_reserves(make_job, shell, trainable):
+    cpus, threads = RESERVED[shell, trainable]
     job = make_job(
         trainable=trainable,
         search_space=space,
         metric="score",
         mode="max",
         cpus_per_trial=cpus,
+        num_trials=1,
         max_epochs=2,
-        max_concurrent=1,
     )
-    result = run(job, observer=RunCallback())
-    assert [trial.state for trial in result.trials] == ["complete"] * 3
-    for trial in result.trials:
-        assert trial.test == {"test_threads": threads, "test_omp": threads, "test_loading": 1}
+    (trial,) = run(job, observer=RunCallback()).trials
+    assert trial.state == "complete"
+    assert trial.test == {"test_threads": threads, "test_omp": threads, "test_loading": 1}

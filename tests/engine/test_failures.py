@@ -5,9 +5,12 @@ from __future__ import annotations
 import optuna
 import pytest
 from curve_trials import report_at, space
+from lost_nodes import Somewhere, somewhere, steps
 from optuna.pruners import ThresholdPruner
 from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
+from tuner import run
+from tuner.engine.callbacks import RunCallback
 from tuner.engine.failures import ActorLost, FailureHandler, failure_cause
 from tuner.engine.trial_manager import TrialManager
 from tuner.rotation import Action
@@ -115,3 +118,24 @@ def test_a_trial_that_loses_node_after_node_fails_in_the_end(manager):
 )
 def test_whose_fault_it_was(error, fault):
     assert failure_cause(error).fault == fault
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_a_process_that_dies_alone_fails_its_trial_with_a_reason(make_job, tmp_path):
+    job = make_job(
+        trainable=Somewhere,
+        search_space=lambda trial: {
+            **somewhere(tmp_path / "where", 0.0)(trial),
+            "dies_at": 2 if trial.number == 1 else 0,
+        },
+        num_trials=3,
+        max_epochs=3,
+    )
+    result = run(job, observer=RunCallback())
+    assert [trial.state for trial in result.trials] == ["complete", "failed", "complete"]
+    reason = result.trials[1].reason
+    pid = [step.pid for step in steps(tmp_path / "where") if step.trial == 1][-1]
+    assert f"its process died: process {pid} on " in reason
+    assert "was killed or crashed" in reason
+    assert "kernel log" in reason
+    assert "\n" not in reason

@@ -50,7 +50,7 @@ def logged_job(folder, **fields):
         "name": "logged",
         "trainable": Curve,
         "search_space": space,
-        "num_trials": 10,
+        "num_trials": 6,
         "max_epochs": 8,
         "sampler": "random",
         "max_concurrent": 1,

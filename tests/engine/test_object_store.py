@@ -9,12 +9,15 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import pytest
 import torch
-from pyarrow.fs import FileSelector, FileType
+from curve_trials import Interrupting
+from pyarrow.fs import AwsStandardS3RetryStrategy, FileSelector, FileType, S3FileSystem
 from s3_server import BUCKET, KEY, SECRET, serving
+from stored_study import stored_study
 
 from trainables import find
 from tuner import InvalidInput, TuningJob, load_study, resume, run
@@ -44,9 +47,9 @@ def credentials(monkeypatch):
 
 
 @pytest.fixture
-def bucket(server, request):
+def bucket(server, tmp_path):
     """The URL of a folder of the test's own."""
-    return f"s3://{BUCKET}/{request.node.name}?endpoint_override={server}&scheme=http"
+    return f"s3://{BUCKET}/{tmp_path.name}?endpoint_override={server}&scheme=http"
 
 
 def test_a_place_in_a_bucket_is_read_and_written_like_a_folder(bucket, tmp_path):
@@ -87,6 +90,17 @@ def test_the_endpoint_may_come_from_the_environment(server, monkeypatch, request
     assert there.is_empty()
 
 
+class Impatient:
+    """Tries an endpoint where nobody is once, where Arrow tries for 12 s."""
+
+    @staticmethod
+    def from_uri(url):
+        parts = urlsplit(url)
+        options = {name: value for name, (value,) in parse_qs(parts.query).items()}
+        once = AwsStandardS3RetryStrategy(max_attempts=1)
+        return S3FileSystem(**options, retry_strategy=once), parts.netloc + parts.path
+
+
 @pytest.mark.parametrize(
     ("changes", "url", "message"),
     [
@@ -113,6 +127,8 @@ def test_the_endpoint_may_come_from_the_environment(server, monkeypatch, request
 def test_a_store_that_cannot_be_used_is_refused_before_any_trial(
     server, tmp_path, monkeypatch, changes, url, message
 ):
+    if "127.0.0.1:9" in url:
+        monkeypatch.setattr("pyarrow.fs.FileSystem", Impatient)
     for name, value in changes.items():
         monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     job = TuningJob(
@@ -129,8 +145,13 @@ def test_a_store_that_cannot_be_used_is_refused_before_any_trial(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_study_goes_on_from_the_bucket_and_hands_out_its_weights(bucket, tmp_path):
-    folder = tmp_path / "studies"
+def interrupt(folder, bucket):
+    """Run the study in this process, and press Ctrl-C while trials wait."""
+    run(stored_study(folder, bucket), observer=Interrupting(4, 1))
+
+
+def kill(folder, bucket):
+    """Run the study in a process of its own, and kill it while trials wait."""
     process = subprocess.Popen(
         [sys.executable, SCRIPT, folder, bucket],
         stdout=subprocess.PIPE,
@@ -151,8 +172,16 @@ def test_a_killed_study_goes_on_from_the_bucket_and_hands_out_its_weights(bucket
             child.kill()
     psutil.wait_procs(started, timeout=20)
 
+
+@pytest.mark.parametrize(
+    "end", [interrupt, pytest.param(kill, marks=pytest.mark.soak)], ids=["Ctrl-C", "killed"]
+)
+def test_a_study_goes_on_from_the_bucket_and_hands_out_its_weights(bucket, tmp_path, end):
+    folder = tmp_path / "studies"
+    end(folder, bucket)
     before = load_study("stored", folder=folder)
     assert not before.finished
+    assert sum(trial.state == "running" for trial in before.trials) > 1
     result = resume("stored", folder=folder, observer=RunCallback())
     assert result.finished
     assert {trial.state for trial in result.trials} == {"complete", "pruned"}

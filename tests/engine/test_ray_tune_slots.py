@@ -10,7 +10,7 @@ from curve_trials import space
 from tuner import run
 from tuner.engine.callbacks import RunCallback
 
-pytestmark = pytest.mark.usefixtures("four_cpus")
+pytestmark = pytest.mark.usefixtures("two_cpus")
 
 
 class Counting(RunCallback):
@@ -38,10 +38,10 @@ def slow(log, pause_s):
 
 def test_all_slots_fill_at_once(make_job, tmp_path):
     log, counting = tmp_path / "log", Counting()
-    job = make_job(search_space=slow(log, 1.0), num_trials=8, max_epochs=1)
+    job = make_job(search_space=slow(log, 1.0), cpus_per_trial=0.5, num_trials=6, max_epochs=1)
     run(job, observer=counting)
     starts = sorted(float(line.split()[2]) for line in log.read_text().splitlines())
-    assert len(starts) == 8
+    assert len(starts) == 6
     # One process after the other would take 1.1 s each on an idle machine (docs/log.md), 3.3 s for
     # the fourth; four start together.
     assert starts[3] - starts[0] < 2.5
@@ -51,18 +51,18 @@ def test_all_slots_fill_at_once(make_job, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "most"),
     [
-        ({"max_concurrent": 2}, 2),
-        ({"max_concurrent": 9}, 4),
-        ({"cpus_per_trial": 2.0}, 2),
-        ({"cpus_per_trial": 3.0}, 1),
+        ({"max_concurrent": 2, "cpus_per_trial": 0.5}, 2),
+        ({"max_concurrent": 9, "cpus_per_trial": 0.5}, 4),
+        ({"cpus_per_trial": 1.0}, 2),
+        ({"cpus_per_trial": 1.5}, 1),
     ],
-    ids=["two at a time", "more than fit", "two CPUs each", "three CPUs each"],
+    ids=["two at a time", "more than fit", "a CPU each", "one and a half CPUs each"],
 )
 def test_no_more_is_suggested_than_there_is_room_for(make_job, tmp_path, fields, most):
     log, counting = tmp_path / "log", Counting()
-    job = make_job(search_space=slow(log, 0.05), num_trials=8, max_epochs=2, **fields)
+    job = make_job(search_space=slow(log, 0.05), num_trials=6, max_epochs=2, **fields)
     begun = time.time()
     result = run(job, observer=counting)
     assert time.time() - begun < 60
-    assert [trial.state for trial in result.trials] == ["complete"] * 8
+    assert [trial.state for trial in result.trials] == ["complete"] * 6
     assert counting.most == most

@@ -8,9 +8,9 @@ import yaml
 from tuner import InvalidInput
 from tuner.engine.resources import ClusterCapacity, NodeType, ResourceRequest, may_have
 
-pytestmark = pytest.mark.usefixtures("four_cpus")
+pytestmark = pytest.mark.usefixtures("two_cpus")
 
-HEAD = NodeType({"CPU": 4}, 1)
+HEAD = NodeType({"CPU": 2}, 1)
 
 
 def room(cpus, gpus, types=()):
@@ -20,23 +20,23 @@ def room(cpus, gpus, types=()):
 @pytest.mark.parametrize(
     ("cpus", "types", "wanted"),
     [
-        (1, [], 4),
-        (3, [], 1),
+        (0.5, [], 4),
+        (1.5, [], 1),
         (9, [], 1),
-        (1, [HEAD], 4),
-        (1, [HEAD, NodeType({"CPU": 8}, 1)], 8),
-        (1, [HEAD, NodeType({"CPU": 8}, 9)], 8),
-        (1, [HEAD, NodeType({"CPU": 2}, 1)], 6),
-        (1, [HEAD, NodeType({"CPU": 64}, 9)], 64),
-        (1, [HEAD, NodeType({"CPU": 64}, 0)], 4),
-        (1, [HEAD, NodeType(None, 3)], 4),
-        (3, [HEAD, NodeType({"CPU": 8}, 9)], 2),
+        (0.5, [HEAD], 4),
+        (0.5, [HEAD, NodeType({"CPU": 4}, 1)], 8),
+        (0.5, [HEAD, NodeType({"CPU": 4}, 9)], 8),
+        (0.5, [HEAD, NodeType({"CPU": 1}, 1)], 6),
+        (0.5, [HEAD, NodeType({"CPU": 32}, 9)], 64),
+        (0.5, [HEAD, NodeType({"CPU": 32}, 0)], 4),
+        (0.5, [HEAD, NodeType(None, 3)], 4),
+        (1.5, [HEAD, NodeType({"CPU": 4}, 9)], 2),
     ],
     ids=str,
 )
 def test_an_autoscaler_is_shown_that_there_is_more_to_do(cpus, types, wanted):
     room = ClusterCapacity(ResourceRequest({"CPU": cpus}), types)
-    assert room.slots == 4 // cpus
+    assert room.slots == 2 // cpus
     assert room.wanted() == wanted
 
 
@@ -58,7 +58,7 @@ def test_what_ray_up_left_on_the_head_node_says_what_may_come(tmp_path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     assert may_have() == []
     types = {
-        "head": {"resources": {"CPU": 4}, "max_workers": 0, "node_config": {}},
+        "head": {"resources": {"CPU": 2}, "max_workers": 0, "node_config": {}},
         "gpu": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 5, "node_config": {}},
         "mine": {"resources": {}, "max_workers": 2, "node_config": {}},
     }

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from search_spaces import sgd
+from tests.command_here import run_here
 from trainables import DigitsMlp
 from tuner import TuningJob, load_study, run
 from tuner.engine.callbacks import RunCallback
-
-COMMAND = Path(sys.executable).with_name("quarterturn")
 
 TRAINABLE = """
 from ray.tune import Trainable
@@ -44,11 +42,14 @@ JOB = """TuningJob(name="own", trainable=Steps, search_space=space,
     num_trials=3, max_epochs=4, pruner="none")"""
 
 
-def executed(folder, *command):
-    """Run a command in a folder with a Ray of its own, and return what it printed."""
+def test_a_plain_script_may_define_everything_itself(tmp_path):
+    (tmp_path / "own.py").write_text(
+        f"{TRAINABLE}{SPACE}\nimport tuner\nfrom tuner import TuningJob\n"
+        f"result = tuner.run({JOB})\nprint(result.best.value)\n"
+    )
     done = subprocess.run(
-        command,
-        cwd=folder,
+        [sys.executable, "own.py"],
+        cwd=tmp_path,
         env={**os.environ, "RAY_ADDRESS": "local"},
         capture_output=True,
         text=True,
@@ -56,15 +57,7 @@ def executed(folder, *command):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def test_a_plain_script_may_define_everything_itself(tmp_path):
-    (tmp_path / "own.py").write_text(
-        f"{TRAINABLE}{SPACE}\nimport tuner\nfrom tuner import TuningJob\n"
-        f"result = tuner.run({JOB})\nprint(result.best.value)\n"
-    )
-    lines = executed(tmp_path, sys.executable, "own.py").splitlines()
+    lines = done.stdout.splitlines()
     result = load_study("own", folder=tmp_path / "studies")
     assert [trial.state for trial in result.trials] == ["complete"] * 3
     assert lines[0] == "study own: 0/3 trials"
@@ -73,20 +66,32 @@ def test_a_plain_script_may_define_everything_itself(tmp_path):
     assert result.best.value == pytest.approx(4 * 0.25 * result.best.params["speed"])
 
 
-def test_a_job_file_may_import_the_module_beside_it(tmp_path):
+def commanded(folder, *arguments):
+    """Run the command in a folder, and return what it printed."""
+    said = run_here(*arguments, cwd=folder)
+    assert (said.code, said.err) == (0, "")
+    return said.out
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_a_job_file_may_import_the_module_beside_it(tmp_path, monkeypatch):
     folder = tmp_path / "jobs"
     folder.mkdir()
     (folder / "helper.py").write_text(TRAINABLE)
     (folder / "job.py").write_text(
         f"from helper import Steps\nfrom tuner import TuningJob\n{SPACE}\njob = {JOB}\n"
     )
-    printed = executed(tmp_path, COMMAND, "run", "jobs/job.py")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        printed = commanded(tmp_path, "run", "jobs/job.py")
     assert "3 trials (3 complete)" in printed
     result = load_study("own", folder=tmp_path / "studies")
     assert [trial.state for trial in result.trials] == ["complete"] * 3
     # Elsewhere, the module is not beside anything; the study has to know it all the same.
-    assert "4 trials (4 complete)" in executed(
-        folder, COMMAND, "resume", "own", "--folder", "../studies", "--trials", "4"
+    monkeypatch.delitem(sys.modules, "helper")
+    assert str(folder) not in sys.path
+    assert "4 trials (4 complete)" in commanded(
+        tmp_path, "resume", "own", "--folder", "studies", "--trials", "4"
     )
 
 

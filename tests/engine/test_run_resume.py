@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -62,11 +63,11 @@ class Elsewhere:
         """Kill it as a power cut would, and wait until nothing of its Ray is left."""
         ray_processes = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
+        for each in ray_processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         self.process.communicate()
-        _, left = psutil.wait_procs(ray_processes, timeout=5)
-        for process in left:
-            process.kill()
-        _, left = psutil.wait_procs(left, timeout=20)
+        _, left = psutil.wait_procs(ray_processes, timeout=20)
         assert not left
 
 
@@ -87,7 +88,12 @@ def start(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "lines", [2, 12, 30], ids=["at first", "while all wait", "when some have gone on"]
+    "lines",
+    [
+        pytest.param(2, id="at first", marks=pytest.mark.soak),
+        pytest.param(12, id="while all wait", marks=pytest.mark.soak),
+        pytest.param(30, id="when some have gone on"),
+    ],
 )
 def test_a_killed_study_goes_on_as_if_it_had_not_been(start, tmp_path, whole, lines):
     folder, log = tmp_path / "studies", tmp_path / "log"

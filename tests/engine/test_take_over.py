@@ -112,6 +112,7 @@ def test_a_second_driver_is_refused_and_takes_over_once_the_first_has_died(url, 
     assert load_study(url) == load_study("driven", folder=tmp_path / "b")
 
 
+@pytest.mark.soak
 def test_a_driver_that_was_frozen_ends_in_one_line_when_it_wakes(url, driver, tmp_path):
     driver.send_signal(signal.SIGSTOP)
     result = take_over(url, tmp_path / "b", tmp_path / "log of b")

@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-import optuna
 import pytest
 from curve_trials import Unpausable, report_at
 from optuna.pruners import PercentilePruner, ThresholdPruner
-from optuna.trial import TrialState
+from plain_optuna import STATES, in_plain_optuna
 
-from tuner import RotationPruner, RotationTarget, TuningJob, load_study, report_rotation, run
+from tuner import RotationPruner, RotationTarget, load_study, run
 from tuner.engine.callbacks import RunCallback
 from tuner.replay.recording import RecordedTrial
 from tuner.replay.schedulers import RotationPolicy
 from tuner.replay.simulator import simulate
 from tuner.rotation import PruningConfig, RotationCurve
 from tuner.rotation.decision import is_audited
-from tuner.study.pruners import explain, make_pruner
-from tuner.study.samplers import sampler_for_trial
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
-
-
-def in_plain_optuna(job: TuningJob) -> optuna.Study:
-    """Run a job's trials one after the other with ask and tell, as Optuna's documentation does."""
-    study = optuna.create_study(
-        study_name=job.name,
-        direction="maximize",
-        pruner=make_pruner(job.pruner, job.rotation_target, job.max_epochs, job.seed),
-    )
-    study.set_user_attr("metric", job.metric)
-    study.set_user_attr("max_epochs", job.max_epochs)
-    for number in range(job.num_trials):
-        study.sampler = sampler_for_trial(job.sampler, job.seed, number)
-        trial = study.ask()
-        config = {**job.search_space(trial), "max_epochs": job.max_epochs}
-        for epoch in range(1, job.max_epochs + 1):
-            report = report_at(epoch, config)
-            rotation = {
-                key.removeprefix("rotation/"): value
-                for key, value in report.items()
-                if key.startswith("rotation/")
-            }
-            clocks = {key: report[key] for key in ("lr_progress", "train_loss", "epoch_s")}
-            report_rotation(trial, epoch, rotation, **clocks)
-            trial.report(report["score"], epoch)
-            if epoch < job.max_epochs and trial.should_prune():
-                if "reason" not in study.trials[number].user_attrs:
-                    trial.set_user_attr("reason", explain(study, trial, "score", job.max_epochs))
-                study.tell(trial, state=TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, report["score"])
-    return study
 
 
 @pytest.mark.parametrize(
@@ -76,18 +40,17 @@ def test_the_verdicts_are_those_of_plain_optuna(make_job, pruner, sampler, prune
         trainable=Unpausable,
         pruner=pruner,
         sampler=sampler,
-        num_trials=24,
+        num_trials=16,
         max_epochs=9,
         max_concurrent=1,
         seed=7,
     )
     result = run(job, observer=RunCallback())
     plain = in_plain_optuna(job)
-    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
     assert [(t.params, t.state, t.epochs, t.value, t.reason) for t in result.trials] == [
         (
             trial.params,
-            states[trial.state],
+            STATES[trial.state],
             trial.last_step,
             trial.intermediate_values[trial.last_step],
             trial.user_attrs.get("reason", ""),
@@ -113,7 +76,7 @@ def test_the_verdicts_are_those_of_plain_optuna(make_job, pruner, sampler, prune
     ],
     ids=str,
 )
-@pytest.mark.parametrize("trials", [6, 40])
+@pytest.mark.parametrize("trials", [6, 24])
 def test_trials_that_wait_go_as_far_as_in_the_replay(make_job, settings, trials):
     job = make_job(
         pruner=RotationPruner(**settings),

@@ -96,7 +96,7 @@ def waiting_job(make_job, tmp_path):
         defaults = {
             "search_space": logging_to(log, **(constants or {})),
             "pruner": "rotation",
-            "num_trials": 24,
+            "num_trials": 14,
             "max_epochs": EPOCHS,
             "seed": 5,
         }
@@ -185,7 +185,7 @@ def test_who_cannot_be_saved_runs_on_without_waiting(waiting_job, trainable):
 )
 def test_a_failed_trial_among_those_that_wait_is_not_the_end(waiting_job, trainable, reason):
     job, _ = waiting_job(
-        trainable=trainable, num_trials=20, pruner=RotationPruner(keep=1.0, early_keep=1.0)
+        trainable=trainable, num_trials=8, pruner=RotationPruner(keep=1.0, early_keep=1.0)
     )
     result = run(job, observer=RunCallback())
     states = Counter(trial.state for trial in result.trials)
@@ -221,12 +221,12 @@ def test_a_grid_ends_with_trials_that_wait(waiting_job, tmp_path):
 
 
 def test_more_trials_can_follow_when_nobody_waits_any_more(waiting_job):
-    job, _ = waiting_job(num_trials=18, max_concurrent=1)
+    job, _ = waiting_job(num_trials=10, max_concurrent=1)
     first = run(job, observer=RunCallback())
-    longer = resume(job.name, folder=job.folder, observer=RunCallback(), num_trials=30)
-    assert longer.trials[:18] == first.trials
+    longer = resume(job.name, folder=job.folder, observer=RunCallback(), num_trials=16)
+    assert longer.trials[:10] == first.trials
     assert longer.finished
-    assert len(longer.trials) == 30
+    assert len(longer.trials) == 16
     assert_whole(longer)
 
 
@@ -240,12 +240,16 @@ def test_audited_trials_are_trained_to_their_end(waiting_job):
     assert_whole(result)
 
 
-@pytest.mark.parametrize(("number", "epoch"), [(17, 1), (5, 2)], ids=["all wait", "one goes on"])
+@pytest.mark.parametrize(("number", "epoch"), [(7, 1), (5, 2)], ids=["all wait", "one goes on"])
 def test_ctrl_c_leaves_those_who_wait_to_be_resumed(waiting_job, tmp_path, number, epoch):
-    fields = {"constants": {"pause_s": 0.02, "saves": True}, "max_concurrent": 1, "num_trials": 20}
     keeps_all = RotationPruner(keep=1.0, early_keep=1.0)
-    job, log = waiting_job(pruner=keeps_all if epoch > 1 else "rotation", **fields)
-    whole = run(job.with_changes(name="whole"), observer=RunCallback())
+    fields = {
+        "pruner": keeps_all if epoch > 1 else "rotation",
+        "max_concurrent": 1,
+        "num_trials": 9,
+    }
+    whole = run(waiting_job(name="whole", **fields)[0], observer=RunCallback())
+    job, log = waiting_job(constants={"pause_s": 0.02, "saves": True}, **fields)
     log.unlink()
     part = run(job, observer=Interrupting(number, epoch))
     assert sum(trial.state == "running" for trial in part.trials) > 1
