@@ -80,7 +80,7 @@ def test_a_study_whose_database_is_restarted_goes_on_and_has_every_report_once(
         with pytest.raises(InvalidInput) as refused:
             load_study(f"{url}#study")
         troubles.extend([trouble.value.line, str(refused.value)])
-        until(lambda: "it is asked again" in screen.getvalue(), "that it is asked again")
+        until(lambda: "trying again" in screen.getvalue(), "that it is asked again")
         # Those that ran train to their end; nothing new begins.
         until(lambda: counting.ended == 2, "two trials to end without it", within_s=120)
         assert counting.reports - before > 5

@@ -177,6 +177,6 @@ def test_a_line_says_that_the_run_is_alive_when_no_trial_has_ended_for_a_while(r
         alive = run.text.getvalue().splitlines()
     assert re.fullmatch(
         rf"0/{TRIALS} trials ended; 1 running, \d+ paused; "
-        rf"ahead of them trial \d+, score -?[\d.]+, [\d.]+/{EPOCHS} epochs",
+        rf"the best so far is trial \d+, score -?[\d.]+, [\d.]+/{EPOCHS} epochs",
         leading[0],
     ), leading[0]

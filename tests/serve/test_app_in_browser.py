@@ -118,7 +118,7 @@ def test_a_trial_appears_while_the_page_is_open_and_nobody_loses_their_place(bro
             dialog.get_by_text("4 of 4").wait_for()
             dialog.get_by_text("rank 1 of 5").wait_for()
             page.keyboard.press("Escape")
-        page.get_by_role("heading", name="Trial 4 won with val_accuracy 0.9").wait_for()
+        page.get_by_role("heading", name="Trial 4 is the best, with val_accuracy 0.9").wait_for()
         assert abs(moved) < 200
         assert page.evaluate("window.stays") == 1
         assert seen.said == []

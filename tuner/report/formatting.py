@@ -26,9 +26,7 @@ _SHORT = 60
 
 
 def short_reason(reason: str) -> str:
-    """Return what decided, in at most 60 characters: the first sentence of a reason.
-
-    The reasons of other programs and of older studies are cut.
+    """Return the first sentence of a reason, cut to 60 characters.
 
     Example:
         >>> short_reason("peers: 8th of 14 at epoch 0.25; the best 5 go on. Compared by ...")
@@ -46,7 +44,7 @@ _CURVE = 8  # characters
 
 
 def pace(study: StudySnapshot) -> str:
-    """Return how fast trials end, how many are left, and how long they will take."""
+    """Return the rate of trials, the number of trials left, and the estimated time left."""
     if study.finished:
         return "finished"
     if study.per_hour is None:
@@ -63,7 +61,7 @@ def saved(study: StudySnapshot) -> str:
 
 
 def epochs_of(epochs: float, max_epochs: int) -> str:
-    """Return the epochs that a trial has trained, of those of a whole trial."""
+    """Return the epochs that a trial has trained, and the epochs of a whole trial, as "3/10"."""
     return f"{round(epochs, 2):g}/{max_epochs}"
 
 
@@ -78,7 +76,7 @@ def params(trial: TrialResult) -> str:
 
 
 def lowest(trial: TrialResult) -> str:
-    """Return the layer that has turned least; empty if the trial has reported none."""
+    """Return the layer with the least rotation; empty if the trial has reported no rotation."""
     return min(trial.rotation, key=trial.rotation.__getitem__, default="")
 
 
@@ -130,7 +128,7 @@ def load_call(name: str, folder: str | None) -> str:
 
 
 def distance_words(target: RotationTarget) -> str:
-    """Return how far hidden layers should turn, in words."""
+    """Return the target distance of hidden layers, in words."""
     return "a quarter turn" if target.distance == 1 else f"{target.distance:g}"
 
 
@@ -143,9 +141,9 @@ def target_words(target: RotationTarget) -> str:
 
 
 def other_bars(target: RotationTarget) -> str:
-    """Return what the layers that are not hidden should reach, in words.
+    """Return the targets of all layers except the hidden layers, in words.
 
-    Shortcuts are named only where their bar is not the default.
+    Shortcuts are named only if their target is not the default.
     """
     if target.first is None and target.head is None:
         bars = ["the first layer and the last have no target"]
