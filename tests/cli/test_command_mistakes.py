@@ -114,7 +114,7 @@ WITH_RAY = {
         "Fashion-MNIST needs train-images-idx3-ubyte.*, which is not in /nonexistent; .*--data DIR"
     ),
     "run --trainable fashion-cnn --space sgd --name new --data damaged": (
-        "train-images-idx3-ubyte holds 1000 bytes of data where its header says 47040000"
+        "train-images-idx3-ubyte holds 1000 bytes of data, but its header says 47040000"
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The verbs: run a tuning job, and resume one after whatever ended it."""
+"""Run a tuning job, and resume a study whose run has ended early."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ def run(
 ) -> StudyResult:
     """Run a job until all its trials have ended, and return its study.
 
-    A study that exists under the job's name, with the same space, metric and budget per trial, is
-    continued: interrupted trials continue from their checkpoints, and new ones are created
-    until there are `num_trials` in all. Ctrl-C ends it early and cleanly; the result is then not
-    `finished`.
+    If a study of the job's name exists, it is continued. It must have the same space, metric and
+    budget per trial. Interrupted trials continue from their checkpoints, and new trials are created
+    until there are `num_trials` in all. Ctrl-C ends the run early and cleanly; the result is then
+    not `finished`.
 
     Args:
-        job: what to run.
+        job: the job to run.
         observer: its methods are called at every start, report and end; none by default.
         code: a folder of modules that the job imports, to keep with the study for `resume`.
 
     Raises:
-        InvalidInput: the job cannot be run. A study that this call has made is removed again,
-            unless trials of it had ended by then.
+        InvalidInput: the job cannot be run. A study that this call has created is removed again,
+            unless some of its trials have ended.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_loggers(job.loggers)
@@ -93,7 +93,7 @@ def run(
                 _describe(study, job, made_of)
                 logs = logs_of(job.loggers, study, home.path, shown.noted)
                 manager = _manager(job, study, space, RunCallbacks(shown, *logs))
-                if manager.exhausted:  # a log may lack some of it
+                if manager.exhausted:  # a log may lack some of the study
                     with RunCallbacks(*logs) as callbacks:
                         callbacks.begun(read_result(study, home.path))
                 else:
@@ -132,19 +132,19 @@ def resume(
     observer: RunCallback | None = None,
     **changes: Any,
 ) -> StudyResult:
-    """Continue a study with the job it was run with.
+    """Continue a study with its last job.
 
     No ended trial runs again. Trials that were running continue from their checkpoints. The
     decisions are the same as without the interruption.
 
     Args:
-        name: of the study.
-        folder: where studies are kept.
+        name: the name of the study.
+        folder: the folder of studies.
         observer: as for `run`.
         changes: fields of the job to replace, e.g. ``num_trials=100``.
 
     Raises:
-        InvalidInput: there is no such study, or the job kept with it cannot be read.
+        InvalidInput: the study does not exist, or its job cannot be read.
     """
     if (code := find_study(name, folder).code).is_dir():
         sys.path.insert(0, str(code))
@@ -152,12 +152,12 @@ def resume(
 
 
 def kept_job(name: str, *, folder: Path | str = DEFAULT_FOLDER) -> TuningJob:
-    """Return the job that a study was last run with.
+    """Return the last job of a study.
 
-    It is unpickled, which runs code that it names: only from folders you trust.
+    The job is unpickled, which runs code that it names. So use only folders that you trust.
 
     Raises:
-        InvalidInput: there is no such study, or the job kept with it cannot be read.
+        InvalidInput: the study does not exist, or its job cannot be read.
     """
     job = unpickle_job(find_study(name, folder).job)
     return job.with_changes(folder=Path(folder))
@@ -193,7 +193,7 @@ def _tune(
     probe: StorageProbe,
     capacity: ClusterCapacity,
 ) -> None:
-    """Let Ray Tune run what is left of the study."""
+    """Run the remaining trials of the study with Ray Tune."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
     trials, rungs = probe.path, (*manager.rungs, job.max_epochs)
     trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, probe.here)
@@ -214,7 +214,7 @@ def _tune(
                     CheckpointRecorder(manager),
                     CapacityNotifier(capacity, manager.observer),
                 ],
-                # Two, so that the checkpoint that the study names is always complete.
+                # With two checkpoints, the one that the study names is always complete.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 resources_per_trial=as_placement_group(capacity.request),
                 reuse_actors=True,
@@ -227,7 +227,7 @@ def _tune(
 
 @contextmanager
 def _own_interrupts() -> Iterator[None]:
-    """End as cleanly on SIGTERM as on Ctrl-C, and give both back to the caller afterwards."""
+    """Handle SIGTERM like Ctrl-C within the context; restore the caller's handlers after it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -242,11 +242,11 @@ def _own_interrupts() -> Iterator[None]:
 
 
 def _study(job: TuningJob, storage: BaseStorage) -> tuple[optuna.Study, bool]:
-    """Return the study, and whether it is new: made here."""
+    """Return the study, and whether this call has created it."""
     pruner = make_pruner(job.pruner, job.rotation_target, job.max_epochs, job.seed)
     direction = StudyDirection.MAXIMIZE if job.mode == "max" else StudyDirection.MINIMIZE
     if not storage.get_all_studies():
-        # Creating it with load_if_exists would write to it, even to refuse it then.
+        # With `load_if_exists`, Optuna would write to a study that is then refused.
         with suppress(DuplicatedStudyError):  # another process has been faster
             new = optuna.create_study(
                 study_name=job.name, storage=storage, pruner=pruner, direction=direction
@@ -259,7 +259,7 @@ def _study(job: TuningJob, storage: BaseStorage) -> tuple[optuna.Study, bool]:
 
 
 def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
-    """Write into the study what it is of, or refuse to mix two jobs in one.
+    """Record the job's metric, space and settings in the study, or refuse a job that differs.
 
     Raises:
         InvalidInput: the study has trials of another space, metric, mode, budget or rotation
@@ -273,8 +273,8 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         )
     pruner = rotation_pruner_of(study.pruner)
     target = pruner.target_or(job.rotation_target) if pruner else job.rotation_target
-    # What a study cannot change without its trials ceasing to be comparable. Studies of older
-    # versions have no rotation target, and take the job's.
+    # If one of these changed, the trials of the study could not be compared. Studies of older
+    # versions have no rotation target, and get the job's.
     identity = {
         METRIC: job.metric,
         MAX_EPOCHS: job.max_epochs,
@@ -303,7 +303,7 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
 
 
 def _difference(key: str, given: Any, kept: Any) -> str:
-    """Return how a value of the job differs from the study's; of a target, the fields that do."""
+    """Return the difference of a value in the job and in the study, in words."""
     if key == SPACE:
         return "another"
     if key != ROTATION_TARGET:
@@ -320,7 +320,7 @@ def _keep(code: Path, home: StudyFolder) -> None:
 
 
 def _remove(home: StudyFolder, with_database: bool) -> None:
-    """Remove a study that has nothing in it yet, unless another process drives it by now."""
+    """Remove a study without ended trials, unless another process drives it now."""
     if with_database and home.storage_url.exists():
         database = open_database(home.storage_url.read_text())
         now = seconds_now(database)
