@@ -252,7 +252,7 @@ class WorkerGroup:
         return results
 
     def _first_error(self, error: BaseException) -> BaseException:
-        """Return the error of a worker if it caused the error of this process; else it."""
+        """Return the error of a worker if that caused `error`; else `error`."""
         # Torch raises a RuntimeError when another process has ended. Interrupts, mistakes in the
         # config and errors of the user's own types belong to this process.
         if not isinstance(error, RuntimeError):

@@ -35,7 +35,7 @@ def base(**changes: object) -> SGD:
         (lambda: Layca(base(), layer_rates={"*": None}), "each be a number >= 0, got None for '*'"),
         (
             lambda: Layca(SGD(net().parameters(), lr=0.1), layer_rates={"*": 1}),
-            "needs layers with names, got ['*'] and layers without names; give the base optimizer mod",
+            "needs layers with names, got ['*'] and layers without names; give the base optimizer",
         ),
         (lambda: Layca(SGD([nn.Parameter(torch.ones(3))])), "two or more dimensions, got none; g"),
         (
