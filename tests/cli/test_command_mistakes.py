@@ -77,7 +77,7 @@ BEFORE_RAY = {
     "report new --address http://127.0.0.1:1": "the cluster's job server must answer",
     "paper rate": "unknown finding 'rate'; known: rates, ",
     "paper rates --scale huge": "unknown scale 'huge'; known: full, small",
-    "paper rates --seeds 0": "seeds must be >= 1, got 0; use 2 to see how far seeds differ",
+    "paper rates --seeds 0": "seeds must be >= 1, got 0; use 2 to compare seeds",
     "paper rates --tasks c10": "unknown task 'c10'; known: c100-wrn, c10-cnn2, ",
     "run": "Give a FILE, or both --trainable and --space; see quarterturn run --help",
     "run --trainable digits-mlp": "Give a FILE, or both --trainable and --space",

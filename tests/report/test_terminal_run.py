@@ -172,7 +172,7 @@ def test_a_line_says_that_the_run_is_alive_when_no_trial_has_ended_for_a_while(r
     run.run_one()
     alive = [line for line in run.text.getvalue().splitlines() if "trials ended" in line]
     assert alive[0] == f"0/{TRIALS} trials ended; 1 running, 0 paused"
-    while not (leading := [line for line in alive if "ahead" in line]):
+    while not (leading := [line for line in alive if "best so far" in line]):
         run.run_one()
         alive = run.text.getvalue().splitlines()
     assert re.fullmatch(

@@ -132,7 +132,7 @@ def test_a_study_that_goes_and_comes_again_is_shown_without_a_reload(browser, tm
     ):
         seen.page.get_by_text("live", exact=True).wait_for()
         home.path.rename(tmp_path.parent / f"{tmp_path.name}-away")
-        seen.page.get_by_text("study example is not here, or not any more").wait_for()
+        seen.page.get_by_text("study example does not exist, or was removed").wait_for()
         assert len(seen.column(0)) == 4
         (tmp_path.parent / f"{tmp_path.name}-away").rename(home.path)
         seen.page.locator("#trouble").wait_for(state="hidden")
