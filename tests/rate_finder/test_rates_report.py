@@ -26,14 +26,14 @@ def test_what_to_write_next_names_the_rate_and_the_range():
     assert told.startswith("batch_size 64, optimizer layca-adam; 10 epochs of 40 steps\n")
     assert '\nnext: "optimizer": "layca-adam", "lr": 0.0' in told
     assert '\nor search: "optimizer": "layca-adam", "lr": trial.suggest_float("lr", 0.0' in told
-    assert "\nlagging layers: none of the hidden ones at 0.0" in told
+    assert "\nlagging layers: no hidden layer at 0.0" in told
     assert "\ncost: 80 steps, 2 epochs in all, 1.5 s\n" in told
 
 
 def test_a_layer_that_lags_is_named_with_what_it_would_need():
     told = printed(FoundRates(made_up(ways=(1.0, 0.3, 1.0, 1.0, 1.0))))
     (line,) = (line for line in told.splitlines() if line.startswith("lagging layers at "))
-    assert "with what each would need: one (0." in line
+    assert "with the rate that each needs: one (0." in line
     assert line.endswith(" times the rate)")
 
 
@@ -82,7 +82,7 @@ def test_too_few_steps_to_tell_are_said_to_be_and_no_learning_rate_is_proposed(p
     short = [replace(probe, steps=(1, 2, 3, 4)) for probe in probed.probes]
     told = printed(FoundRates(replace(probed, probes=tuple(short)), distance=0.6))
     assert told.count("too few steps to tell") == 4
-    assert "whether it learns there cannot be told from 4 steps: see --set batch_size=32" in told
+    assert "4 steps are too few to know whether it learns there: try --set batch_size=32" in told
     assert told.count("\nnext: ") == proposed
 
 

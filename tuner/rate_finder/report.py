@@ -127,7 +127,7 @@ def _lines(found: FoundRates) -> Iterator[str]:
         return
     if found.targetable is None:
         few = found.probed.probes[0].steps[-1]
-        yield f"whether it learns there cannot be told from {few} steps: see --set batch_size=32"
+        yield f"{few} steps are too few to know whether it learns there: try --set batch_size=32"
         if not found.probed.sets_rotation:  # the rotation of Layca's rates is known without probes
             return
     optimizer = found.config.get("optimizer", "layca")
@@ -141,21 +141,21 @@ def _lines(found: FoundRates) -> Iterator[str]:
 def _lagging(found: FoundRates) -> str:
     lagging = found.lagging()
     if lagging is None:
-        return "lagging layers: unknown, the probes were too short to turn the layers far"
+        return "lagging layers: unknown, because the probes were too short"
     if not lagging:
-        return f"lagging layers: none of the hidden ones at {found.rate:.3g}"
+        return f"lagging layers: no hidden layer at {found.rate:.3g}"
     layers = ", ".join(
         f"{a.layer} ({a.distance:.2f}; {a.times:.1f} times the rate)" for a in lagging
     )
-    return f"lagging layers at {found.rate:.3g}, with what each would need: {layers}"
+    return f"lagging layers at {found.rate:.3g}, with the rate that each needs: {layers}"
 
 
 def _not_targetable(found: FoundRates) -> str:
     learnt = [(probe, ends) for probe, ends, fell in _rows(found) if fell]
     if not learnt:
         return (
-            "rotation cannot be targeted: the train loss fell at none of these rates; see that "
-            "the network learns with another optimizer first"
+            "rotation cannot be targeted: the train loss fell at none of these rates; check first "
+            "that the network learns with another optimizer"
         )
     if not found.reached:
         most, least = found.curve[-1], found.curve[0]
@@ -226,6 +226,6 @@ def draw_rates(found: FoundRates) -> ChartSpec:
         chart,
         f"A {rate_words(found)} of {found.rate:.3g} is forecast to turn the hidden layers by "
         f"{ends.mid:.2g}",
-        "How far the hidden layers' middle ends at each rate, and the interval that 90 % lie "
-        "within; a point for each probe.",
+        "Final distance of the median hidden layer at each rate, with its 90 % interval. Each "
+        "point is a probe.",
     )
