@@ -21,7 +21,11 @@ class ShownProgress(RunProgress, RunCallback):
 
 
 def run(
-    job: TuningJob, *, observer: RunCallback | None = None, code: Path | None = None
+    job: TuningJob,
+    *,
+    observer: RunCallback | None = None,
+    code: Path | None = None,
+    retry_failed: bool = False,
 ) -> StudyResult:
     """Run a job until all its trials have ended, and return its study.
 
@@ -34,12 +38,15 @@ def run(
         observer: its methods are called at each start, report and end of a trial. The default
             shows the study on the terminal.
         code: a folder of modules that the job imports, to keep with the study for `resume`.
+        retry_failed: whether to run each failed trial once more, as a new trial.
 
     Raises:
-        InvalidInput: the job cannot be run. A study that this call has made is removed, unless
-            trials of it have ended.
+        InvalidInput: the job cannot be run. A study that this call has made is removed, unless a
+            trial of it has reported or has a checkpoint.
     """
-    return engine.run(job, observer=observer or ShownProgress(), code=code)
+    return engine.run(
+        job, observer=observer or ShownProgress(), code=code, retry_failed=retry_failed
+    )
 
 
 def resume(
@@ -47,6 +54,7 @@ def resume(
     *,
     folder: Path | str = DEFAULT_FOLDER,
     observer: RunCallback | None = None,
+    retry_failed: bool = False,
     **changes: Any,
 ) -> StudyResult:
     """Continue a study with the job that it was last run with.
@@ -58,9 +66,11 @@ def resume(
         name: the study's name.
         folder: the folder of studies.
         observer: as for `run`.
+        retry_failed: as for `run`.
         changes: fields of the job to replace, for example ``num_trials=100``.
 
     Raises:
         InvalidInput: there is no such study, or its job cannot be read.
     """
-    return engine.resume(name, folder=folder, observer=observer or ShownProgress(), **changes)
+    shown = observer or ShownProgress()
+    return engine.resume(name, folder=folder, observer=shown, retry_failed=retry_failed, **changes)

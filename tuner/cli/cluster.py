@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +172,9 @@ def list_jobs(address: str) -> None:
     print_jobs(JobServer(address).jobs(), console())
 
 
-def resume_there(address: str, name: str, folder: Path | None, given: dict[str, Any]) -> None:
+def resume_there(
+    address: str, name: str, folder: Path | None, given: dict[str, Any], flags: Sequence[str] = ()
+) -> None:
     """Continue a study on its cluster, and print the next commands."""
     from tuner.cluster.job_client import JobServer
     from tuner.cluster.submit import resume as resume_job
@@ -180,7 +182,7 @@ def resume_there(address: str, name: str, folder: Path | None, given: dict[str, 
 
     server = JobServer(address)
     where = folder.as_posix() if folder else None
-    sent = resume_job(server, name, as_arguments(given), folder=where)
+    sent = resume_job(server, name, [*as_arguments(given), *flags], folder=where)
     click.echo(f"submitted {sent.id} to {server.address}")
     sent = wait_for_start(server, sent, _BEGINS_WITHIN_S)
     if sent.state in ("failed", "stopped"):

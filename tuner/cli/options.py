@@ -145,6 +145,9 @@ BUDGET = options(
     ),
     click.option("--concurrent", "max_concurrent", type=int, help="Most trials at a time."),
 )
+RETRY_FAILED = click.option(
+    "--retry-failed", is_flag=True, help="Run each failed trial once more, as a new trial."
+)
 JOB = options(
     click.argument("file", required=False),
     click.option("--trainable", help="A name from `quarterturn trainables`, or module:Class."),

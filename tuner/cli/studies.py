@@ -19,6 +19,7 @@ from tuner.cli.options import (
     INTERRUPTED,
     JOB,
     RESOURCES,
+    RETRY_FAILED,
     console,
     given_by,
     job_of,
@@ -105,10 +106,16 @@ def report_files(
 
 @click.command()
 @JOB
+@RETRY_FAILED
 @FOLDER
 @click.option("--code", type=Path, hidden=True, help="Folder of modules to keep with the study.")
 def run(
-    file: str | None, trainable: str | None, space: str | None, code: Path | None, **given: Any
+    file: str | None,
+    trainable: str | None,
+    space: str | None,
+    retry_failed: bool,
+    code: Path | None,
+    **given: Any,
 ) -> None:
     """Run a tuning job, then print its report; run it again to continue.
 
@@ -122,30 +129,35 @@ def run(
     job = job_of(file, trainable, space, given)
     from tuner.api import run as run_job  # not before the names are known to be right
 
-    _show(lambda: run_job(job, code=code), job.name, job.folder)
+    _show(lambda: run_job(job, code=code, retry_failed=retry_failed), job.name, job.folder)
 
 
 @click.command()
 @click.argument("name")
 @BUDGET
+@RETRY_FAILED
 @FOLDER
 @AT
-def resume(name: str, folder: Path | None, address: str | None, **given: Any) -> None:
+def resume(
+    name: str, retry_failed: bool, folder: Path | None, address: str | None, **given: Any
+) -> None:
     """Continue a study after Ctrl-C or a crash, or with more trials.
 
     \b
     quarterturn resume fashion
     quarterturn resume fashion --trials 100
+    quarterturn resume fashion --retry-failed
     quarterturn resume fashion --address http://head:8265
     """
     if address:
-        resume_there(address, name, folder, given)
+        resume_there(address, name, folder, given, ["--retry-failed"] if retry_failed else [])
         return
     from tuner.api import resume as resume_job
     from tuner.study.folder import DEFAULT_FOLDER
 
     home = folder or Path(DEFAULT_FOLDER)
-    _show(lambda: resume_job(name, folder=home, **given_by(given)), name, home)
+    changes = {"retry_failed": retry_failed, **given_by(given)}
+    _show(lambda: resume_job(name, folder=home, **changes), name, home)
 
 
 @click.command()
@@ -267,7 +279,12 @@ def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:
     if not result.finished:
         click.echo(f"interrupted; nothing is lost. To go on: {again}", err=True)
         sys.exit(INTERRUPTED)
-    if all(trial.state == "failed" for trial in result.trials):
+    if not any(trial.state == "complete" for trial in result.trials):
+        click.echo(
+            f"no trial is complete, so {result.name} has no best one; mend what failed, or widen "
+            f"the space, then: {again} --trials {2 * result.num_trials}",
+            err=True,
+        )
         sys.exit(1)
 
 

@@ -60,6 +60,8 @@ def trial_json(result: StudyResult, number: int) -> str:
             "max_epochs": result.max_epochs,
             "seconds": round(trial.seconds, 3),
             "checkpoint": trial.checkpoint,
+            "traceback": trial.error,
+            "retry_of": trial.retry_of,
             "rotation": {layer: _known(value) for layer, value in trial.rotation.items()},
             "forecast": None
             if ahead is None
@@ -118,6 +120,10 @@ def print_trial(
     if trial.audit:
         why = formatting.one_line(trial.audit)
         console.print(Text(f"control trial, else pruned: {why}"), soft_wrap=True)
+    if trial.error:
+        console.print(Text(f"traceback: {trial.error}"), soft_wrap=True)
+    if trial.retry_of is not None:
+        console.print(Text(f"repeats trial {trial.retry_of}, which failed"), soft_wrap=True)
     for title, text in (("start", trial.start), ("tests the advice", trial.advice)):
         if text:
             console.print(Text(f"{title}: {formatting.one_line(text)}"), soft_wrap=True)

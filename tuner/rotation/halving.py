@@ -57,6 +57,11 @@ class Rung:
         own = self.features[np.searchsorted(self.numbers, number)] if number in self else ()
         return np.array_equal(own, features, equal_nan=True)
 
+    def features_of(self, number: int) -> tuple[float, float, float, float]:
+        """Return the features of a trial that the rung has."""
+        metric, loss, rotation, rate = self.features[np.searchsorted(self.numbers, number)].tolist()
+        return metric, loss, rotation, rate
+
     def with_trial(self, number: int, features: tuple[float, ...]) -> Rung:
         """Return the rung with one more trial, without scores; a known trial is replaced."""
         return self.with_trials({number: features})
@@ -307,12 +312,14 @@ class HalvingState:
         max_epochs: epochs of a whole trial, >= 1.
         rungs: ascending; the last is the end of the run.
         weights: of the features, as the study's own trials taught them.
+        diverged: the numbers of the trials whose train loss is no longer finite.
     """
 
     config: PruningConfig
     max_epochs: int
     rungs: tuple[Rung, ...] = ()
     weights: Weights = field(default_factory=lambda: learn(()))
+    diverged: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.rungs:
@@ -325,24 +332,30 @@ class HalvingState:
         The first report at or after a rung counts for that rung. So trials with batches of any
         size, and trials that report rarely, can be compared.
         """
-        return self._with(self._entries(number, curve, len(curve) - 1)) if len(curve) else self
+        if not len(curve):
+            return self
+        last = len(curve) - 1
+        diverged = {number} if has_diverged(curve, last) else set()
+        return self._with(self._entries(number, curve, last), diverged)
 
     def with_curves(self, curves: Mapping[int, RotationCurve]) -> HalvingState:
         """Return the state with all reports of these trials, by number."""
+        reports = [
+            (number, curve, report)
+            for number, curve in curves.items()
+            for report in range(len(curve))
+        ]
         return self._with(
-            [
-                entry
-                for number, curve in curves.items()
-                for report in range(len(curve))
-                for entry in self._entries(number, curve, report)
-            ]
+            [entry for each in reports for entry in self._entries(*each)],
+            {number for number, curve, report in reports if has_diverged(curve, report)},
         )
 
     def without_trial(self, number: int) -> HalvingState:
         """Return the state that never knew a trial; the same state if it does not know it."""
-        if not any(number in rung for rung in self.rungs):
+        if number not in self.diverged and not any(number in rung for rung in self.rungs):
             return self
-        return self._scored([rung.without_trial(number) for rung in self.rungs])
+        state = replace(self, diverged=self.diverged - {number})
+        return state._scored([rung.without_trial(number) for rung in self.rungs])
 
     def _entries(self, number: int, curve: RotationCurve, report: int) -> list[Entry]:
         """Return the rungs at which one report of a trial counts, with its features there."""
@@ -362,17 +375,32 @@ class HalvingState:
         whole = not math.isnan(curve.metric[report])
         return [(index, number, features) for index, rung in at if whole or rung.epoch < 1]
 
-    def _with(self, entries: list[Entry]) -> HalvingState:
+    def _with(self, entries: list[Entry], diverged: Collection[int]) -> HalvingState:
+        """Return the state with more entries, and with trials that have diverged.
+
+        A diverged trial is last at every rung that it has reached, so the next trial gets its
+        place there.
+        """
+        known = self.diverged.union(diverged)
+        for number in known - self.diverged:
+            entries += [
+                (index, number, rung.features_of(number))
+                for index, rung in enumerate(self.rungs)
+                if number in rung
+            ]
         new: dict[int, dict[int, Features]] = {}
-        for index, number, features in entries:
+        for index, number, found in entries:
+            # The rotation of a diverged trial must neither set a pace nor count as evidence.
+            features = (found[METRIC], -math.inf, math.nan, math.nan) if number in known else found
             if not self.rungs[index].holds(number, features):
                 new.setdefault(index, {})[number] = features
+        state = self if known == self.diverged else replace(self, diverged=known)
         if not new:
-            return self
+            return state
         rungs = list(self.rungs)
         for index, features_of in new.items():
             rungs[index] = rungs[index].with_trials(features_of)
-        return self._scored(rungs)
+        return state._scored(rungs)
 
     def _scored(self, rungs: Sequence[Rung]) -> HalvingState:
         """Return the state of these rungs, with the weights that they teach."""
@@ -441,9 +469,6 @@ class HalvingState:
         """Return the features of a report: see `Rung.features`."""
         target = self.config.target
         metric = curve.metric[report] if self.config.mode == "max" else -curve.metric[report]
-        if has_diverged(curve, report):
-            # The rotation of a diverged trial must neither set a pace nor count as evidence.
-            return metric, -math.inf, math.nan, math.nan
         reached = target.reached(curve.distances[report], curve.layers)
         # Rotation beyond the target earns nothing more.
         turned = min(reached, target.distance) if not math.isnan(reached) else math.nan

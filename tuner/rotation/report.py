@@ -26,6 +26,8 @@ _NOT_METRICS = frozenset(
 )
 # float32 weights hold no more decimals of a distance.
 _DECIMALS = 6
+# Characters of a value that a message shows, at most.
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ class EpochReport:
 
         Raises:
             InvalidInput: the epoch is not > 0, or the report is of a whole epoch and its metric is
-                missing, or the metric is not a number.
+                missing, or the metric or another value that is read is not a number.
         """
         epoch = epoch_of(result, metric, max_epochs)
         rotation = {
             # Rounded here, so that a curve in memory equals the curve that the study holds.
-            key.removeprefix(ROTATION_PREFIX): round(float(distance), _DECIMALS)
-            for key, distance in result.items()
+            key.removeprefix(ROTATION_PREFIX): round(_number(result, key), _DECIMALS)
+            for key in result
             if key.startswith(ROTATION_PREFIX)
         }
         numbers = {key: float(value) for key, value in _numbers(result)}
@@ -91,10 +93,10 @@ class EpochReport:
             epoch=epoch,
             layers=tuple(rotation),
             distances=tuple(rotation.values()),
-            lr_progress=float(result.get("lr_progress", math.nan)),
+            lr_progress=_number(result, "lr_progress"),
             train_loss=_train_loss(result),
             metric=_metric(result, metric, epoch),
-            epoch_s=float(result.get("epoch_s", result.get(ITERATION_S, math.nan))),
+            epoch_s=_number(result, "epoch_s" if "epoch_s" in result else ITERATION_S),
             test={key: value for key, value in numbers.items() if key.startswith(TEST_PREFIX)},
             numbers={
                 key: value for key, value in numbers.items() if key not in (ITERATION, ITERATION_S)
@@ -168,8 +170,10 @@ def epoch_of(result: Mapping[str, Any], metric: str, max_epochs: int) -> float:
     A trainable that does not count its epochs has finished as many as it made reports.
     """
     if "progress" in result and metric not in result:
-        return round(float(result["progress"]) * max_epochs, 6)
-    return float(result.get("epoch", result.get(ITERATION, 1)))
+        return round(_number(result, "progress") * max_epochs, 6)
+    if "epoch" in result:
+        return _number(result, "epoch")
+    return float(result.get(ITERATION, 1))
 
 
 def is_report(result: Mapping[str, Any]) -> bool:
@@ -188,16 +192,40 @@ def _metric(result: Mapping[str, Any], metric: str, epoch: float) -> float | Non
         )
     try:
         return float(result[metric])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError is torch's
         raise InvalidInput(
-            f"the metric must be a number, {metric!r} was {result[metric]!r}; report a float"
+            f"the metric must be a number, {metric!r} was {_shortened(result[metric])}; report a "
+            "float"
         ) from error
 
 
 def _train_loss(result: Mapping[str, Any]) -> float:
-    loss = float(result.get("train_loss", math.nan))
+    loss = _number(result, "train_loss")
     # NaN means unknown everywhere else.
     return math.inf if "train_loss" in result and math.isnan(loss) else loss
+
+
+def _number(result: Mapping[str, Any], key: str) -> float:
+    """Return a number that a trainable reported; NaN where the key is missing.
+
+    Raises:
+        InvalidInput: the value is no number.
+    """
+    value = result.get(key, math.nan)
+    try:
+        if isinstance(value, str | bytes | bool):  # float() would read some of them
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError is torch's
+        raise InvalidInput(
+            f"a report's {key} must be a number, got {_shortened(value)}; report a float, or leave "
+            "the key out"
+        ) from error
+
+
+def _shortened(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

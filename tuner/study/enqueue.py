@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from tuner.errors import InvalidInput
 from tuner.study.folder import StudyFolder, open_for_writing
 from tuner.study.load import FIXED_PARAMS, open_study
-from tuner.study.schema import ADVICE, CONFIG, read_config
+from tuner.study.schema import ADVICE, CONFIG, RETRY_OF, read_config
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,30 @@ def enqueue(home: StudyFolder, queued: Sequence[QueuedTrial]) -> Enqueued:
                 numbers.append(_last_number(study, params))
                 known.append((params, config))
         return Enqueued(tuple(numbers), len(study.get_trials(deepcopy=False)))
+
+
+def enqueue_failed(study: optuna.Study) -> tuple[int, ...]:
+    """Enqueue each failed trial of an open study once more, with the same parameters.
+
+    A trial that was repeated already is left out.
+
+    Returns: the numbers of the failed trials.
+    """
+    trials = study.get_trials(deepcopy=False)
+    repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    failed = [
+        trial for trial in trials if trial.state == TrialState.FAIL and trial.number not in repeated
+    ]
+    for trial in failed:
+        config = read_config(trial)
+        attrs = {RETRY_OF: trial.number} | ({CONFIG: config} if config else {})
+        study.enqueue_trial(_params(trial), user_attrs=attrs)
+    return tuple(trial.number for trial in failed)
+
+
+def count_retries(study: optuna.Study) -> int:
+    """Return how many trials of a study repeat a failed one."""
+    return sum(RETRY_OF in trial.user_attrs for trial in study.get_trials(deepcopy=False))
 
 
 def _last_number(study: optuna.Study, params: dict[str, Any]) -> int:

@@ -4,7 +4,8 @@ studies/fashion/study.log     the journal, unless the study is in a database
                 storage.url   the URL of that database (readable by its owner only)
                 job.pkl       the job as it was last run, for `resume`
                 code/         the modules that the job imports, if it came from another machine
-                trials/       one folder per trial: checkpoints, errors
+                trials/       one folder per attempt at a trial, with its checkpoints
+                errors/       the tracebacks of failed trials
                 tensorboard/  mlflow.db  the files of the loggers, if any
                 .lock         held by the process that runs the study
                 .driver       the id under which that process holds the lease in a database
@@ -64,6 +65,10 @@ class StudyFolder:
     @property
     def trials(self) -> Path:
         return self.path / "trials"
+
+    @property
+    def errors(self) -> Path:
+        return self.path / "errors"
 
     def exists(self) -> bool:
         return self.journal.exists() or self.storage_url.exists()

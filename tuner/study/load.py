@@ -38,8 +38,10 @@ from tuner.study.result import State, StudyResult, TrialResult
 from tuner.study.schema import (
     ADVICE,
     AUDIT,
+    ERROR,
     OPTIMIZER,
     REASON,
+    RETRY_OF,
     START,
     curve_of,
     read_config,
@@ -155,7 +157,7 @@ def read_result(
         trials=tuple(
             read
             if (read := known.get(trial.number)) and read.curve.max_epochs == max_epochs
-            else read_trial(trial, max_epochs, paths.of(trial))
+            else read_trial(trial, max_epochs, paths.of(trial), folder)
             for trial in trials
         ),
         checkpoints=elsewhere or None,
@@ -193,8 +195,18 @@ class CheckpointPaths:
         return StoragePath(trials) if trials else self._own
 
 
-def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -> TrialResult:
-    """Read one trial, whose checkpoints are in a folder under `place`."""
+def read_trial(
+    trial: FrozenTrial, max_epochs: int, place: StoragePath | None, folder: Path | None = None
+) -> TrialResult:
+    """Read one trial.
+
+    Args:
+        trial: the trial as Optuna holds it.
+        max_epochs: epochs of a whole trial, >= 1.
+        place: where its checkpoints are, or None.
+        folder: the study's folder, which holds its traceback if it failed, or None.
+    """
+    error, retry_of = trial.user_attrs.get(ERROR), trial.user_attrs.get(RETRY_OF)
     curve = curve_of(trial, max_epochs)
     value = trial.value if trial.value is not None else math.nan
     if math.isnan(value) and trial.last_step is not None:
@@ -217,6 +229,8 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -
         start=_text(trial.user_attrs.get(START)),
         config=read_config(trial),
         optimizer=_text(trial.user_attrs.get(OPTIMIZER)),
+        error=str(folder.absolute() / error) if folder and isinstance(error, str) else None,
+        retry_of=retry_of if isinstance(retry_of, int) else None,
     )
 
 

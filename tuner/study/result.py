@@ -45,6 +45,8 @@ class TrialResult:
         start: the point of the ladder, for one of the study's first trials; empty otherwise.
         config: config entries that were enqueued with the trial; they override its space.
         optimizer: the name of the optimizer; empty where the config names none.
+        error: the file with the traceback of a failed trial, or None.
+        retry_of: the number of the failed trial that this one repeats, or None.
     """
 
     number: int
@@ -62,6 +64,8 @@ class TrialResult:
     start: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     optimizer: str = ""
+    error: str | None = None
+    retry_of: int | None = None
 
     @property
     def setting(self) -> dict[str, Any]:
