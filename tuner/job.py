@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ from trainables.training import DEFAULT_EPOCHS
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import RotationTarget
 from tuner.storage.paths import StoragePath
+from tuner.study.direction import mode_of
 from tuner.study.folder import DEFAULT_FOLDER
 from tuner.study.pruners import PRUNERS
 from tuner.study.samplers import SAMPLERS
@@ -42,7 +44,8 @@ class TuningJob(BaseModel):
         search_space: a function of an Optuna trial that returns a dict, a dict of Optuna
             distributions, or a dict of Ray Tune domains.
         metric: the key of the report to optimise. Default: the trainable's own.
-        mode: "max" or "min". Default: the trainable's own, or "max".
+        mode: "max" or "min". Default: the trainable's own for its own metric; else what the
+            metric's name implies, such as "min" for a loss.
         num_trials: trials in all, >= 1.
         max_epochs: epochs of a trial that is not pruned, >= 1. Default: the trainable's own
             `epochs`, or 20.
@@ -116,8 +119,11 @@ class TuningJob(BaseModel):
 
     def __init__(self, **fields: Any) -> None:
         trainable = fields.get("trainable")
-        fields["metric"] = fields.get("metric") or getattr(trainable, "metric", "")
-        fields["mode"] = fields.get("mode") or getattr(trainable, "mode", "max")
+        own_metric = getattr(trainable, "metric", "")
+        metric = fields["metric"] = fields.get("metric") or own_metric
+        if not fields.get("mode"):
+            own_mode = getattr(trainable, "mode", "") if metric == own_metric else ""
+            fields["mode"] = own_mode or (mode_of(metric) if isinstance(metric, str) else "") or ""
         if own := getattr(trainable, "epochs", None):
             fields.setdefault("max_epochs", own)
         try:
@@ -145,6 +151,19 @@ class TuningJob(BaseModel):
         if not metric:
             raise ValueError("must name a key that the trainable reports, e.g. 'val_accuracy'")
         return metric
+
+    @field_validator("mode")
+    @classmethod
+    def _is_given(cls, mode: str, info: Any) -> str:
+        metric = info.data.get("metric")
+        if not mode and metric:
+            own = getattr(info.data.get("trainable"), "metric", "")
+            meant = f" (is {own!r} meant?)" if get_close_matches(metric, [own]) else ""
+            raise InvalidInput(
+                f"mode must be given for the metric {metric!r}{meant}, whose name does not tell "
+                'it; use mode="max" (--mode max) if larger is better, else "min"'
+            )
+        return mode
 
     @field_validator("pruner", "sampler")
     @classmethod
@@ -202,11 +221,16 @@ class TuningJob(BaseModel):
         return tuple(name for name in dict.fromkeys(names) if name != "none")
 
     def with_changes(self, **changes: Any) -> TuningJob:
-        """Return a copy of the job with some fields replaced, after the same checks."""
+        """Return a copy of the job with some fields replaced, after the same checks.
+
+        Another metric without a mode has the mode that its name implies.
+        """
         # The job of an earlier version may lack the newest fields.
         fields = {
             name: self.__dict__[name] for name in type(self).model_fields if name in vars(self)
         }
+        if changes.get("metric", self.metric) != self.metric:
+            del fields["mode"]
         return TuningJob(**{**fields, **changes})
 
 

@@ -21,7 +21,7 @@ def test_a_run_prints_a_line_per_trial_and_the_report_and_nothing_else(first):
     folder, said = first
     assert (said.code, said.err) == (0, "")
     begun, *lines = said.out.splitlines()
-    assert begun == "study first: 0/4 trials"
+    assert begun == "study first: 0/4 trials, maximising val_accuracy"
     for done, line in enumerate(lines[:4], start=1):
         assert re.match(rf"{done}/4 trial [0-3] (complete|pruned), val_accuracy 0\.\d+, ", line)
         assert ": " in line or "3/3 epochs" in line

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from ray.exceptions import RayTaskError
 
-import tuner
 from tuner.errors import InvalidInput
 
 _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in (.+)$', re.MULTILINE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_PROJECT = Path(tuner.__file__).parents[1]
+_PROJECT = Path(__file__).parents[2]
 _OURS = tuple(str(_PROJECT / name) + "/" for name in ("tuner", "trainables", "search_spaces"))
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3", "<frozen ")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tuner.report.study_follower import EndedTrial, StudySnapshot
 from tuner.rotation import RotationTarget
 from tuner.rotation.decision import PEERS
-from tuner.study.result import TrialResult
+from tuner.study.result import StudyResult, TrialResult
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, direction marks, line separators
 
@@ -60,6 +60,11 @@ def saved(study: StudySnapshot) -> str:
     whole = study.epochs + study.saved
     share = study.saved / whole if whole else 0.0
     return f"pruning saved {study.saved:.4g} of {whole:.4g} epochs ({share:.0%})"
+
+
+def goal(study: StudySnapshot | StudyResult) -> str:
+    """Return what the study optimises, and in which direction."""
+    return f"{'maximising' if study.mode == 'max' else 'minimising'} {one_line(study.metric)}"
 
 
 def epochs_of(epochs: float, max_epochs: int) -> str:

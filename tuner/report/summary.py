@@ -272,7 +272,10 @@ def _last_lines(result: StudyResult, shown: int, name: str, folder: str | None) 
         lines.append(f"everything about a trial: {report} --trial N")
     if any(trial.state == "complete" for trial in result.trials):
         best = result.best
-        lines.append(f"best: trial {best.number} with {result.metric} {best.value:.4g}")
+        better = "larger" if result.mode == "max" else "smaller"
+        lines.append(
+            f"best: trial {best.number} with {result.metric} {best.value:.4g} ({better} is better)"
+        )
         if best.checkpoint:
             lines.append(f"its checkpoint: {best.checkpoint}")
             weights = f"{load_call(name, folder)}.best.weights()"

@@ -69,15 +69,24 @@ def diverged(case: DecisionInput) -> str | None:
 
 
 def rotating_without_learning(case: DecisionInput) -> str | None:
-    """Prune a trial whose layers have turned far while its train loss has not fallen."""
+    """Prune a trial whose layers have turned far while neither loss nor metric has improved.
+
+    A loss may rise by design, as with a penalty that grows. The metric then tells whether the trial
+    learns.
+    """
     losses = [loss for loss in case.curve.train_loss if not math.isnan(loss)]
     warm = case.epoch >= max(case.config.warmup_epochs, _EPOCHS_TO_LEARN)
     if not warm or len(losses) < 2 or not case.reached > _TURNED or losses[-1] < losses[0]:
         return None
+    metrics = [value for value in case.curve.metric if not math.isnan(value)]
+    if len(metrics) > 1:
+        gained = metrics[-1] - metrics[0]
+        if (gained if case.config.mode == "max" else -gained) > 0:
+            return None
     return (
         f"rotating without learning: train loss {losses[0]:.4g} to {losses[-1]:.4g}. "
         f"By epoch {_epochs(case.epoch)} the hidden layers have turned by {case.reached:.2f}, more "
-        f"than {_TURNED:g}, and the train loss has not fallen"
+        f"than {_TURNED:g}, and neither the train loss nor the metric has improved"
     )
 
 
