@@ -1,11 +1,11 @@
 """A study in an SQL database, written behind the decisions from a copy in memory.
 
-A report to a database takes milliseconds (20 in SQLite; see also docs/log.md), so no
-decision waits for the database. The study is read into memory when it is opened, and every change
-is made there. A thread repeats the changes on the database in the same order. It also renews the
-lease, looks for enqueued trials and waits for a database that does not answer. Only the creation of
-a trial calls the database first, because another process may enqueue a trial at the same time. The
-two trials need different numbers.
+A report to a database takes milliseconds (20 in SQLite; see also docs/log.md). So no decision waits
+for the database. The study is read into memory when it is opened, and every change is made there. A
+thread repeats the changes on the database in the same order. It also renews the lease, looks for
+enqueued trials and waits for a database that does not answer. Only the creation of a trial calls
+the database first. Another process may enqueue a trial at the same time, and the two trials need
+different numbers.
 """
 
 from __future__ import annotations
@@ -299,7 +299,7 @@ class WriteBehindDatabase(ReplicatingStorage):
         try:
             self._retry.patiently(partial(self._leased.create, list(directions), study_name))
         except DuplicatedStudyError:
-            assert study_name is not None, "Optuna generates names that are free"
+            assert study_name is not None, "Optuna makes up names that are free"
             if self._study < 0:  # another process has created it meanwhile
                 self._open(study_name)
             raise
