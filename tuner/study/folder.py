@@ -3,7 +3,7 @@
 studies/fashion/study.log     the journal, unless the study is in a database
                 storage.url   the URL of that database (readable by its owner only)
                 job.pkl       the job as it was last run, for `resume`
-                code/         the modules that the job imports, if it came from another machine
+                code/         modules that the job imports, if it came from another machine
                 trials/       one folder per trial: checkpoints, errors
                 tensorboard/  mlflow.db  the files of the loggers, if any
                 .lock         held by the process that runs the study
@@ -37,7 +37,11 @@ DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The files of one study."""
+    """The files of one study.
+
+    Attributes:
+        path: the study's folder.
+    """
 
     path: Path
 
@@ -98,8 +102,12 @@ class StudyFolder:
 def find_study(name: str, folder: Path | str = DEFAULT_FOLDER) -> StudyFolder:
     """Return the folder of an existing study.
 
+    Args:
+        name: the name of the study.
+        folder: the folder of all studies.
+
     Raises:
-        InvalidInput: there is no study of that name; the message lists the existing ones.
+        InvalidInput: no study has this name; the message lists the existing studies.
     """
     root = Path(folder).expanduser()
     found = StudyFolder(root / name)
