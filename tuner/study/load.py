@@ -77,9 +77,7 @@ def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> Stud
         InvalidInput: the study does not exist.
 
     Example:
-        >>> study = load_study("digits")  # doctest: +SKIP
-        >>> study.best.params  # doctest: +SKIP
-        {'lr': 0.011}
+        >>> best = load_study("digits").best  # doctest: +SKIP
 
         The error for an unknown name lists the studies in the folder:
 
