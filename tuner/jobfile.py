@@ -127,8 +127,8 @@ def unpickle_job(file: Path) -> TuningJob:
         job: TuningJob = _JobUnpickler(io.BytesIO(file.read_bytes())).load()
     except Exception as error:  # unpickling runs code of the user, which may raise anything
         raise InvalidInput(
-            f"a kept job must be readable with this Python and these packages, {file} raises "
-            f"{_in_one_line(error)}; run its Python file again instead, and the study goes on"
+            f"a stored job must be readable with this Python and these packages, {file} raised "
+            f"{_in_one_line(error)}; run its Python file instead to continue the study"
         ) from error
     return job
 

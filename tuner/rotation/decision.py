@@ -102,7 +102,7 @@ def behind_peers(case: DecisionInput, *, final: bool = False) -> str | None:
     in every experiment (docs/log.md, 2026-11-23).
 
     Args:
-        case: the trial.
+        case: the trial and its peers.
         final: whether other trials have taken the places. The reason is then returned even for a
             trial that the quota admits.
     """
@@ -136,7 +136,7 @@ def _compared_by(case: DecisionInput, rung: Rung) -> str:
         if weight > 0 and is_shared
     ]
     if not names:
-        return "nothing that all of them have"
+        return "no feature that all of them have"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

@@ -40,7 +40,7 @@ _MYSQL = ("1040", "1053", "1290", "1836", "1927", "2002", "2003", "2006", "2013"
 
 
 class DatabaseUnavailable(NotStored):
-    """The database does not answer. It may have committed the last request all the same.
+    """The database does not answer. It may still have committed the last request.
 
     Attributes:
         why: the cause, as far as it is known.
@@ -115,7 +115,7 @@ class OutageState:
     def check(self) -> None:
         """Raise `DatabaseUnavailable` during an outage."""
         if self.is_on:
-            raise DatabaseUnavailable("it is waited for")
+            raise DatabaseUnavailable("this run waits for it")
 
     def lines(self) -> list[str]:
         """Return the lines to show that are new since the last call."""
@@ -149,8 +149,8 @@ class OutageState:
             if again and not self._said:
                 self._said = True
                 self._lines.append(
-                    f"{away}; trials train on and their reports are kept until it does, "
-                    f"for {told_s(self._wait_s)} at most"
+                    f"{away}; trials continue to train and their reports stay in memory until it "
+                    f"does, for {told_s(self._wait_s)} at most"
                 )
 
     def answered(self) -> None:
@@ -293,7 +293,7 @@ class _Database(RDBStorage):
 def does_not_answer(away: DatabaseUnavailable) -> InvalidInput:
     """Return the error to show when a database becomes unavailable and the caller does not wait."""
     return InvalidInput(
-        f"storage must be a database that answers, it has just gone away ({away.why}); try again"
+        f"storage must be a database that answers, this one has stopped ({away.why}); try again"
     )
 
 

@@ -2,7 +2,7 @@
 
 Optuna's journal storage answers every read from memory. It learns its state only from the log that
 it replays. So writing behind needs only one small backend. The backend returns each log entry at
-once, and a thread appends the entries to the file in batches, with one fsync per batch.
+once. A thread appends the entries to the file in batches, with one fsync per batch.
 """
 
 from __future__ import annotations

@@ -171,8 +171,8 @@ def _lost(name: str, lease: Lease | None) -> LeaseLost:
         else "its lease is gone"
     )
     return LeaseLost(
-        f"a driver must renew the lease of its study every {EXPIRES_S:g} s, this one of {name!r} "
-        f"did not and {now}; it ends here and writes nothing any more"
+        f"a driver must renew the lease of its study every {EXPIRES_S:g} s, the driver of {name!r} "
+        f"did not, and {now}; this run ends and can no longer write to the study"
     )
 
 
@@ -195,8 +195,8 @@ class LeasedStudy:
     Raises:
         InvalidInput: the kind of the database is not supported.
         LeaseLost: (methods that read or write) another process has acquired the lease.
-        DatabaseUnavailable: (likewise) the database does not answer. It may have made the change
-            all the same.
+        DatabaseUnavailable: (likewise) the database does not answer. It may still have made the
+            change.
     """
 
     def __init__(self, database: RDBStorage, worker: Worker | None = None) -> None:

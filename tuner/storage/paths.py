@@ -239,7 +239,7 @@ def unusable(place: StoragePath, error: OSError) -> InvalidInput:
 
 
 def _without_secrets(text: str) -> str:
-    line = " ".join(text.split()) or "it does not say why"
+    line = " ".join(text.split()) or "no reason given"
     for name in _SECRETS_IN_ENVIRONMENT:
         if value := os.environ.get(name):
             line = line.replace(value, "***")

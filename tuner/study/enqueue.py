@@ -66,8 +66,8 @@ def enqueue(home: StudyFolder, queued: Sequence[QueuedTrial]) -> Enqueued:
     with alone, open_for_writing(home, None) as storage:
         if not storage.get_all_studies():
             raise InvalidInput(
-                f"a study must have been begun to enqueue trials, {home.name!r} holds nothing yet; "
-                "run it"
+                "a study must have started before trials can be enqueued, "
+                f"{home.name!r} holds nothing yet; run it"
             )
         study = open_study(storage, home.name, home.path)
         known = [(_params(trial), read_config(trial)) for trial in study.get_trials(deepcopy=False)]

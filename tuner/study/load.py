@@ -1,6 +1,6 @@
 """Load a study by name or URL, and pack one as text to send it to another machine.
 
-A packed study is an Optuna journal, whatever storage it came from. A journal is plain JSON, so
+A packed study is an Optuna journal, also if its storage is a database. A journal is plain JSON, so
 unpacking runs no code of the other machine.
 """
 
@@ -128,7 +128,7 @@ def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.S
     names = sorted(study.study_name for study in storage.get_all_studies())
     if folder and not names:
         raise InvalidInput(
-            f"a study must have been begun to be read, {name!r} holds nothing yet; run it"
+            f"a study must have started before it can be read, {name!r} holds nothing yet; run it"
         )
     if name not in names and ((name and not folder) or len(names) != 1):
         raise InvalidInput(
@@ -240,7 +240,7 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -
         number=trial.number,
         state=STATES[trial.state],
         value=value,
-        # An enqueued trial has no parameters yet, only its fixed ones.
+        # An enqueued trial has only its fixed parameters until it runs.
         params=trial.params or dict(trial.system_attrs.get(FIXED_PARAMS, {})),
         curve=curve,
         epochs=curve.epochs[-1] if len(curve) else 0,
