@@ -1,4 +1,4 @@
-"""Layer rotation: measure it, keep its curve, forecast its end, decide on it.
+"""Layer rotation: measure it, store its curve, forecast its end, and decide on trials by it.
 
 - monitor.py: RotationMonitor: how far each layer has turned since initialisation
 - layers.py: the tensors that count as layers, and their names

@@ -156,8 +156,9 @@ class Weights:
     def rotation_is(self) -> Says:
         """Whether rotation predicts the standing of this study's trials, without the prior.
 
-        It is informative if its weight is above zero, and not informative if its weight is below
-        the prior's, each by 1.64 standard errors (one-sided 95 %). Otherwise it is not known yet.
+        Rotation is informative if its weight is above zero by 1.64 standard errors (one-sided
+        95 %). It is not informative if its weight is below the prior's by as much. Otherwise it is
+        not known yet.
         """
         before = 1 / _PRIOR_DEVIATION**2
         gained = float(1 / self.deviation[ROTATION] ** 2 - before)
@@ -214,8 +215,8 @@ def learn(rungs: Sequence[Rung]) -> Weights:
 Features = tuple[float, float, float, float]
 Entry = tuple[int, int, Features]  # index of a rung, number of a trial, its features there
 
-# A rung later than this share of the run saves little and decides while learning rates are still
-# high and the metric noisy (docs/log.md, 2026-11-23).
+# A rung later than this share of the run saves little. Learning rates are still high there, so the
+# metric is noisy (docs/log.md, 2026-11-23).
 _LAST_RUNG = 1 / 3
 # While new trials will be started, no trial is promoted before this many have been compared. An
 # earlier promotion spends whole runs on the best of a few trials (docs/log.md, 2026-11-23).
@@ -435,9 +436,9 @@ class HalvingState:
         """Return the number of the paused trial that should continue; None if none may.
 
         A trial may continue from a rung if `promotion_quota` admits its present place there. The
-        weights are learned while trials run, so places change and more trials than the quota may
-        pass a rung in turn. Counting the trials that passed on an earlier ranking against later,
-        better ones lost more than it saved (docs/log.md, 2026-11-23).
+        weights are learned while trials run, so places change, and over time more trials than the
+        quota may pass a rung. Trials that passed on an earlier ranking do not use up the quota. To
+        count them against later, better trials lost more than it saved (docs/log.md, 2026-11-23).
 
         While new trials will be started, the trial at the highest rung continues first, so that
         the sampler sees some final results early. After that the lowest rung comes first: no
@@ -481,9 +482,9 @@ class HalvingState:
 def _still_to_fall(curve: RotationCurve, report: int) -> float:
     """Return the learning rate at a report over its mean in the whole run, at most `_FALLS`.
 
-    A trial whose rate will fall is better than its metric shows, because the noise of a high rate
-    disappears at the end. The result is NaN if the rate is unknown, or if it has been below its
-    mean so far and therefore must rise.
+    A trial whose rate will fall is better than its metric shows: the noise of a high rate
+    disappears at the end. The result is NaN if the rate is unknown. It is also NaN if the rate has
+    been below its mean so far, because it must then rise.
     """
     since = curve.epochs[report - 1] if report else 0.0
     spent_before = curve.lr_progress[report - 1] if report else 0.0

@@ -97,6 +97,6 @@ def _unwrap(module: nn.Module) -> nn.Module:
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    # Importing torch._dynamo takes seconds. If nobody has imported it, no model is compiled.
+    # Importing torch._dynamo takes seconds. If it is not imported, no model is compiled.
     dynamo = sys.modules.get("torch._dynamo")
     return dynamo is not None and isinstance(module, dynamo.OptimizedModule)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
     """Whether a tensor is a DTensor, which is split or replicated over processes."""
-    # The import is slow. If nobody has imported the module, no tensor can be a DTensor.
+    # The import is slow. If the module is not imported, no tensor can be a DTensor.
     tensors = sys.modules.get("torch.distributed.tensor")
     return tensors is not None and isinstance(tensor, tensors.DTensor)
 

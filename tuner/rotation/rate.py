@@ -1,8 +1,8 @@
 """The final rotation of a layer that a rate of Layca gives, and rates that level the layers.
 
 **The relation of rate and distance.** A run makes steps of equal length rho. Part of each step is
-signal, a direction that the gradient keeps until the layer has turned away from it. The rest is
-noise, which momentum keeps for a few steps. The path length of the run is
+signal, a direction of the gradient that lasts until the layer has turned away from it. The rest is
+noise, which lasts for a few steps because of momentum. The path length of the run is
 
     s = 1/2 sum_i sum_j rho_i rho_j c_ij,
     c_ij = w exp(-(turned between i and j) / memory) + (1 - w) momentum^|i - j|,
@@ -195,7 +195,7 @@ def _prior() -> Floats:
 
 
 def check_distance(distance: float) -> None:
-    """Check that a final distance is one that a rate can reach.
+    """Check that a rate can reach a final distance.
 
     Raises:
         InvalidInput: the distance is not in (0, 1).

@@ -211,7 +211,7 @@ class FixedParams:
 
 
 class InitialTrials:
-    """Chooses the first trials of a study. It keeps no state: it reads the study's trials.
+    """Chooses the first trials of a study. It has no state of its own: it reads the trials.
 
     Args:
         parameter: the parameter that sets the rotation.
@@ -286,7 +286,7 @@ class InitialTrials:
         return None if position is None else self._at(self.parameter.value_at(position), "refined")
 
     def _refined(self, known: Mapping[float, float]) -> float | None:
-        """Return the next position to try, from the scores of the known ones.
+        """Return the next position to try, from the scores of the known positions.
 
         It lies between the best position and the better of its neighbours. If the best position is
         at an end, the next one lies beyond it where the range allows that. The result is None with

@@ -164,7 +164,7 @@ class RotationPruner(BasePruner):
         )
 
     def state(self, study: Study) -> HalvingState:
-        """Return the standing of all trials of the study, except failed ones."""
+        """Return the standing of all trials of the study, except failed trials."""
         of = storage_of(study), study_id_of(study)
         if self._known is None or self._known.of != of:
             state = HalvingState(self.config_for(study), self.max_epochs_of(study))

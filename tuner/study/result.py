@@ -40,7 +40,7 @@ class TrialResult:
         checkpoint: folder or URL of the newest checkpoint, or None.
         test: the last metrics on the test split by name, such as test_accuracy. Pruners do not
             read them.
-        audit: the reason to prune a control trial, which was trained all the same; empty otherwise.
+        audit: the reason to prune the trial, if it is a control trial; empty otherwise.
         advice: the title of the advice that the trial tests; empty otherwise.
         start: the point of the ladder, for one of the study's first trials; empty otherwise.
         config: config entries that were enqueued with the trial; they override its space.
