@@ -77,6 +77,10 @@ def tip(field: str, title: str, kind: Any = "nominal", form: str | None = None) 
 def write_picture(chart: AnyChart, path: Path) -> None:
     """Write a chart to a .png or .svg file; an existing file is replaced.
 
+    Args:
+        chart: the chart.
+        path: the file.
+
     Raises:
         InvalidInput: the file has another ending, or cannot be written.
     """

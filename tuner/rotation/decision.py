@@ -48,6 +48,7 @@ class DecisionInput:
 
     @property
     def config(self) -> PruningConfig:
+        """The settings of the comparison."""
         return self.state.config
 
     @property
@@ -274,7 +275,12 @@ def decide(
 
 
 def is_audited(number: int, config: PruningConfig) -> bool:
-    """Whether a trial that would be pruned becomes a control trial; the seed decides."""
+    """Whether a trial that would be pruned becomes a control trial.
+
+    Args:
+        number: number of the trial, >= 0.
+        config: the settings with the share of control trials and the seed of the draw.
+    """
     return random.Random(f"{config.seed}:{number}").random() < config.audit
 
 

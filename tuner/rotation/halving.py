@@ -498,7 +498,11 @@ def _still_to_fall(curve: RotationCurve, report: int) -> float:
 def has_diverged(curve: RotationCurve, report: int) -> bool:
     """Whether the train loss is no longer finite at a report.
 
-    NaN means an unknown loss too, so it counts only after a known loss.
+    NaN also means an unknown loss, so it counts only after a known loss.
+
+    Args:
+        curve: the reports of the trial.
+        report: index of the report, >= 0.
     """
     loss = curve.train_loss[report]
     known_before = any(not math.isnan(earlier) for earlier in curve.train_loss[:report])

@@ -30,6 +30,10 @@ def sharded_alike(tensor: Tensor, other: Tensor) -> Tensor:
 
     No process sends data: each takes its own part of the tensor. If the tensor is sharded already,
     or `other` is not, the tensor is returned unchanged.
+
+    Args:
+        tensor: the tensor to shard.
+        other: a tensor of the same shape, sharded or not.
     """
     if is_sharded(tensor) or not is_sharded(other):
         return tensor

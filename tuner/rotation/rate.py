@@ -219,13 +219,23 @@ def rate_between(middles: Sequence[float], distance: float, rates: Floats = RATE
 
 
 def distance_of(way: Floats, spread: Floats) -> Floats:
-    """Return the cosine distance, in [0, 1), after a path of length s."""
+    """Return the cosine distance, in [0, 1), after a path of length s.
+
+    Args:
+        way: the path length s, >= 0.
+        spread: the trait of the layer, > 0; its shape must broadcast with that of `way`.
+    """
     distance: Floats = 1 - (1 + way / spread) ** -spread
     return distance
 
 
 def path_length_of(distance: float, spread: Floats) -> Floats:
-    """Return the path length s at which the cosine distance is the given one, in [0, 1)."""
+    """Return the path length s, >= 0, at which a layer has a given cosine distance.
+
+    Args:
+        distance: the cosine distance, in [0, 1).
+        spread: the trait of the layer, > 0, of any shape.
+    """
     way: Floats = spread * ((1 - distance) ** (-1 / spread) - 1)
     return way
 

@@ -172,6 +172,11 @@ def epoch_of(result: Mapping[str, Any], metric: str, max_epochs: int) -> float:
     """Return the epochs finished at a result.
 
     If a trainable does not report its epochs, each report counts as one epoch.
+
+    Args:
+        result: the report by key.
+        metric: the key of the job's metric.
+        max_epochs: epochs of a whole trial, >= 1.
     """
     if "progress" in result and metric not in result:
         return round(float(result["progress"]) * max_epochs, 6)

@@ -42,6 +42,7 @@ class BatchWriter(Generic[Item]):
         self._thread.start()
 
     def put(self, items: list[Item]) -> None:
+        """Add items to the next batch."""
         with self._changed:
             self._raise_if_broken()
             if self._closed:

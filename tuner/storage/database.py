@@ -110,6 +110,7 @@ class OutageState:
 
     @property
     def is_on(self) -> bool:
+        """Whether there is an outage."""
         return self._began is not None
 
     def check(self) -> None:

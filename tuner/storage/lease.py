@@ -110,6 +110,7 @@ class Lease:
     writes: int = 0
 
     def is_live(self, now: float) -> bool:
+        """Whether the lease has not expired at this time of the database's clock."""
         return now - self.renewed <= EXPIRES_S
 
     def is_left_by(self, worker: Worker) -> bool:
@@ -127,13 +128,23 @@ def lease_in(system_attrs: dict[str, Any]) -> Lease | None:
 
 
 def is_driven(system_attrs: dict[str, Any], now: float) -> bool:
-    """Whether a driver holds the study's lease."""
+    """Whether a driver holds the study's lease.
+
+    Args:
+        system_attrs: the system attributes of the study.
+        now: seconds since 1970, by the clock of the database.
+    """
     lease = lease_in(system_attrs)
     return lease is not None and lease.is_live(now)
 
 
 def folder_attr(driver: str, trials: str) -> tuple[str, dict[str, Any]]:
-    """Return the system attribute with the path of a driver's trials: its key and value."""
+    """Return the system attribute with the path of a driver's trials: its key and value.
+
+    Args:
+        driver: the driver's id.
+        trials: the path of the trials' folders.
+    """
     return f"{_DRIVER}{driver}", {"trials": trials}
 
 
@@ -209,6 +220,10 @@ class LeasedStudy:
 
     def create(self, directions: Sequence[StudyDirection], name: str | None) -> None:
         """Create the study and acquire its lease.
+
+        Args:
+            directions: the direction of each objective.
+            name: the name of the study; None for a generated name.
 
         Raises:
             DuplicatedStudyError: a study of that name exists.

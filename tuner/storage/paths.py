@@ -103,6 +103,7 @@ class StoragePath:
 
     @property
     def is_url(self) -> bool:
+        """Whether the address is a URL, not a path."""
         return "://" in self.address
 
     @cached_property
@@ -117,6 +118,7 @@ class StoragePath:
 
     @property
     def filesystem(self) -> FileSystem:
+        """The opened file system that contains the folder."""
         return self._opened[0]
 
     @property
@@ -158,7 +160,12 @@ class StoragePath:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file in this folder, which must exist."""
+        """Write a file in this folder. The folder must exist.
+
+        Args:
+            name: the name of the file.
+            content: its bytes.
+        """
         with _as_os_errors(), self.filesystem.open_output_stream(self.at(name)) as file:
             file.write(content)
 
@@ -225,7 +232,12 @@ def _as_os_errors() -> Iterator[None]:
 
 
 def unusable(place: StoragePath, error: OSError) -> InvalidInput:
-    """Return the error for a folder that cannot be used: one line with the cause and the remedy."""
+    """Return the error for a folder that cannot be used: one line with the cause and the remedy.
+
+    Args:
+        place: the folder.
+        error: the error of the file system. Secrets are removed from its text.
+    """
     said = _without_secrets(error.strerror or str(error))
     why = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}..."
     remedy = next(

@@ -47,29 +47,36 @@ class StudyFolder:
 
     @property
     def name(self) -> str:
+        """The name of the study."""
         return self.path.name
 
     @property
     def journal(self) -> Path:
+        """The journal file; it does not exist if the study is in a database."""
         return self.path / "study.log"
 
     @property
     def storage_url(self) -> Path:
+        """The file with the URL of the database; it exists only if the study is in a database."""
         return self.path / "storage.url"
 
     @property
     def job(self) -> Path:
+        """The file with the pickled job."""
         return self.path / "job.pkl"
 
     @property
     def code(self) -> Path:
+        """The folder with the modules that the job imports."""
         return self.path / "code"
 
     @property
     def trials(self) -> Path:
+        """The folder with the trials' folders."""
         return self.path / "trials"
 
     def exists(self) -> bool:
+        """Whether the folder contains a study."""
         return self.journal.exists() or self.storage_url.exists()
 
     @contextmanager

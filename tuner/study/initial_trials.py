@@ -119,7 +119,12 @@ def find_rotation_parameter(space: Space, optimizer: str | None = None) -> Rotat
 
 
 def first_config(space: Space, parameter: RotationParameter) -> dict[str, Any]:
-    """Return the configuration of the first trial of a study on this space."""
+    """Return the configuration of the first trial of a study.
+
+    Args:
+        space: the search space.
+        parameter: the parameter of the space that sets the rotation.
+    """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(parameter.params(parameter.ladder[0]))
     return suggest(space, study.ask())

@@ -95,6 +95,10 @@ def opened(
 ) -> Iterator[tuple[optuna.Study, Path | None]]:
     """Open a study for reading. Yield it with its folder, or None if it was opened by URL.
 
+    Args:
+        name_or_url: as for `load_study`.
+        folder: as for `load_study`.
+
     Raises:
         InvalidInput: as for `load_study`.
     """

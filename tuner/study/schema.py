@@ -204,7 +204,12 @@ def read_config(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:
-    """Return all reports of a trial as one curve; the curve is empty before the first report."""
+    """Return all reports of a trial as one curve; the curve is empty before the first report.
+
+    Args:
+        trial: the trial.
+        max_epochs: epochs of a whole trial, >= 1.
+    """
     layers = tuple(trial.user_attrs.get(LAYERS, ()))
     return RotationCurve.from_reports(
         (
