@@ -57,8 +57,8 @@ MODELS: dict[Clock, Model] = {
         rate_rises=_ends(0, 0, 0),
     ),
 }
-# The first number widens the interval on each side. A layer near a quarter turn moves at random,
-# so the second number widens its interval further [measured on the same runs].
+# The first number widens the interval on each side. The second number widens it further near a
+# quarter turn, where a layer moves at random [measured on the same runs].
 _WANDER, _WANDER_ARRIVED = 0.001, 0.06
 # An exponent that exceeds 1 by no more than this counts as 1.
 NEGLIGIBLE = 1e-6
@@ -219,8 +219,8 @@ def forecast(curve: RotationCurve) -> Forecast | None:
     One report is enough: p is then 1, and the interval is wide. A layer that turns back has a p of
     0. The forecast of a layer beyond a quarter turn tends to 1, the distance of random directions.
 
-    The clock is the share of the learning rate spent, if every report has `lr_progress` and the
-    last one is above 0. Otherwise it is the share of the epochs.
+    The clock is the share of the learning rate spent. If a report has no `lr_progress`, or none is
+    spent yet, the clock is the share of the epochs.
 
     - A layer that did not move at first is forecast from its first motion.
     - A layer that has not moved while other layers have is not forecast.

@@ -436,12 +436,12 @@ class HalvingState:
         """Return the number of the paused trial that should continue; None if none may.
 
         A trial may continue from a rung if `promotion_quota` admits its present place there. The
-        weights are learned while trials run, so places change, and over time more trials than the
-        quota may pass a rung. Trials that passed on an earlier ranking do not use up the quota. To
-        count them against later, better trials lost more than it saved (docs/log.md, 2026-11-23).
+        weights are learned while trials run, so places change. Over time more trials than the quota
+        may pass a rung. Trials that passed on an earlier ranking do not use up the quota. Counting
+        them against later, better trials lost more than it saved (docs/log.md, 2026-11-23).
 
-        While new trials will be started, the trial at the highest rung continues first, so that
-        the sampler sees some final results early. After that the lowest rung comes first: no
+        While new trials will be started, the trial at the highest rung continues first. So the
+        sampler sees some final results early. After that the lowest rung comes first: no
         trial takes a place at a later rung before all its rivals have been compared. Of the trials
         at one rung the best continues first.
 

@@ -81,8 +81,8 @@ def over_all_parts(tensors: Sequence[Tensor], sums: Sequence[Tensor]) -> list[Te
 
 
 # The number of elements that are converted to double at a time. On a CPU a chunk should fit into
-# the cache: two products of 20 million weights took 0.04 s with 2^16 and 0.1 to 0.5 s with 2^18 to
-# 2^24 (2 cores). On other devices each chunk costs kernel launches; 2^24 limits the copies to
+# the cache. Two products of 20 million weights took 0.04 s with 2^16, and 0.1 to 0.5 s with 2^18
+# to 2^24 (2 cores). On other devices each chunk costs kernel launches; 2^24 limits the copies to
 # 256 MiB.
 _CPU_CHUNK = 2**16
 _DEVICE_CHUNK = 2**24
@@ -136,9 +136,10 @@ class RotationMonitor:
     DistributedDataParallel or torch.compile, before or after the monitor is built. A measurement
     raises InvalidInput if a layer's name is missing or its shape has changed.
 
-    Under sharded data parallelism (`fully_shard`) or tensor parallelism, each process holds its
-    part of a layer and of the initial weights. All processes must then build the monitor and call
-    each measurement together. Every process gets the distance of the whole layer.
+    Under sharded data parallelism (`fully_shard`) or tensor parallelism, each process holds a part
+    of each layer. It also holds the same part of the initial weights. All processes must then build
+    the monitor and call each measurement together. Every process gets the distance of the whole
+    layer.
 
     A layer that starts at zero has no initial direction. It is not measured, and one warning names
     all such layers.

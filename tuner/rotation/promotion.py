@@ -50,8 +50,8 @@ class Promoted(NamedTuple):
 class Promotion:
     """Decides at each report whether a trial continues, and later which paused trial is promoted.
 
-    A trial that pauses is *pausing* until its checkpoint is written (`pause`), and *paused* until
-    it is promoted (`pop_promotable`) or pruned (`pop_unpromotable`).
+    A trial that pauses is *pausing* until its checkpoint is written (`pause`). Then it is *paused*
+    until it is promoted (`pop_promotable`) or pruned (`pop_unpromotable`).
 
     Args:
         config: the settings of the comparison.

@@ -1,15 +1,15 @@
 """The final rotation of a layer that a rate of Layca gives, and rates that level the layers.
 
 **The relation of rate and distance.** A run makes steps of equal length rho. Part of each step is
-signal, a direction of the gradient that lasts until the layer has turned away from it. The rest is
+signal: a direction of the gradient that stays the same until the layer has turned. The rest is
 noise, which lasts for a few steps because of momentum. The path length of the run is
 
     s = 1/2 sum_i sum_j rho_i rho_j c_ij,
     c_ij = w exp(-(turned between i and j) / memory) + (1 - w) momentum^|i - j|,
 
-where w is the signal's share of a step. Without momentum w is `signal`. Momentum averages the noise
-away, so w is then larger. The directions of a layer turn by different amounts. So the cosine with
-the initial weights falls as (1 + s / spread)^(-spread), not as exp(-s), the limit of a random walk.
+where w is the signal's share of a step. Without momentum w is `signal`. Momentum averages out the
+noise, so w is then larger. The directions of a layer turn by different amounts. So the cosine with
+the initial weights falls as (1 + s / spread)^(-spread). A random walk has the limit exp(-s).
 
 The traits `signal`, `memory` and `spread` are similar in five families of networks (docs/log.md,
 2026-11-25). So the relation holds before any training. Readings of short probes make it more

@@ -61,9 +61,9 @@ class RotationTarget:
 
     The defaults come from the best runs of arXiv:1806.01603. There most layers end at .91 to .99,
     and shortcuts without normalisation at .73 to .85. The first layer ends at .67 to .88, and the
-    last dense layer at .58 to .88. By default these two layers do not count. They end at .18 to .71
-    and at .45 to .81 in the best tenth of 76 recorded runs of a small normalised network. So the
-    paper's bars for these two layers would rank good runs too low [measured].
+    last dense layer at .58 to .88. By default these two layers do not count. In the best tenth of
+    76 recorded runs of a small normalised network, first layers end at .18 to .71. Heads end at .45
+    to .81. So the paper's bars for these two layers would rank good runs too low [measured].
 
     Attributes:
         distance: the bar of hidden layers, in (0, 2]; 1 is a quarter turn.

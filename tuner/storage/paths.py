@@ -51,9 +51,9 @@ _REMEDIES = {
 class StoragePath:
     """A folder, given by its path or by a URL that pyarrow reads, such as s3://bucket/path.
 
-    The file system is opened at the first use. A pickle holds the opened file system, so that a
-    process on another machine uses the same endpoint. The methods raise OSError, except
-    `check_writable`.
+    The file system is opened at the first use. A pickle of an opened path contains the file system,
+    so that a process on another machine uses the same endpoint. On failure `check_writable` raises
+    InvalidInput, and all other methods raise OSError.
 
     Attributes:
         address: the path or the URL.

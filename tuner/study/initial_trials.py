@@ -233,8 +233,7 @@ class InitialTrials:
         The ladder comes first, then trials of the sampler. While a point of the ladder or a
         refinement is the best trial, further refinements come between the sampler's trials. Each
         refinement starts after all points and refinements before it have ended. While none of them
-        is the best, the random draws of the sampler leave Layca out, because the ladder has covered
-        it.
+        is the best, the random draws of the sampler leave Layca out: the ladder has covered it.
 
         Args:
             trials: all trials of the study.

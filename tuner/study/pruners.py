@@ -57,8 +57,8 @@ class RotationPruner(BasePruner):
     trial. A control trial is trained to its end to measure the cost of pruning; its attribute
     ``audit`` holds the reason.
 
-    In plain Optuna the first call of `prune` writes the target and the warmup into the study, so
-    that reports use them. `tuner.run` writes them before the first trial.
+    Reports of a study need its target and its warmup. In plain Optuna the first call of `prune`
+    writes them into the study; `tuner.run` writes them before the first trial.
 
     Args:
         target: the distances that the layers should reach. Default: the study's target. A study
