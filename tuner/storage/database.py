@@ -131,7 +131,7 @@ class OutageState:
             away: the error.
 
         Raises:
-            DatabaseUnavailable: the outage has lasted for `wait_s`.
+            DatabaseUnavailable: no answer has come for `wait_s` seconds, or `give_up` was called.
         """
         now = time.monotonic()
         with self._lock:
@@ -185,7 +185,7 @@ class OutageState:
             meanwhile: is called before each pause.
 
         Raises:
-            DatabaseUnavailable: the outage has lasted for `wait_s`.
+            DatabaseUnavailable: as for `begin`.
         """
         pause_s = _FIRST_PAUSE_S
         while True:
