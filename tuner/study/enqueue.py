@@ -1,4 +1,4 @@
-"""Enqueue trials in a study. Its driver runs them: the one that drives it now, or the next."""
+"""Enqueue trials in a study. Its present driver runs them, or else its next driver."""
 
 from __future__ import annotations
 
@@ -48,14 +48,17 @@ def enqueue(home: StudyFolder, queued: Sequence[QueuedTrial]) -> Enqueued:
     """Enqueue trials in a study, each with the advice that it tests.
 
     A configuration that the study already has, run or enqueued, is left out. A parameter may lie
-    outside its range: Optuna accepts it, and so do all its samplers.
+    outside its range: Optuna and all its samplers accept that.
 
-    The driver of a study in a database finds them within seconds. A study in its folder must have
-    no driver meanwhile.
+    The driver of a study in a database finds the trials within seconds. A study in its folder must
+    have no driver meanwhile.
 
     Args:
         home: the study's folder.
         queued: the trials.
+
+    Returns:
+        The numbers of the new trials.
 
     Raises:
         InvalidInput: a process runs the study in its folder, or the study does not exist yet.
@@ -64,8 +67,8 @@ def enqueue(home: StudyFolder, queued: Sequence[QueuedTrial]) -> Enqueued:
     with alone, open_for_writing(home, None) as storage:
         if not storage.get_all_studies():
             raise InvalidInput(
-                f"a study must have been begun to enqueue trials, {home.name!r} holds nothing yet; "
-                "run it"
+                "a study must have started before trials can be enqueued, "
+                f"{home.name!r} holds nothing yet; run it"
             )
         study = open_study(storage, home.name, home.path)
         known = [(_params(trial), read_config(trial)) for trial in study.get_trials(deepcopy=False)]

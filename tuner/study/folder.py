@@ -3,7 +3,7 @@
 studies/fashion/study.log     the journal, unless the study is in a database
                 storage.url   the URL of that database (readable by its owner only)
                 job.pkl       the job as it was last run, for `resume`
-                code/         the modules that the job imports, if it came from another machine
+                code/         modules that the job imports, if it came from another machine
                 trials/       one folder per attempt at a trial, with its checkpoints
                 errors/       the tracebacks of failed trials
                 tensorboard/  mlflow.db  the files of the loggers, if any
@@ -38,32 +38,42 @@ DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The files of one study."""
+    """The files of one study.
+
+    Attributes:
+        path: the study's folder.
+    """
 
     path: Path
 
     @property
     def name(self) -> str:
+        """The name of the study."""
         return self.path.name
 
     @property
     def journal(self) -> Path:
+        """The journal file; it does not exist if the study is in a database."""
         return self.path / "study.log"
 
     @property
     def storage_url(self) -> Path:
+        """The file with the URL of the database; it exists only if the study is in a database."""
         return self.path / "storage.url"
 
     @property
     def job(self) -> Path:
+        """The file with the pickled job."""
         return self.path / "job.pkl"
 
     @property
     def code(self) -> Path:
+        """The folder with the modules that the job imports."""
         return self.path / "code"
 
     @property
     def trials(self) -> Path:
+        """The folder with the trials' folders."""
         return self.path / "trials"
 
     @property
@@ -71,6 +81,7 @@ class StudyFolder:
         return self.path / "errors"
 
     def exists(self) -> bool:
+        """Whether the folder contains a study."""
         return self.journal.exists() or self.storage_url.exists()
 
     @contextmanager
@@ -103,8 +114,12 @@ class StudyFolder:
 def find_study(name: str, folder: Path | str = DEFAULT_FOLDER) -> StudyFolder:
     """Return the folder of an existing study.
 
+    Args:
+        name: the name of the study.
+        folder: the folder of all studies.
+
     Raises:
-        InvalidInput: there is no study of that name; the message lists the existing ones.
+        InvalidInput: no study has this name; the message lists the existing studies.
     """
     root = Path(folder).expanduser()
     found = StudyFolder(root / name)

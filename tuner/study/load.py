@@ -1,6 +1,6 @@
 """Load a study by name or URL, and pack one as text to send it to another machine.
 
-A packed study is an Optuna journal, whatever storage it came from. A journal is plain JSON, so
+A packed study is an Optuna journal, also if its storage is a database. A journal is plain JSON, so
 unpacking runs no code of the other machine.
 """
 
@@ -68,15 +68,24 @@ STATES: dict[TrialState, State] = {
 
 
 def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> StudyResult:
-    """Read a study, running or finished.
+    """Read a study that is running or finished.
 
     Args:
         name_or_url: the name of the study, or ``URL#name`` for a study in a database. ``#name`` may
             be left out if the database holds one study.
-        folder: the folder of all studies, for a name.
+        folder: the folder of all studies. It is used only with a name.
 
     Raises:
-        InvalidInput: there is no such study.
+        InvalidInput: the study does not exist.
+
+    Example:
+        >>> best = load_study("digits").best  # doctest: +SKIP
+
+        The error for an unknown name lists the studies in the folder:
+
+        >>> load_study("digits", folder="no-folder")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        tuner.errors.InvalidInput: unknown study 'digits'; known: none (in ...)
     """
     with opened(name_or_url, folder) as (study, path):
         return read_result(study, path)
@@ -87,6 +96,10 @@ def opened(
     name_or_url: str, folder: Path | str = DEFAULT_FOLDER
 ) -> Iterator[tuple[optuna.Study, Path | None]]:
     """Open a study for reading. Yield it with its folder, or None if it was opened by URL.
+
+    Args:
+        name_or_url: as for `load_study`.
+        folder: as for `load_study`.
 
     Raises:
         InvalidInput: as for `load_study`.
@@ -107,11 +120,21 @@ def opened(
 
 
 def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.Study:
-    """Open the study of a name in a storage, or the only study if its folder was renamed."""
+    """Open a study of a storage by name.
+
+    Args:
+        storage: the storage.
+        name: the name of the study. If it is unknown, the only study is opened, because a user may
+            have renamed the folder. An empty name also means the only study.
+        folder: the study's folder; None for a database given by its URL.
+
+    Raises:
+        InvalidInput: the study does not exist, or it has several objectives.
+    """
     names = sorted(study.study_name for study in storage.get_all_studies())
     if folder and not names:
         raise InvalidInput(
-            f"a study must have been begun to be read, {name!r} holds nothing yet; run it"
+            f"a study must have started before it can be read, {name!r} holds nothing yet; run it"
         )
     if name not in names and ((name and not folder) or len(names) != 1):
         raise InvalidInput(
@@ -132,8 +155,8 @@ def read_result(
 ) -> StudyResult:
     """Read an open study.
 
-    Checkpoints are under `folder`, unless the study names another path or a former driver has made
-    them in a folder of its own.
+    Checkpoints are under `folder`, unless the study names another path, or an earlier driver made
+    them in another folder.
 
     Args:
         study: the open study.
@@ -167,18 +190,29 @@ def read_result(
 
 
 def checkpoints_of(study: optuna.Study, folder: Path | None) -> StoragePath | None:
-    """Return the place of the trials' folders: the one that the study names, or `folder`."""
+    """Return the path of the trials' folders.
+
+    It is the path that the study names, else the one in `folder`, else None.
+
+    Args:
+        study: an open study.
+        folder: the study's folder, or None.
+    """
     if elsewhere := _text(study.user_attrs.get(CHECKPOINTS)):
         return StoragePath(elsewhere)
     return StoragePath(str(StudyFolder(folder).trials.absolute())) if folder else None
 
 
 class CheckpointPaths:
-    """Where the checkpoints of a study's trials are; drivers with other folders kept theirs there.
+    """The paths of the checkpoints of a study's trials.
+
+    A driver keeps the checkpoints of its trials in its own folder. So a study with drivers in
+    several folders has several paths.
 
     Args:
         study: an open study.
-        folder: the study's folder, or None. Its own trials are under it, even after a move.
+        folder: the study's folder, or None. The trials of its own drivers are under it, even after
+            the folder was moved.
     """
 
     def __init__(self, study: optuna.Study, folder: Path | None) -> None:
@@ -190,7 +224,7 @@ class CheckpointPaths:
             self._folders.pop(id_file(folder).read_text().strip(), None)
 
     def of(self, trial: FrozenTrial) -> StoragePath | None:
-        """Return the path that holds a trial's checkpoint, None if the study does not say."""
+        """Return the path that holds a trial's checkpoint; None if it is unknown."""
         trials = self._folders.get(trial.system_attrs.get(HOLDER, ""))
         return StoragePath(trials) if trials else self._own
 
@@ -201,10 +235,10 @@ def read_trial(
     """Read one trial.
 
     Args:
-        trial: the trial as Optuna holds it.
+        trial: the trial.
         max_epochs: epochs of a whole trial, >= 1.
-        place: where its checkpoints are, or None.
-        folder: the study's folder, which holds its traceback if it failed, or None.
+        place: the path that holds the trial's checkpoints, or None.
+        folder: the study's folder, which holds the traceback of a failed trial, or None.
     """
     error, retry_of = trial.user_attrs.get(ERROR), trial.user_attrs.get(RETRY_OF)
     curve = curve_of(trial, max_epochs)
@@ -216,7 +250,7 @@ def read_trial(
         number=trial.number,
         state=STATES[trial.state],
         value=value,
-        # An enqueued trial has no parameters yet, only the ones that were fixed for it.
+        # An enqueued trial has only its fixed parameters until it runs.
         params=trial.params or dict(trial.system_attrs.get(FIXED_PARAMS, {})),
         curve=curve,
         epochs=curve.epochs[-1] if len(curve) else 0,
@@ -235,7 +269,7 @@ def read_trial(
 
 
 def _text(value: object) -> str:
-    """Return a text, or "" for anything else: other programs may use the attribute's name."""
+    """Return the value if it is text, else "". Other programs may use the attribute's name."""
     return value if isinstance(value, str) else ""
 
 
@@ -277,13 +311,14 @@ def unpack(text: str, name: str, folder: Path) -> StudyFolder:
     study = optuna.load_study(
         study_name=name, storage=JournalStorage(JournalFileBackend(str(home.journal)))
     )
-    if CHECKPOINTS not in study.user_attrs:  # then they are in its folder on the other machine
+    # Without this attribute the checkpoints are in the study's folder on the other machine.
+    if CHECKPOINTS not in study.user_attrs:
         study.set_user_attr(CHECKPOINTS, trials.decode())
     return home
 
 
 def _copied(home: StudyFolder) -> bytes:
-    """Return a study of a database as a journal."""
+    """Return the content of a journal with a copy of a study in a database."""
     storage = open_for_reading(home)
     try:
         with tempfile.TemporaryDirectory() as made:

@@ -40,9 +40,17 @@ _PROBES = 32
 def as_function(space: SearchSpace) -> Space:
     """Return the space as a function that suggests one configuration for a trial.
 
+    Args:
+        space: the search space in any accepted form.
+
     Raises:
         InvalidInput: the space is neither a function nor a mapping, or holds a Ray domain that has
             no equivalent in Optuna.
+
+    Example:
+        >>> space = as_function({"lr": FloatDistribution(1e-4, 1.0, log=True), "epochs": 5})
+        >>> space(optuna.trial.FixedTrial({"lr": 0.1}))
+        {'lr': 0.1, 'epochs': 5}
     """
     if callable(space):
         return space
@@ -60,7 +68,7 @@ def as_function(space: SearchSpace) -> Space:
 
 
 def fingerprint(space: Space) -> str:
-    """Return the parameters that a space suggests in some draws, as canonical JSON.
+    """Return the parameters that a space suggests in 32 random draws, as canonical JSON.
 
     Two spaces are the same if their fingerprints are equal.
 
@@ -90,7 +98,7 @@ def probe_space(
 ) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
     """Yield random trials of a space, each with its configuration.
 
-    The draws are seeded: every call yields the same ones.
+    The draws are seeded: every call yields the same trials.
 
     Args:
         space: the search space.
@@ -107,6 +115,10 @@ def probe_space(
 
 def suggest(space: Space, trial: optuna.Trial) -> dict[str, Any]:
     """Draw one configuration from the space for a trial.
+
+    Args:
+        space: the search space.
+        trial: the trial.
 
     Raises:
         InvalidInput: the space raises, or returns something other than a dict.
@@ -235,7 +247,7 @@ def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
     if whole and step in (None, 1):
         high -= 1
     elif step is not None:
-        # In decimals: 3 steps of 0.1 are 0.3, not 0.30000000000000004.
+        # Decimal, because 3 * 0.1 is 0.30000000000000004 as a float.
         unit = Decimal(str(step))
         low = math.ceil(round(low / step, 9)) * unit
         high = math.floor(round(high / step, 9)) * unit
@@ -294,7 +306,7 @@ def lr_range(space: Space, optimizer: str, usual: str = "sgd") -> Range:
     """Return the lowest and the highest learning rate that a space searches with an optimizer.
 
     Both are > 0. The range is that of the parameter whose value becomes `lr` in the configuration.
-    The first of some random draws with such a parameter decides.
+    Of 32 random draws, the first one with such a parameter decides.
 
     Args:
         space: the search space.
