@@ -52,7 +52,14 @@ REPORT_FILES = options(
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """The files to write; an empty `html` is named after the study."""
+    """The files that a report writes; each is optional.
+
+    Attributes:
+        html: the path of the page; empty means that the page is named after the study.
+        plot: the kind of the chart.
+        out: the path of the chart.
+        parquet: the path of the ranked table.
+    """
 
     html: str | None
     plot: str | None
@@ -63,7 +70,13 @@ class ReportFiles:
         return self.html is not None or self.plot is not None or self.parquet is not None
 
     def write(self, result: StudyResult, name: str, folder: Path | None) -> list[Path]:
-        """Write the files and return their paths. The page does not show a database's URL."""
+        """Write the files and return their paths. The page does not show a database's URL.
+
+        Args:
+            result: the study.
+            name: the name or URL of the study on the command line.
+            folder: the folder of studies on the command line.
+        """
         written = []
         if self.html is not None:
             from tuner.report.html import write_html
@@ -117,9 +130,9 @@ def run(
     code: Path | None,
     **given: Any,
 ) -> None:
-    """Run a tuning job, then print its report; run it again to continue.
+    """Run a tuning job, then print its report. Run the command again to continue the study.
 
-    FILE is a Python file that defines a TuningJob; or name a trainable and a space.
+    FILE is a Python file that defines a TuningJob. Without FILE, give a trainable and a space.
 
     \b
     quarterturn run fashion.py
@@ -127,7 +140,7 @@ def run(
     quarterturn run --trainable digits-mlp --space sgd --name first --trials 20
     """
     job = job_of(file, trainable, space, given)
-    from tuner.api import run as run_job  # not before the names are known to be right
+    from tuner.api import run as run_job  # after the names are checked: the import is slow
 
     _show(lambda: run_job(job, code=code, retry_failed=retry_failed), job.name, job.folder)
 
@@ -302,10 +315,10 @@ def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:
 def advise(
     name: str, as_json: bool, enqueue: int | None, folder: Path | None, address: str | None
 ) -> None:
-    """Print what to try next, with the evidence from the study's own trials.
+    """Print advice for the next trials, with the evidence from the study's own trials.
 
     NAME is the study's name, or the URL of a database, with #STUDY if it holds several. There is
-    no advice if the trials show nothing beyond chance.
+    no advice if the trials show no effect beyond chance.
 
     \b
     quarterturn advise fashion
@@ -366,10 +379,10 @@ def advise(
 )
 @FOLDER
 def watch(name: str, interval: float, folder: Path | None) -> None:
-    """Show a study on the terminal while another process runs it; Ctrl-C ends only the view.
+    """Show a study on the terminal while another process runs it. Ctrl-C ends only the view.
 
-    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. An output
-    that is no terminal gets one snapshot.
+    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. If
+    the output is not a terminal, the command prints one snapshot.
 
     \b
     quarterturn watch fashion
@@ -391,7 +404,7 @@ def watch(name: str, interval: float, folder: Path | None) -> None:
 )
 @click.option("--distance", default=0.95, show_default=True, help="Hidden layers' final distance.")
 @click.option("--epochs", "max_epochs", type=int, help="Epochs of the run.")
-@click.option("--seed", type=int, help="Seed of initialisation and batches.")
+@click.option("--seed", type=int, help="Seed of the initialisation and of the batches.")
 @click.option(
     "--set",
     "config",
@@ -403,7 +416,7 @@ def watch(name: str, interval: float, folder: Path | None) -> None:
 @RESOURCES
 @DATA
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--plot", type=Path, help="Draw the curve to a .png or .svg file.")
+@click.option("--plot", type=Path, help="Plot the curve to a .png or .svg file.")
 def find_rate(
     file: str | None,
     trainable: str | None,
@@ -418,8 +431,8 @@ def find_rate(
     """Find the rate at which an optimizer turns the hidden layers by a given distance.
 
     Four short probes, together at most one epoch, forecast how far each rate turns the layers in a
-    run of this model, optimizer, schedule and length. They also show whether the run learns at
-    that rate, and which layers lag. The rate is Layca's, or another optimizer's learning rate.
+    run of this model, optimizer, schedule and length. They also show whether the network learns at
+    that rate, and which layers lag. The rate is Layca's, or the learning rate of another optimizer.
 
     \b
     quarterturn find-rate fashion.py
@@ -433,7 +446,7 @@ def find_rate(
     if plot:
         check_picture(plot)
     job = job_of(file, trainable, space, given)
-    from tuner.rate_finder.find_rate import find_rate as find  # not before the names are right
+    from tuner.rate_finder.find_rate import find_rate as find  # slow, so after the checks
 
     keys = {key: _value(text) for key, text in (config or {}).items()}
     found = find(job, optimizer=optimizer, distance=distance, config=keys)
@@ -487,7 +500,7 @@ def serve(
     no_token: bool,
     interval: float,
 ) -> None:
-    """Show all studies in a browser, live, until Ctrl-C; nothing is written.
+    """Show all studies in a browser, live, until Ctrl-C. The server only reads.
 
     A visitor needs the token. The terminal shows how to sign in.
 
