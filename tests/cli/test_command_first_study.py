@@ -105,6 +105,7 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
             "params",
             "reason",
             "reason_short",
+            "status",
         }
         assert trial["value"] == pytest.approx(row["val_accuracy"])
         assert trial["trial"] == row["trial"]

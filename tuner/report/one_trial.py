@@ -51,6 +51,7 @@ def trial_json(result: StudyResult, number: int) -> str:
             "trial": trial.number,
             "rank": result.ranked.index(trial) + 1,
             "state": trial.state,
+            "status": trial.status or trial.state,
             result.metric: _known(trial.value),
             "reason": trial.reason,
             "would_have_been_pruned": trial.audit,
@@ -113,7 +114,9 @@ def print_trial(
     spent = f"{formatting.epochs_of(trial.epochs, result.max_epochs)} epochs, {trial.seconds:.1f} s"
     rank = f"rank {result.ranked.index(trial) + 1} of {len(result.ranked)}"
     metric = f"{result.metric} {formatting.number(trial.value)}"
-    head = f"{result.name}, trial {number}: {trial.state}, {metric}, {rank}, {spent}"
+    head = (
+        f"{result.name}, trial {number}: {trial.status or trial.state}, {metric}, {rank}, {spent}"
+    )
     console.print(Text(formatting.one_line(head), style="bold"), soft_wrap=not console.is_terminal)
     if trial.reason:
         console.print(Text(f"reason: {formatting.one_line(trial.reason)}"), soft_wrap=True)

@@ -123,9 +123,10 @@ def behind_peers(case: DecisionInput, *, final: bool = False) -> str | None:
         places = "its place is taken" if allowed == 1 else f"the {allowed} places are taken"
     else:
         places = "only the best goes on" if allowed == 1 else f"the best {allowed} go on"
+    so_far = _count(case.state.started, "trial")
     return (
         f"{PEERS}{_ordinal(place)} of {len(rung)} at epoch {_epochs(rung.epoch)}; {places}. "
-        f"Compared by {_compared_by(case, rung)}; the study has {case.state.started} trials so far"
+        f"Compared by {_compared_by(case, rung)}; the study has {so_far} so far"
         f"{_misses_target(case)}"
     )
 
@@ -169,6 +170,10 @@ def _misses_target(case: DecisionInput) -> str:
 
 def _epochs(epochs: float) -> str:
     return f"{round(epochs, 2):g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _ordinal(place: int) -> str:

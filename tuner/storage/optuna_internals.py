@@ -8,6 +8,7 @@ pyproject.toml excludes later minor versions until somebody has tested them.
 - `Study._thread_local`: `Study.ask` clears this cache, but it cannot run an existing trial.
 - `Study._get_trials`: samplers call it, so a sampler's view of the trials overrides it.
 - `Trial._suggest`: the public methods do not take a distribution.
+- `BaseDistribution._contains`: there is no public way to ask whether a value is in a range.
 - `RDBStorage.scoped_session`: it is undocumented. It puts several changes into one transaction.
 - `RDBStorage._get_prepared_new_trial`: the public `create_new_trial` sleeps between its attempts.
 - `optuna.storages._rdb.models`: only a lock on the study's row serialises its writers.
@@ -32,6 +33,11 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 def storage_of(study: Study) -> BaseStorage:
     """Return the storage that an open study reads and writes."""
     return study._storage
+
+
+def is_in_range(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution can give a value, in its external form."""
+    return distribution._contains(distribution.to_internal_repr(value))
 
 
 def study_id_of(study: Study | FrozenStudy) -> int:

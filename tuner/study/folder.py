@@ -13,6 +13,7 @@ studies/fashion/study.log     the journal, unless the study is in a database
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -34,6 +35,9 @@ from tuner.storage.lease import Worker, worker_of
 from tuner.storage.write_behind import WriteBehindDatabase
 
 DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
+
+# A reader holds the lock for an instant.
+_LOCK_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,18 @@ class StudyFolder:
         """Whether the folder contains a study."""
         return self.journal.exists() or self.storage_url.exists()
 
+    def is_locked(self) -> bool:
+        """Whether a process holds the study's lock."""
+        try:
+            with (self.path / ".lock").open() as file:
+                # A shared lock for an instant. It is refused while a process holds the lock.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no lock, or a file system without locks
+            return False
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the study's lock. The operating system releases it when the process ends.
@@ -93,7 +109,7 @@ class StudyFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", blocking=False)
+            lock = FileLock(self.path / ".lock", timeout=_LOCK_WITHIN_S)
             lock.acquire()
         except Timeout as error:
             raise InvalidInput(

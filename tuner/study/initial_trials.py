@@ -20,6 +20,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.storage.optuna_internals import is_in_range
 from tuner.study.schema import START
 from tuner.study.search_space import Space, probe_space, suggest
 
@@ -181,7 +182,7 @@ def _preferred(name: str, range_: BaseDistribution, drawn: Any) -> Any:
     for key, value in _PREFERRED.items():
         if name == key or name.endswith((f"_{key}", f"/{key}")):
             try:
-                if range_._contains(range_.to_internal_repr(value)):
+                if is_in_range(range_, value):
                     return value
             except (ValueError, TypeError):  # the distribution holds values of another type
                 pass

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
@@ -28,13 +28,15 @@ from tuner.storage.database import (
     close_database,
     does_not_answer,
     open_database,
+    seconds_now,
 )
-from tuner.storage.lease import HOLDER, folders_in, id_file
+from tuner.storage.lease import HOLDER, PAUSED, folders_in, id_file
+from tuner.storage.lease import is_driven as has_lease
 from tuner.storage.optuna_internals import storage_of, study_id_of
 from tuner.storage.paths import CHECKPOINT, CHECKPOINTS, StoragePath
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
 from tuner.study.pruners import MAX_EPOCHS, METRIC
-from tuner.study.result import State, StudyResult, TrialResult
+from tuner.study.result import State, Status, StudyResult, TrialResult
 from tuner.study.schema import (
     ADVICE,
     AUDIT,
@@ -88,7 +90,7 @@ def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> Stud
         tuner.errors.InvalidInput: unknown study 'digits'; known: none (in ...)
     """
     with opened(name_or_url, folder) as (study, path):
-        return read_result(study, path)
+        return read_result(study, path, is_driven=_has_driver(study, path))
 
 
 @contextmanager
@@ -151,7 +153,11 @@ def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.S
 
 
 def read_result(
-    study: optuna.Study, folder: Path | None, known: Mapping[int, TrialResult] = _NONE
+    study: optuna.Study,
+    folder: Path | None,
+    known: Mapping[int, TrialResult] = _NONE,
+    *,
+    is_driven: bool = True,
 ) -> StudyResult:
     """Read an open study.
 
@@ -162,6 +168,8 @@ def read_result(
         study: the open study.
         folder: the study's folder, or None.
         known: trials that had ended when they were read, by number. They are not read again.
+        is_driven: whether a process runs the study now. Otherwise its running trials are
+            interrupted.
     """
     attrs = study.user_attrs
     elsewhere = _text(attrs.get(CHECKPOINTS))
@@ -180,7 +188,7 @@ def read_result(
         trials=tuple(
             read
             if (read := known.get(trial.number)) and read.curve.max_epochs == max_epochs
-            else read_trial(trial, max_epochs, paths.of(trial), folder)
+            else read_trial(trial, max_epochs, paths.of(trial), folder, is_driven=is_driven)
             for trial in trials
         ),
         checkpoints=elsewhere or None,
@@ -229,8 +237,21 @@ class CheckpointPaths:
         return StoragePath(trials) if trials else self._own
 
 
+def _has_driver(study: optuna.Study, folder: Path | None) -> bool:
+    """Whether a process runs the study now."""
+    storage = storage_of(study)
+    if isinstance(storage, RDBStorage):
+        return has_lease(storage.get_study_system_attrs(study_id_of(study)), seconds_now(storage))
+    return folder is not None and StudyFolder(folder).is_locked()
+
+
 def read_trial(
-    trial: FrozenTrial, max_epochs: int, place: StoragePath | None, folder: Path | None = None
+    trial: FrozenTrial,
+    max_epochs: int,
+    place: StoragePath | None,
+    folder: Path | None = None,
+    *,
+    is_driven: bool = True,
 ) -> TrialResult:
     """Read one trial.
 
@@ -239,6 +260,7 @@ def read_trial(
         max_epochs: epochs of a whole trial, >= 1.
         place: the path that holds the trial's checkpoints, or None.
         folder: the study's folder, which holds the traceback of a failed trial, or None.
+        is_driven: whether a process runs the study now.
     """
     error, retry_of = trial.user_attrs.get(ERROR), trial.user_attrs.get(RETRY_OF)
     curve = curve_of(trial, max_epochs)
@@ -263,9 +285,21 @@ def read_trial(
         start=_text(trial.user_attrs.get(START)),
         config=read_config(trial),
         optimizer=_text(trial.user_attrs.get(OPTIMIZER)),
+        status=_status(trial, is_driven),
         error=str(folder.absolute() / error) if folder and isinstance(error, str) else None,
         retry_of=retry_of if isinstance(retry_of, int) else None,
     )
+
+
+def _status(trial: FrozenTrial, is_driven: bool) -> Status:
+    if trial.state.is_finished():
+        return STATES[trial.state]
+    if trial.state == TrialState.WAITING:  # it was enqueued, or handed back when a run ended
+        paused = trial.system_attrs.get(PAUSED)
+        return "paused" if paused else "interrupted" if trial.params else "waiting"
+    if trial.system_attrs.get(PAUSED):
+        return "paused"
+    return "running" if is_driven else "interrupted"
 
 
 def _text(value: object) -> str:

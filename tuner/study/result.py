@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 State = Literal["complete", "pruned", "failed", "running"]
+Status = Literal["complete", "pruned", "failed", "running", "paused", "interrupted", "waiting"]
+"""What a trial does now. A trial of the state "running" may be paused, interrupted or waiting."""
 _ORDER: dict[State, int] = {"complete": 0, "running": 1, "pruned": 2, "failed": 3}
 
 
@@ -45,6 +47,8 @@ class TrialResult:
         start: the point of the ladder, for one of the study's first trials; empty otherwise.
         config: config entries that were enqueued with the trial; they override its space.
         optimizer: the name of the optimizer; empty where the config names none.
+        status: its state, but "paused" at a rung, "interrupted" where nobody runs the study now, or
+            "waiting" if it was enqueued; None if that is not known.
         error: the file with the traceback of a failed trial, or None.
         retry_of: the number of the failed trial that this one repeats, or None.
     """
@@ -64,6 +68,7 @@ class TrialResult:
     start: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     optimizer: str = ""
+    status: Status | None = None
     error: str | None = None
     retry_of: int | None = None
 
