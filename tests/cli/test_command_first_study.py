@@ -36,7 +36,7 @@ def test_a_run_prints_a_line_per_trial_and_the_report_and_nothing_else(first):
     assert one == ["everything about a trial: quarterturn report first --trial N"] * pruned
     assert best.startswith("best: trial ")
     assert checkpoint.startswith(f"its checkpoint: {folder}/studies/first/trials/trial-")
-    assert python == "in Python: model.load_state_dict(tuner.load_study('first').best.weights())"
+    assert python == "in Python: import tuner; weights = tuner.load_study('first').best.weights()"
     assert files == f"files: {folder}/studies/first"
     assert [path.name for path in folder.iterdir()] == ["studies"]
 

@@ -133,7 +133,7 @@ def test_a_bug_in_the_users_code_stops_the_study_and_is_named_with_its_place(mak
     )
     assert ", in spoiled)" in line
     assert f"the whole traceback is in {home.errors}" in line
-    assert line.endswith("quarterturn resume study --retry-failed")
+    assert "run the job again with --retry-failed" in line
     result = load_study("study", folder=job.folder)
     assert states(result) == ["failed"] * 3
     for trial in result.trials:

@@ -188,7 +188,7 @@ class TestOutcome:
         assert text.splitlines()[-4:] == [
             "best: trial 7 with val_accuracy 0.75 (larger is better)",
             f"its checkpoint: {checkpoint}",
-            "in Python: model.load_state_dict(tuner.load_study('example').best.weights())",
+            "in Python: import tuner; weights = tuner.load_study('example').best.weights()",
             f"files: {tmp_path}",
         ]
 
@@ -199,7 +199,7 @@ class TestOutcome:
         print_outcome(result, console, tmp_path, studies="my studies")
         assert isinstance(console.file, io.StringIO)
         call = "tuner.load_study('example', folder='my studies').best.weights()"
-        assert f"in Python: model.load_state_dict({call})" in console.file.getvalue()
+        assert f"in Python: import tuner; weights = {call}" in console.file.getvalue()
 
     def test_without_a_complete_trial_there_is_no_best_one(self, tmp_path):
         text = self.outcome(study_result(*TRIALS[1:]), tmp_path)

@@ -8,7 +8,6 @@ into an `EpochReport`, and decided once, into a `Decision`.
 from __future__ import annotations
 
 import math
-import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -164,8 +163,8 @@ class FailureCounter:
             where = f"; the whole traceback is in {errors}"
         return InvalidInput(
             f"trials must not all fail, the first {len(self._kinds)} of {study!r} failed alike "
-            f"({self._last.reason.removesuffix('.')}){where}; mend it, then: quarterturn resume "
-            f"{shlex.quote(study)} --retry-failed"
+            f"({self._last.reason.removesuffix('.')}){where}; mend the code, then run the job "
+            "again with --retry-failed (in Python retry_failed=True); resume would run the old code"
         )
 
 

@@ -28,7 +28,7 @@ _SHORT = 60
 def short_reason(reason: str) -> str:
     """Return what decided, in at most 60 characters: the first sentence of a reason.
 
-    The reasons of other programs and of older studies are cut.
+    Longer ones, such as errors, are cut in the middle.
 
     Example:
         >>> short_reason("peers: 8th of 14 at epoch 0.25; the best 5 go on. Compared by ...")
@@ -38,7 +38,11 @@ def short_reason(reason: str) -> str:
     if first.startswith("target out of reach: "):  # in older studies
         first = first.partition("; ")[2] or first
     first = first.removeprefix(PEERS)
-    return first if len(first) <= _SHORT else f"{first[: _SHORT - 1].rstrip()}…"
+    if len(first) <= _SHORT:
+        return first
+    # An error often names what is wrong at its end.
+    end = first[-(_SHORT // 2) :].lstrip()
+    return f"{first[: _SHORT - 1 - len(end)].rstrip()}…{end}"
 
 
 _BARS = "▁▂▃▄▅▆▇█"

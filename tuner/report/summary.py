@@ -288,7 +288,7 @@ def _last_lines(result: StudyResult, shown: int, name: str, folder: str | None) 
         if best.checkpoint:
             lines.append(f"its checkpoint: {best.checkpoint}")
             weights = f"{load_call(name, folder)}.best.weights()"
-            lines.append(f"in Python: model.load_state_dict({weights})")
+            lines.append(f"in Python: import tuner; weights = {weights}")
     return lines
 
 
