@@ -235,13 +235,18 @@ class RotationTrainable(DistributedTrainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Prepare this process for another trial; of the last one only the loaded data stays.
 
-        Attributes that the last trial has set are removed, and `setup` runs as in a new process.
+        Attributes that the last trial has set are removed. Then `setup` runs as in a new process,
+        and so does the `__init__` of a subclass that has one.
         """
         self._release_state()
-        for name in vars(self).keys() - _own_attributes():
-            delattr(self, name)
-        self.config = new_config
-        self.setup(copy.deepcopy(new_config))
+        own = {name: value for name, value in vars(self).items() if name in _own_attributes()}
+        vars(self).clear()
+        vars(self).update(own, config=new_config)
+        if type(self).__init__ is RotationTrainable.__init__:
+            self.setup(copy.deepcopy(new_config))
+        else:  # of a subclass; it calls `setup`
+            self.__init__(config=copy.deepcopy(new_config), storage=self._storage)  # type: ignore[misc]
+            vars(self).update(own, config=new_config)
         return True
 
     def cleanup(self) -> None:

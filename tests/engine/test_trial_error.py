@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,38 @@ class TestTrialError:
         kinds = {TrialError(f"ValueError: {n} of 3.5e-4").kind for n in (1, 22, 0.5)}
         assert len(kinds) == 1
         assert TrialError("ValueError: x").kind != TrialError("TypeError: x").kind
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (complex(1, 1), r"score must be a real number that a float can hold, got the complex \(1"),
+        (10**400, "score must be a real number that a float can hold, got the int 1000"),
+    ],
+)
+def test_a_number_that_ray_cannot_average_fails_its_trial_alone(make_job, value, message):
+    job = faulty(make_job, "score", value=value, pruner=NopPruner(), **{"from": 3, "at": 2})
+    result = run(job.with_changes(num_trials=4), observer=RunCallback())
+    assert states(result) == ["complete"] * 3 + ["failed"]
+    assert re.search(message, result.trials[3].reason)
+
+
+def test_a_decimal_number_is_read(make_job):
+    job = faulty(make_job, "score", value=Decimal("0.5"), pruner=NopPruner(), **{"from": 0})
+    result = run(job.with_changes(num_trials=2), observer=RunCallback())
+    assert [trial.value for trial in result.trials] == [0.5, 0.5]
+
+
+def test_a_space_that_raises_in_every_trial_stops_the_study_at_the_third(make_job):
+    def late(trial):
+        if trial.number > 0 and trial.study.study_name == "study":
+            raise KeyError("late")
+        return {**space(trial), "saves": True}
+
+    job = make_job(trainable=Curve, search_space=late, num_trials=9, max_concurrent=4)
+    with pytest.raises(InvalidInput, match="the first 3 of 'study' failed alike") as caught:
+        run(job, observer=RunCallback())
+    assert "In test_trial_error.py line " in str(caught.value)
+    result = load_study("study", folder=job.folder)
+    assert states(result).count("failed") == 3
+    assert all(Path(trial.error).exists() for trial in result.trials if trial.state == "failed")

@@ -245,3 +245,24 @@ def test_numbers_of_numpy_in_an_optimizer_are_saved_and_read(tmp_path):
     again.load_checkpoint(str(tmp_path))
     assert again.optimizer.param_groups[0]["scale"] == 0.5
     assert again.train()["train_loss"] == trial.train()["train_loss"]
+
+
+def test_what_an_own_constructor_sets_is_set_again_for_every_trial():
+    class Remembering(Smallest):
+        def __init__(self, *args, **kwargs):
+            self.early = []
+            super().__init__(*args, **kwargs)
+            self.history = []
+
+        def train_epoch(self):
+            self.history.append(1)
+            self.early.append(1)
+            return super().train_epoch()
+
+    config = {"max_epochs": 2, "reports_per_epoch": 1}
+    trial = Remembering(config=dict(config))
+    for _ in range(3):
+        epochs(trial, 2)
+        assert (trial.history, trial.early) == ([1, 1], [1, 1])
+        assert trial.reset(dict(config))
+        assert trial.iteration == 0

@@ -279,12 +279,6 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         InvalidInput: the study has trials of another space, metric, mode, budget or rotation
             target.
     """
-    mode = "max" if study.direction == StudyDirection.MAXIMIZE else "min"
-    if mode != job.mode:
-        raise InvalidInput(
-            f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has {mode!r}; "
-            "choose another name"
-        )
     pruner = rotation_pruner_of(study.pruner)
     target = pruner.target_or(job.rotation_target) if pruner else job.rotation_target
     # What a study cannot change without its trials ceasing to be comparable. Studies of older
@@ -296,9 +290,11 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         ROTATION_TARGET: target.to_dict(),
     }
     attrs = study.user_attrs
-    if study.get_trials(deepcopy=False):  # else there is nothing to compare
+    if trials := study.get_trials(deepcopy=False):  # else there is nothing to compare
         for key, value in identity.items():
             kept = attrs.get(key, value)
+            if key == METRIC and not any(trial.intermediate_values for trial in trials):
+                continue  # no trial has ever reported the old one
             if kept == value or (key == ROTATION_TARGET and read_target(attrs) == target):
                 continue
             raise InvalidInput(
@@ -306,6 +302,12 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
                 f"{_difference(key, value, kept)}; "
                 f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
             )
+    mode = "max" if study.direction == StudyDirection.MAXIMIZE else "min"
+    if mode != job.mode:
+        raise InvalidInput(
+            f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has {mode!r}; "
+            "choose another name"
+        )
     described: dict[str, Any] = {**identity, NUM_TRIALS: job.num_trials}
     if pruner:  # its settings may change from run to run; reports judge by those of the last
         described[WARMUP_EPOCHS] = pruner.criteria.warmup_epochs

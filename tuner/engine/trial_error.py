@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from tuner.errors import InvalidInput
 
@@ -16,6 +16,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PROJECT = Path(__file__).parents[2]
 _OURS = tuple(str(_PROJECT / name) + "/" for name in ("tuner", "trainables", "search_spaces"))
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3", "<frozen ")
+_ERROR = re.compile(r"[\w.]*(?:Error|Exception|Interrupt): ")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
@@ -44,6 +45,8 @@ class TrialError:
         if isinstance(cause, InvalidInput):
             return cls(str(cause), _place(text), text)
         lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+        if isinstance(cause, RayActorError) and lines and _ERROR.match(lines[-1]):
+            return cls(lines[-1], _place(text), text)  # of the constructor or of `setup`
         return cls(
             f"{type(cause).__name__}: {lines[-1] if lines else 'no message'}", _place(text), text
         )

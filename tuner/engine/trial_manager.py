@@ -290,7 +290,7 @@ class TrialManager:
             InvalidInput: the search space cannot be drawn from.
         """
         try:
-            while (live := self._queue.next()) is not None:
+            while self.fatal is None and (live := self._queue.next()) is not None:
                 if (suggestion := self._start(live)) is not None:
                     return suggestion
         except DatabaseUnavailable:
@@ -368,14 +368,20 @@ class TrialManager:
             self.fatal = cause
             return
         known = TrialError.of(error)
-        if live is not None and known.text and self._errors is not None:
-            file = self._errors / f"trial-{number:05}.txt"
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(known.text + "\n", errors="backslashreplace")
-            live.trial.set_user_attr(ERROR, str(file.relative_to(self._errors.parent)))
+        if live is not None:
+            self._keep_traceback(live, known)
         self.fail_with(number, known.reason)
         if not advised:
             self._count_failure(number, known)
+
+    def _keep_traceback(self, live: LiveTrial, error: TrialError) -> None:
+        """Write a traceback to a file, and name the file in the trial."""
+        if not error.text or self._errors is None:
+            return
+        file = self._errors / f"trial-{live.number:05}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(error.text + "\n", errors="backslashreplace")
+        live.trial.set_user_attr(ERROR, str(file.relative_to(self._errors.parent)))
 
     def fail_with(self, number: int, reason: str) -> None:
         """Record that a trial failed, with a reason."""
@@ -419,11 +425,13 @@ class TrialManager:
                 suggested = {**self._constants, **suggest(self._space, trial)}
         except InvalidInput as error:
             others = self.study.get_trials(deepcopy=False)[: trial.number]
-            self._end(live, TrialState.FAIL, str(error))
+            known = TrialError.of(error)
+            self._keep_traceback(live, known)
+            self._end(live, TrialState.FAIL, known.reason)
             if not advised and not any(other.params for other in others):
                 raise
             if not advised:
-                self._count_failure(trial.number, TrialError(str(error)))
+                self._count_failure(trial.number, known)
             return None
         path = self._queue.start(live)
         stored = live.stored

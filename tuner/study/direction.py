@@ -11,13 +11,19 @@ Mode = Literal["min", "max"]
 _SMALLER = frozenset((
     "loss", "losses", "error", "errors", "err", "perplexity", "ppl", "nll", "mse", "rmse", "mae",
     "mape", "wer", "cer", "ter", "bpc", "bpb", "fid", "regret", "divergence", "kl", "latency",
-    "runtime", "time", "cost", "hamming", "brier", "ece",
+    "runtime", "time", "cost", "hamming", "brier", "ece", "distance", "logloss", "valloss",
+    "trainloss", "testloss",
 ))
 _LARGER = frozenset((
     "accuracy", "acc", "auc", "auroc", "auprc", "roc", "f1", "f2", "fbeta", "precision", "recall",
     "sensitivity", "specificity", "iou", "miou", "jaccard", "dice", "map", "ap", "ndcg", "mrr",
     "bleu", "rouge", "meteor", "reward", "return", "score", "psnr", "ssim", "kappa", "mcc", "r2",
     "top1", "top5", "correct", "success",
+))
+# Words that turn the direction of another one, or may.
+_TURNS = frozenset((
+    "neg", "negative", "minus", "inverse", "inverted", "no", "not", "drop", "gap",
+    "reduction", "reduced", "saved", "gain", "improvement", "penalty", "failure", "between", "code",
 ))
 # fmt: on
 _WORDS = re.compile(r"[a-z]+[0-9]*|[0-9]+")
@@ -34,8 +40,12 @@ def mode_of(metric: str) -> Mode | None:
         ('min', 'max', None)
     """
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", metric)  # valLoss
-    words = set(_WORDS.findall(spaced.lower()))
-    smaller, larger = bool(words & _SMALLER), bool(words & _LARGER)
-    if smaller == larger:
+    words = _WORDS.findall(spaced.lower())
+    if metric.startswith(("-", "1-", "1 -")) or not _TURNS.isdisjoint(words):
         return None
-    return "min" if smaller else "max"
+    known = [word for word in words if word in _SMALLER or word in _LARGER]
+    if not known:
+        return None
+    if known[-1] in _SMALLER:  # "dice_loss" is a loss
+        return "min"
+    return "max" if _SMALLER.isdisjoint(known) else None
