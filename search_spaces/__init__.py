@@ -1,8 +1,8 @@
 """Search spaces: functions of an Optuna trial that return the config of a training run.
 
 `SPACES` has the included spaces by name, and `find` returns one. `optimizers` has a space for each
-optimizer; `equilibrium` has spaces that search the rotation in place of weight decay. A space of
-your own is a function `space(trial) -> dict`, which may call one of these.
+optimizer; `equilibrium` has spaces that search the rotation in place of weight decay. Your own
+space is a function `space(trial) -> dict`, which may call these functions.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def find(name: str) -> Callable[[optuna.Trial], dict[str, Any]]:
         name: a key of `SPACES`.
 
     Raises:
-        InvalidInput: the name is unknown; the message lists the known ones.
+        InvalidInput: the name is unknown; the message lists the known names.
 
     Example:
         >>> import optuna

@@ -1,4 +1,4 @@
-"""One space for each optimizer, and one that chooses the optimizer as well.
+"""A space for each optimizer, and a space that also chooses the optimizer.
 
 Each takes an Optuna trial and returns the config of a training run. The ranges suit the
 batch-normalised image networks of `trainables`. Learning rates and weight decay have log scales,
@@ -20,31 +20,63 @@ BATCH_SIZES = [32, 64, 128, 256]
 
 
 def sgd(trial: optuna.Trial) -> Config:
-    """SGD with momentum: lr 0.001 to 1, momentum 0.8 to 0.98, weight decay 1e-6 to 1e-2."""
+    """SGD with momentum: lr 0.001 to 1, momentum 0.8 to 0.98, weight decay 1e-6 to 1e-2.
+
+    Example:
+        >>> import optuna
+        >>> sorted(sgd(optuna.create_study().ask()))
+        ['batch_size', 'lr', 'momentum', 'optimizer', 'schedule', 'warmup_epochs', 'weight_decay']
+    """
     return {"optimizer": "sgd", **_sgd(trial, ""), **_training(trial)}
 
 
 def adam(trial: optuna.Trial) -> Config:
-    """Adam: lr 1e-5 to 0.03, beta1 0.8 to 0.95, beta2 0.95 to 0.999, L2 penalty 1e-7 to 1e-3."""
+    """Adam: lr 1e-5 to 0.03, beta1 0.8 to 0.95, beta2 0.95 to 0.999, L2 penalty 1e-7 to 1e-3.
+
+    Example:
+        >>> import optuna
+        >>> config = adam(optuna.create_study().ask())
+        >>> config["optimizer"], 1e-5 <= config["lr"] <= 0.03
+        ('adam', True)
+    """
     return {"optimizer": "adam", **_adam(trial, ""), **_training(trial)}
 
 
 def adamw(trial: optuna.Trial) -> Config:
-    """AdamW: lr 1e-5 to 0.03, betas as for Adam, decoupled weight decay 1e-4 to 0.3."""
+    """AdamW: lr 1e-5 to 0.03, betas as for Adam, decoupled weight decay 1e-4 to 0.3.
+
+    Example:
+        >>> import optuna
+        >>> config = adamw(optuna.create_study().ask())
+        >>> config["optimizer"], 1e-5 <= config["lr"] <= 0.03
+        ('adamw', True)
+    """
     return {"optimizer": "adamw", **_adamw(trial, ""), **_training(trial)}
 
 
 def rmsprop(trial: optuna.Trial) -> Config:
-    """RMSprop: lr 1e-5 to 0.01, momentum 0 to 0.9, smoothing 0.9 to 0.999, L2 1e-7 to 1e-3."""
+    """RMSprop: lr 1e-5 to 0.01, momentum 0 to 0.9, smoothing 0.9 to 0.999, L2 1e-7 to 1e-3.
+
+    Example:
+        >>> import optuna
+        >>> config = rmsprop(optuna.create_study().ask())
+        >>> config["optimizer"], 0.9 <= config["beta2"] <= 0.999
+        ('rmsprop', True)
+    """
     return {"optimizer": "rmsprop", **_rmsprop(trial, ""), **_training(trial)}
 
 
 def layca(trial: optuna.Trial) -> Config:
     """Layca on SGD: rotation rate 3**-5 to 1/3, momentum 0, 0.9 or 0.97, decaying schedules.
 
-    The best rates known are 3**-4 to 3**-2 (arXiv:1806.01603, table 1). There is no constant rate,
-    which rotates the layers until the last step, and no weight decay or warmup: the rotation rate
-    replaces both.
+    The best known rates are 3**-4 to 3**-2 (arXiv:1806.01603, table 1). The space has no constant
+    rate, which rotates the layers until the last step. It has no weight decay and no warmup, since
+    the rotation rate replaces both.
+
+    Example:
+        >>> import optuna
+        >>> sorted(layca(optuna.create_study().ask()))
+        ['batch_size', 'lr', 'momentum', 'optimizer', 'schedule']
     """
     return {
         "optimizer": "layca",
@@ -59,8 +91,13 @@ def rotation_budget(trial: optuna.Trial) -> Config:
     """Layca over SGD or Adam, by the final distance of the hidden layers: 0.05 to 0.98.
 
     The trial computes the rate that reaches the distance in its number of steps, with its schedule
-    and momentum. So the space fits runs of any length. All schedules decay to nearly 0; the
-    relation between rate and distance holds for those.
+    and momentum. So the space fits runs of any length. All schedules decay to nearly 0,
+    since the relation of rate and distance holds only for such schedules.
+
+    Example:
+        >>> import optuna
+        >>> sorted(rotation_budget(optuna.create_study().ask()))
+        ['batch_size', 'final_distance', 'momentum', 'optimizer', 'schedule']
     """
     return {
         "optimizer": trial.suggest_categorical("optimizer", ["layca", "layca-adam"]),
@@ -74,8 +111,15 @@ def rotation_budget(trial: optuna.Trial) -> Config:
 def mixed(trial: optuna.Trial) -> Config:
     """Any of four optimizers with the ranges of their own spaces, or Layca by its final distance.
 
-    Each optimizer has parameters of its own (`sgd_lr`, `adam_lr`), because a learning rate that is
-    good for one optimizer says nothing about another.
+    Each optimizer has its own parameters (`sgd_lr`, `adam_lr`), because the best learning rate of
+    one optimizer is not that of another.
+
+    Example:
+        >>> import optuna
+        >>> study = optuna.create_study()
+        >>> study.enqueue_trial({"optimizer": "layca"})
+        >>> 0.05 <= mixed(study.ask())["final_distance"] <= 0.98
+        True
     """
     chosen = trial.suggest_categorical("optimizer", list(_BY_OPTIMIZER))
     return {

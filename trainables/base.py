@@ -1,8 +1,8 @@
-"""RotationTrainable: the class that people subclass; it trains by epochs and reports rotation.
+"""RotationTrainable: the base class of trainables, which trains by epochs and reports rotation.
 
 The flow has one direction. `step` asks `DistributedTrainable` to run a method of this class in
-every process of the trial. That method calls those that a subclass may override, and they use
-the process's `TrainingState`. `DistributedTrainable` and `TrainingState` know nothing of it.
+every process of the trial. This method calls the methods that a subclass may override. They use
+the process's `TrainingState`. `DistributedTrainable` and `TrainingState` do not use this class.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class RotationTrainable(DistributedTrainable):
         """Train until the next report, at most for an epoch, and return the mean loss.
 
         Called once for each report, with the model in training mode. If it leaves the loop over
-        `training_batches` early, the rest until the report is skipped. If it never takes a batch
-        from there, the whole epoch counts as trained.
+        `training_batches` early, the rest of the batches is skipped. If it takes no batch from
+        `training_batches`, the whole epoch counts as trained.
         """
         # Summed on the device: reading the loss in every step would make the GPU wait.
         # In float64, so that the mean does not depend on the number of reports.
@@ -180,7 +180,7 @@ class RotationTrainable(DistributedTrainable):
 
     @property
     def training_state(self) -> TrainingState:
-        """The model and all that trains it; the trial is built on the first use."""
+        """The state of the training; the trial is built on the first use."""
         if self._state is None:
             self._build_in_all_processes()
             self._saved_at = time.monotonic()
@@ -278,7 +278,7 @@ class RotationTrainable(DistributedTrainable):
         return report
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the whole run as `model.pt`; a plain `load_state_dict` takes its "model"."""
+        """Write the whole run as `model.pt`; its key "model" is for `load_state_dict`."""
         state = self.training_state
         random_states = self.in_all_processes(self._random_state)
         state.save(checkpoint_dir, random_states, self.get_extra_state())

@@ -10,7 +10,7 @@ from tests.study.example_studies import make_study
 def test_a_study_that_shows_nothing_gets_no_advice(at_once, tmp_path):
     make_study(tmp_path / "studies")
     told = at_once("advise", "example", cwd=tmp_path)
-    assert told.out == "no advice: the trials so far show nothing that is more than chance\n"
+    assert told.out == "no advice: the trials so far show no significant effect\n"
     assert at_once("advise", "example", "--json", cwd=tmp_path).out == "[]\n"
     put = at_once("advise", "example", "--enqueue", "2", cwd=tmp_path)
     assert put.code == 0

@@ -80,7 +80,7 @@ BEFORE_RAY = {
     "report new --address http://127.0.0.1:1": "the cluster's job server must answer",
     "paper rate": "unknown finding 'rate'; known: rates, ",
     "paper rates --scale huge": "unknown scale 'huge'; known: full, small",
-    "paper rates --seeds 0": "seeds must be >= 1, got 0; use 2 to see how far seeds differ",
+    "paper rates --seeds 0": "seeds must be >= 1, got 0; use 2 to compare seeds",
     "paper rates --tasks c10": "unknown task 'c10'; known: c100-wrn, c10-cnn2, ",
     "run": "Give a FILE, or both --trainable and --space; see quarterturn run --help",
     "run --trainable digits-mlp": "Give a FILE, or both --trainable and --space",
@@ -117,7 +117,7 @@ WITH_RAY = {
         "Fashion-MNIST needs train-images-idx3-ubyte.*, which is not in /nonexistent; .*--data DIR"
     ),
     "run --trainable fashion-cnn --space sgd --name new --data damaged": (
-        "train-images-idx3-ubyte holds 1000 bytes of data where its header says 47040000"
+        "train-images-idx3-ubyte holds 1000 bytes of data, but its header says 47040000"
     ),
 }
 

@@ -118,7 +118,7 @@ def test_without_json_there_is_a_table(at_once, folder):
     lines = said.out.splitlines()
     assert lines[:2] == [
         "part: 2 random draws of 12 of 12 trials, 4 epochs each, 1 worker, seed 0",
-        "12 of 60 trials reach the last epoch; the others are left out",
+        "12 of 60 trials reach the last epoch; the other trials are not used",
     ]
     for name in DEFAULT:
         assert f"\n{name} " in said.out
@@ -170,7 +170,7 @@ def test_help_says_what_is_left_out_and_why(at_once, folder):
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ("missing.parquet", "a recording must be a file, 'missing.parquet' is none; "),
+        ("missing.parquet", "a recording must be a file, 'missing.parquet' is not a file; "),
         ("text.parquet", "a recording must be a Parquet file, 'text.parquet' cannot be read "),
         ("one.parquet", "a replay needs at least 2 trials that reach the last epoch, one has 1 of"),
         ("some.parquet --trials 1", "trials must be >= 2, got 1; "),

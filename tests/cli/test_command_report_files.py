@@ -16,7 +16,7 @@ def test_a_real_study_is_written_as_page_picture_and_table(first, at_once, tmp_p
     assert (said.code, said.out, said.err) == (0, "wrote first.html\n", "")
     page = (tmp_path / "first.html").read_text()
     best = load_study("first", folder=studies).best
-    assert f"Trial {best.number} won with val_accuracy {best.value:.4g}" in page
+    assert f"Trial {best.number} is the best, with val_accuracy {best.value:.4g}" in page
     assert f"best = tuner.load_study(&#39;first&#39;, folder=&#39;{studies}&#39;).best" in page
     arguments = ("--plot", "rotation", "--out", "turn.svg", "--parquet", "table.parquet")
     said = at_once("report", "first", "--folder", studies, *arguments, cwd=tmp_path)
@@ -47,7 +47,7 @@ def test_the_page_never_tells_the_database(tmp_path, at_once):
         (("--plot", "rotation"), "Give --plot KIND and --out FILE together"),
         (("--out", "a.svg"), "Give --plot KIND and --out FILE together"),
         (("--plot", "rotation", "--out", "a.pdf"), "the plot must be a file that ends in .png or"),
-        (("--plot", "importance", "--out", "a.svg"), "a study must have reported what a plot "),
+        (("--plot", "importance", "--out", "a.svg"), "a plot needs reports with its data"),
         (("--plot", "pie", "--out", "a.svg"), "Invalid value for '--plot': 'pie' is not one of"),
         (("--parquet", "a.csv"), "the table must be a file that ends in .parquet, got 'a.csv'"),
     ],

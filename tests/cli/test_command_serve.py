@@ -48,7 +48,7 @@ def test_it_says_where_to_open_and_ends_with_ctrl_c_while_someone_listens(folder
     assert refused.getresponse().status == 401
     running.send_signal(signal.SIGINT)
     said, _ = running.communicate(timeout=60)
-    assert (running.returncode, said) == (0, "ended; the studies are as they were\n")
+    assert (running.returncode, said) == (0, "ended; no study was changed\n")
     refused.close()
     events.close()
     listening.close()
@@ -66,8 +66,8 @@ def test_a_port_that_is_taken_is_one_line(folder, at_once):
     ("arguments", "line"),
     [
         (["--no-token", "--host", "0.0.0.0"], "without a token only this machine may be served"),
-        (["--host", "192.0.2.1"], "the address must be free and this machine's"),
-        (["--host", "no.such.name.invalid"], "the address must be free and this machine's"),
+        (["--host", "192.0.2.1"], "the address must be free and local"),
+        (["--host", "no.such.name.invalid"], "the address must be free and local"),
         (["--folder", "elsewhere"], "the folder of the studies must exist"),
         (["--storage", "sqlite:///none.db"], "a database must exist to be read"),
         (["--storage", "sqlite:///x.db", "--folder", "studies"], "Give --folder or --storage"),

@@ -158,7 +158,7 @@ def test_a_study_is_watched_until_ctrl_c_which_leaves_it_alone(on_terminal, tmp_
     terminal.read_until(r"1 complete, 1 pruned, 1 failed, 1 waiting")
     terminal.type("\x03")
     assert terminal.wait() == 0
-    assert "no longer watching example; it goes on" in terminal.shown
+    assert "no longer watching example; the study continues" in terminal.shown
     assert "Traceback" not in terminal.shown
     assert home.journal.read_bytes() == before
 

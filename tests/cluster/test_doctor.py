@@ -64,7 +64,7 @@ def test_nothing_is_wrong_with_a_cluster_that_is_right():
             {"cannot_write": "Permission denied"},
             "/shared/studies cannot be written (Permission den",
         ),
-        ({"free_gb": 1.2}, "/shared/studies has 1.2 GB left; make room"),
+        ({"free_gb": 1.2}, "/shared/studies has 1.2 GB left; free space"),
         ({"sees_data": False}, "/shared/data is not there; mount or copy"),
         ({"sees_marker": False}, "/shared/studies on gpu2 is not the head's; choose a --folder"),
         ({"error": "it has not answered within 120 s"}, "it has not answered within 120 s; look"),
@@ -77,14 +77,14 @@ def test_what_is_wrong_with_a_node_is_said_with_its_remedy(other, said):
 
 def test_an_open_job_server_is_said():
     (line,) = wrong(check_cluster(machine(), [machine()], True))
-    assert line.startswith("its job server asks for no token: whoever reaches it can run code")
+    assert line.startswith("its job server needs no token: everyone who can reach it can run code")
 
 
 def test_a_laptop_that_only_submits_needs_no_gpu_and_no_folder():
     laptop = machine(gpus=[], cannot_write="Permission denied", ray_gpus=0)
     assert wrong(check_here(laptop)) == [
         "/shared/studies cannot be written (Permission denied); "
-        "mend its permissions, or choose another --folder"
+        "correct its permissions, or choose another --folder"
     ]
     submits = check_here(laptop, runs_trials=False)
     assert wrong(submits) == []
@@ -116,7 +116,7 @@ def test_a_real_head_is_examined_from_a_laptop(laptop, head, tmp_path):
     folder = head.root / "cluster" / "looked-at"
     said = laptop("doctor", "--folder", str(folder), "--data", str(tmp_path))
     assert said.code == 0, said
-    assert "its job server refuses whoever has no token" in said.out
+    assert "its job server refuses requests without a token" in said.out
     assert f"{folder} can be written" in said.out
     assert f"{tmp_path} is there" in said.out
     assert not folder.exists()

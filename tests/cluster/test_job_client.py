@@ -61,7 +61,7 @@ def answering() -> Iterator:
     [
         (404, "not here", "something else answers at .*; `ray start --head` prints it"),
         (200, "<html>a router</html>", "something else answers at "),
-        (401, "Unauthorized", "must be given its token, none was found; copy the head's"),
+        (401, "Unauthorized", "needs a token, none was found; copy the head's"),
         (200, {**VERSION, "ray_version": "2.40.0"}, "must run Ray 2.60 or newer, .* runs 2.40.0"),
         (503, "starting", "503"),
     ],

@@ -63,14 +63,14 @@ def test_the_report_says_where_and_finds_it_from_a_database(job, tmp_path):
 
 def test_a_study_keeps_its_place(job, make_job, tmp_path):
     run(job, observer=RunCallback())
-    with pytest.raises(InvalidInput, match="keeps the place of its checkpoints, 'study' was given"):
+    with pytest.raises(InvalidInput, match="keeps the folder of its checkpoints, 'study' was"):
         run(job.with_changes(checkpoints=str(tmp_path / "third"), num_trials=4))
     # Without the option it goes on where it was.
     result = run(job.with_changes(checkpoints=None, num_trials=4), observer=RunCallback())
     assert all(str(tmp_path / "elsewhere") in trial.checkpoint for trial in result.trials)
     own = run(make_job(name="own"), observer=RunCallback())
     assert own.checkpoints is None
-    with pytest.raises(InvalidInput, match="keeps the place of its checkpoints, 'own' was given"):
+    with pytest.raises(InvalidInput, match="keeps the folder of its checkpoints, 'own' was given"):
         run(make_job(name="own", checkpoints=job.checkpoints, num_trials=4))
 
 
@@ -78,7 +78,7 @@ def test_two_studies_of_a_name_do_not_share_a_place(job, tmp_path):
     run(job, observer=RunCallback())
     other = job.with_changes(folder=tmp_path / "other")
     kept = sorted((tmp_path / "elsewhere").rglob("*"))
-    with pytest.raises(InvalidInput, match=r"a folder of the study's own, .* holds something"):
+    with pytest.raises(InvalidInput, match=r"the study's own folder, .* is not empty"):
         run(other, observer=RunCallback())
     assert sorted((tmp_path / "elsewhere").rglob("*")) == kept
     assert not (tmp_path / "other").exists()

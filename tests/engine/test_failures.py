@@ -98,9 +98,7 @@ def test_a_trial_that_loses_node_after_node_fails_in_the_end(manager):
     losses.crashed(0, GONE)
     trial = manager.study.trials[0]
     assert trial.state.name == "FAIL"
-    assert (
-        "11 nodes went while it ran, the last time its node stopped" in trial.user_attrs["reason"]
-    )
+    assert "11 nodes were lost while it ran, the last time its node" in trial.user_attrs["reason"]
     assert start(manager)[0] == 1
 
 

@@ -140,8 +140,11 @@ def test_trials_wait_for_a_node_when_all_are_gone_and_use_one_that_joins(nodes, 
     result = run(make_job(search_space=space, **fields), observer=acting)
 
     assert [(trial.state, trial.epochs) for trial in result.trials] == [("complete", 6)] * 5
-    assert "no node that is up has 1 CPU for a trial; they wait until one joins" in acting.lines
-    assert "nodes have joined, with room for 1 trials" in acting.lines
+    assert (
+        "no node that is up has 1 CPU for a trial; trials wait until such a node joins"
+        in acting.lines
+    )
+    assert "nodes have joined, 1 trials fit on the cluster" in acting.lines
     assert len(joined) == 2
     for node, when in joined:
         first = next(step for step in steps(where) if step.node == node)

@@ -177,8 +177,8 @@ def test_every_report_is_in_mlflow_and_a_paused_trial_is_one_run(whole):
 def test_a_study_says_where_it_is_logged(whole):
     folder, _, notes = whole
     assert notes.lines == [
-        f"logging to tensorboard; to look: tensorboard --logdir {folder}/tensorboard",
-        f"logging to mlflow; to look: mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db",
+        f"logging to tensorboard; to see it: tensorboard --logdir {folder}/tensorboard",
+        f"logging to mlflow; to see it: mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db",
     ]
 
 
@@ -212,16 +212,16 @@ def test_a_server_that_is_away_is_one_line_and_the_study_goes_on(tmp_path, serve
     job = logged_job(folder, num_trials=2, pruner="none", max_epochs=3, loggers="mlflow")
     assert run(job, observer=notes).finished
     where, away, lacks = notes.lines
-    assert where == "logging to mlflow; to look: http://127.0.0.1:9"
+    assert where == "logging to mlflow; to see it: http://127.0.0.1:9"
     assert away.startswith("mlflow cannot be written (")
     assert "secret" not in away
     assert lacks == (
         "mlflow lacks 6 reports of this study; once it can be written, quarterturn resume logged "
-        "brings them in"
+        "adds them"
     )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     result = resume("logged", folder=folder, observer=notes)
-    assert notes.lines[3:] == ["logging to mlflow; to look: mlflow ui"]
+    assert notes.lines[3:] == ["logging to mlflow; to see it: mlflow ui"]
     assert_same(in_mlflow(folder / "logged", server), in_study(result))
 
 
@@ -238,8 +238,8 @@ def test_a_logger_whose_process_dies_does_not_stop_the_study(tmp_path):
     job = logged_job(folder, num_trials=3, pruner="none", max_epochs=3, loggers=("tensorboard",))
     assert run(job, observer=killer).finished
     assert killer.lines[1:] == [
-        "tensorboard's process ended by itself (-9); quarterturn resume logged brings in what it "
-        "lacks"
+        "tensorboard's process ended by itself (-9); quarterturn resume logged adds the missing "
+        "events"
     ]
     result = resume("logged", folder=folder, observer=RunCallback())
     assert_same(in_tensorboard(folder / "logged"), in_study(result))

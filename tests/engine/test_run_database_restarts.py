@@ -80,7 +80,7 @@ def test_a_study_whose_database_is_restarted_goes_on_and_has_every_report_once(
         with pytest.raises(InvalidInput) as refused:
             load_study(f"{url}#study")
         troubles.extend([trouble.value.line, str(refused.value)])
-        until(lambda: "it is asked again" in screen.getvalue(), "that it is asked again")
+        until(lambda: "trying again" in screen.getvalue(), "that it is tried again")
         # Those that ran train to their end; nothing new begins.
         until(lambda: counting.ended == 2, "two trials to end without it", within_s=120)
         assert counting.reports - before > 5
@@ -124,7 +124,7 @@ def test_a_study_whose_database_is_restarted_goes_on_and_has_every_report_once(
     lost, back = counting.lines
     assert lost.startswith("the database does not answer (")
     assert back.startswith("the database answers again, after ")
-    assert troubles[0].endswith("cannot be read now (StorageInternalError); it is tried again")
+    assert troubles[0].endswith("cannot be read now (StorageInternalError); trying again")
     assert "study is finished: 4 trials have ended" in screen.getvalue()
     assert not [line for line in [*counting.lines, *troubles] if "hush" in line or "\n" in line]
     assert "hush" not in screen.getvalue()

@@ -184,7 +184,7 @@ def test_a_lack_of_memory_does_not_stop_a_study(make_job):
 
 class TestTrialError:
     def test_without_an_error_it_says_so(self):
-        assert TrialError.of(None).reason == "it crashed without saying why"
+        assert TrialError.of(None).reason == "it crashed without an error message"
 
     def test_the_last_line_of_a_message_is_the_line(self):
         assert TrialError.of(ValueError("one\ntwo")).line == "ValueError: two"

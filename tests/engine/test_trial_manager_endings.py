@@ -46,12 +46,12 @@ CLASS_ENDINGS = {
     "crashes in setup": (TrialState.FAIL, None, 0, ".*the disk is full.*"),
     "is not a number": (TrialState.FAIL, 0.1, 1, "score must be a number, got nan at epoch 2"),
     "is infinite": (TrialState.PRUNED, -math.inf, 2, "ThresholdPruner: score -inf at epoch 2, .*"),
-    "only says done": (TrialState.FAIL, None, 0, "it ended without ever reporting score"),
+    "only says done": (TrialState.FAIL, None, 0, "it ended without a report of score"),
 }
 FUNCTION_ENDINGS = {
     "returns early": (TrialState.COMPLETE, 0.3, 3, ""),
     "reports for ever": (TrialState.COMPLETE, 0.6, EPOCHS, ""),
-    "reports nothing": (TrialState.FAIL, None, 0, "it ended without ever reporting score"),
+    "reports nothing": (TrialState.FAIL, None, 0, "it ended without a report of score"),
     "raises": (TrialState.FAIL, 0.1, 1, r"RuntimeError: the disk is full\. In test_trial.*"),
     "turns bad": (TrialState.PRUNED, -1.0, 2, "ThresholdPruner: score -1 at epoch 2, .*"),
 }

@@ -127,13 +127,13 @@ def test_advice_is_told_enqueued_run_and_held_against_the_others(make_job):
         return done.stdout if code == 0 else str(done.exception)
 
     told = said("advise", "low")
-    assert "lr wants to be larger than its range lets it" in told
-    assert re.search(r"why: 3 of the best 3 trials .* on the edge of 1e-05 to 0\.01", told)
+    assert "the best lr is at the upper end of its range: widen it" in told
+    assert re.search(r"why: 3 of the best 3 trials .* at the upper end of 1e-05 to 0\.01", told)
     pieces = json.loads(said("advise", "low", "--json"))
     assert all(
         piece.keys() == {"title", "evidence", "action", "params", "config"} for piece in pieces
     )
-    (beyond,) = [piece["params"]["lr"] for piece in pieces if "wants" in piece["title"]]
+    (beyond,) = [piece["params"]["lr"] for piece in pieces if "end of its range" in piece["title"]]
     assert beyond > 1e-2
 
     with StudyFolder(job.folder / "low").locked():
@@ -144,10 +144,10 @@ def test_advice_is_told_enqueued_run_and_held_against_the_others(make_job):
     assert f"enqueued {count} (trial 16" in put.stderr
     assert f"to run: quarterturn resume low --trials {16 + count}" in put.stderr
 
-    assert "the others: it helped" in said("resume", "low", "--trials", str(16 + count))
-    line = f"advised: {count} of {count} trials have ended; the best, trial 1"
+    assert "the others: the advice helped" in said("resume", "low", "--trials", str(16 + count))
+    line = f"trials that test advice: {count} of {count} have ended; the best, trial 1"
     assert re.search(
-        rf"{line}\d \(.+\), has val_accuracy 0\.\d+, 0\.\d+ ahead of the best .+: it helped",
+        rf"{line}\d \(.+\), has val_accuracy 0\.\d+, 0\.\d+ better than .+: the advice helped",
         said("report", "low"),
     )
     assert beyond in [trial.params["lr"] for trial in load_study("low", folder=job.folder).trials]

@@ -144,7 +144,7 @@ def test_the_cost_is_all_steps_of_all_probes():
     ("fields", "said"),
     [
         ({"distance": 1.0}, r"distance must be in \(0, 1\), got 1.0; use 0.95 for nearly 1"),
-        ({"probed": made_up(shares=(0.0,) * 5)}, "a layer must be turned, all 5 are held fixed"),
+        ({"probed": made_up(shares=(0.0,) * 5)}, "a layer must rotate, all 5 are held fixed"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(fields, said):

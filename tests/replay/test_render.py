@@ -51,8 +51,8 @@ def test_the_table_is_cheapest_first_and_fits_80_columns(comparison):
     assert lines[0] == (
         "made-up: 4 random draws of 20 of 30 trials, 9 epochs each, 2 workers, seed 1"
     )
-    assert lines[1] == "30 of 36 trials reach the last epoch; the others are left out"
-    assert lines[2].startswith("loss: val_accuracy at the end, ")
+    assert lines[1] == "30 of 36 trials reach the last epoch; the other trials are not used"
+    assert lines[2].startswith("loss: final val_accuracy of ")
     rows = [line.split() for line in lines if line.split(" ")[0] in DEFAULT]
     assert {row[0] for row in rows} == {*DEFAULT}
     costs = [comparison.schedulers[row[0]].epochs_per_trial for row in rows]

@@ -32,7 +32,7 @@ class TestTurnFurther:
         assert piece.params == {"lr": 1.0}
         assert "the best 3 trials end at 0.2" in piece.evidence
         assert "over 12 trials" in piece.evidence
-        assert "none has reached 0.90" in piece.evidence
+        assert "no trial has reached 0.90" in piece.evidence
         assert "lr 0.2 -> 1 in trial 11's configuration" in piece.action
         assert "12 trials -ln(1 - distance) grows as the rate to the power 1.0" in piece.action
 
@@ -111,13 +111,13 @@ class TestWarmUp:
     def test_the_spaces_own_warmup_is_named_and_tried(self):
         (piece,) = starting(advice(study(hasty(), self.space)), self.title)
         assert piece.params == {"lr": 0.5, "warmup_epochs": 1.0}
-        assert "6 trials make 82% of their turn in the first tenth" in piece.evidence
+        assert "6 trials make 82% of their rotation in the first tenth" in piece.evidence
         assert "warmup_epochs 0 -> 1 in trial 0's configuration" in piece.action
 
     def test_without_such_a_parameter_it_is_said_in_words(self):
         (piece,) = starting(advice(study(hasty(), {"lr": LR})), self.title)
         assert piece.params is None
-        assert "no parameter of this space does it" in piece.action
+        assert "this space has no parameter for it" in piece.action
 
     @pytest.mark.parametrize(
         ("trials", "why"),
@@ -156,7 +156,7 @@ def decaying(by: str = "weight_decay", speeding: bool = True, helps: bool = Fals
 
 
 class TestWeightDecay:
-    title = "rotation follows weight_decay, not learning"
+    title = "rotation comes from weight_decay, not from learning"
     space = {"lr": LR, "weight_decay": FloatDistribution(1e-6, 1e-2, log=True)}  # noqa: RUF012
 
     def test_it_is_lowered_and_the_rate_raised(self):
@@ -164,10 +164,11 @@ class TestWeightDecay:
         leader = piece.params
         assert leader is not None
         assert leader["weight_decay"] < 1e-3 < 1e-2
-        assert "over 12 trials rotation goes with weight_decay (rank correlation 1.00)" in (
-            piece.evidence
-        )
-        assert "3 of the 3 that turned furthest" in piece.evidence
+        evidence = piece.evidence
+        assert "rotation correlates with weight_decay (rank correlation 1.00)" in evidence
+        assert evidence.startswith("over 12 trials, ")
+        assert "the 3 trials that turned furthest have" in evidence
+        assert "in 3 of them the rotation speeds up" in evidence
 
     @pytest.mark.parametrize(
         ("trials", "why"),
@@ -196,18 +197,20 @@ LOG = FloatDistribution(1e-3, 1.0, log=True)
 
 class TestEdge:
     def of(self, spread, values, best, **more):
-        return starting(advice(study(placed(values, best), {"x": spread}, **more)), "x wants")
+        return starting(advice(study(placed(values, best), {"x": spread}, **more)), "the best x is")
 
     def test_a_log_range_is_widened_by_a_factor_and_tested_beyond(self):
         values = [*rates(9, 1e-3, 0.2), 0.8, 0.9, 0.99]
         (piece,) = self.of(LOG, values, {0.8, 0.9, 0.99})
-        assert piece.title == "x wants to be larger than its range lets it"
+        assert piece.title == "the best x is at the upper end of its range: widen it"
         assert piece.params is not None
         assert 1.0 < piece.params["x"] < 5.62
-        assert "3 of the best 3 trials have it from 0.8 to 0.99" in piece.evidence
-        assert "on the edge of 0.001 to 1; 9 trials away from that edge did worse" in piece.evidence
-        assert "search x up to 5.62, not 1, in a job of another name" in piece.action
-        assert "outside of the range" in piece.action
+        assert "3 of the best 3 trials have x from 0.8 to 0.99" in piece.evidence
+        assert (
+            "the upper end of 0.001 to 1; 9 trials away from that end are worse" in piece.evidence
+        )
+        assert "search x up to 5.62, not 1, in a job with another name" in piece.action
+        assert "outside the range" in piece.action
 
     def test_the_low_end_is_as_good_an_edge(self):
         (piece,) = self.of(LOG, [1e-3, 1.1e-3, 1.2e-3, *rates(9, 0.02, 1)], {1e-3, 1.1e-3, 1.2e-3})

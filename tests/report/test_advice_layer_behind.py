@@ -1,4 +1,4 @@
-"""A layer that stays behind is advised a rate of its own, and nothing where it does not matter."""
+"""A layer that turns too little gets the advice of its own rate, but only where it matters."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def under_layca(trials: list[TrialResult], **fields: Any) -> list[TrialResult]:
 
 
 class TestLayerBehind:
-    title = "hidden2.weight stays behind: raise its rate"
+    title = "hidden2.weight turns too little: raise its rate"
 
     def test_a_layer_alone_is_named_with_the_rate_it_takes(self):
         (piece,) = starting(advice(study(layered(), {"lr": LR})), self.title)
-        ends = "hidden2.weight ends at 0.25 where the others come to 0.90"
+        ends = "hidden2.weight ends at 0.25 and the other layers at 0.90"
         assert f"in the best 3 trials {ends}" in piece.evidence
         assert "layer_rates={'hidden2.weight': " in piece.action
         assert piece.params is None
@@ -70,7 +70,7 @@ class TestLayerBehind:
     def test_several_get_theirs_in_the_same_trial(self):
         layers = [f"layer{number}.weight" for number in range(9)]
         trials = under_layca(layered("layer3.weight layer5.weight", layers=layers))
-        title = "layer3.weight and layer5.weight stay behind: raise their rates"
+        title = "layer3.weight and layer5.weight turn too little: raise their rates"
         (piece,) = starting(advice(study(trials, {"lr": LR})), title)
         assert piece.config["layer_rates"].keys() == {"layer3.weight", "layer5.weight"}
 
@@ -120,4 +120,4 @@ class TestLayerBehind:
     )
     def test_otherwise_it_is_silent(self, trials, why):
         found = advice(study(trials, {"lr": LR}))
-        assert not [piece for piece in found if "stays behind" in piece.title], why
+        assert not [piece for piece in found if "too little" in piece.title], why

@@ -42,7 +42,7 @@ def test_every_chart_is_there_for_notebooks(kind):
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_study_with_nothing_to_show_in_it_is_a_users_mistake(kind):
-    with pytest.raises(InvalidInput, match=f"'example' has nothing for '{kind}' among 0 trials"):
+    with pytest.raises(InvalidInput, match=f"'example' has none for '{kind}' among 0 trials"):
         getattr(report, f"plot_{kind}")(study_result())
     assert all_charts(study_result()) == {}
 
@@ -67,7 +67,7 @@ def test_a_parameter_is_drawn_on_the_scale_that_its_space_draws_it_on(log, scale
     assert chart["encoding"]["x"]["scale"]["type"] == scale
 
 
-@pytest.mark.parametrize(("best", "more"), [(8, ", the best among them"), (2, "")])
+@pytest.mark.parametrize(("best", "more"), [(8, ", including the best trial"), (2, "")])
 def test_the_map_says_if_the_best_trial_turned_so_too(best, more):
     def turned(number):
         curve = RotationCurve(layers=("first", "hidden", "head"), max_epochs=10)

@@ -33,14 +33,16 @@ def result_of(audited: float | None, *others: float, direction: str) -> StudyRes
 @pytest.mark.parametrize(
     ("audited", "direction", "said"),
     [
-        (0.75, "maximize", "at best trial 2 with value 0.75, 0.125 behind the best of the others"),
-        (1.0, "maximize", "would have won trial 2 with value 1, 0.125 ahead of the best"),
-        (0.25, "minimize", "would have won trial 2 with value 0.25, 0.25 ahead of the best"),
+        (0.75, "maximize", "trial 2, has value 0.75, 0.125 worse than the best of the others"),
+        (1.0, "maximize", "trial 2, has value 1, 0.125 better than the best of the others"),
+        (0.25, "minimize", "trial 2, has value 0.25, 0.25 better than the best of the others"),
     ],
 )
 def test_an_audited_trial_is_held_against_the_best_of_the_others(audited, direction, said):
     (line,) = lines_of(audited, 0.5, 0.875, direction=direction)
-    assert line.startswith("audited 1 of the trials to be pruned to their end: ")
+    assert line.startswith(
+        "control trials: 1 trained to the end although it would be pruned; the best, "
+    )
     assert said in line
 
 
@@ -74,24 +76,25 @@ def with_marks(mark: str, *trials: tuple[str, float | None, str], direction: str
         (
             [("", 0.5, "COMPLETE"), ("raise lr", 0.75, "COMPLETE"), ("warm up", None, "WAITING")],
             "maximize",
-            "advised: 1 of 2 trials have ended; the best, trial 1 (raise lr), has value 0.75, "
-            "0.25 ahead of the best of the others: it helped",
+            "trials that test advice: 1 of 2 have ended; the best, trial 1 (raise lr), has value "
+            "0.75, 0.25 better than the best of the others: the advice helped",
         ),
         (
             [("", 0.5, "COMPLETE"), ("raise lr", 0.75, "COMPLETE"), ("warm up", 1.0, "COMPLETE")],
             "minimize",
-            "advised: 2 of 2 trials have ended; the best, trial 1 (raise lr), has value 0.75, "
-            "0.25 behind the best of the others: it did not help",
+            "trials that test advice: 2 of 2 have ended; the best, trial 1 (raise lr), has value "
+            "0.75, 0.25 worse than the best of the others: the advice did not help",
         ),
         (
             [("", 0.5, "COMPLETE"), ("raise lr", None, "PRUNED")],
             "maximize",
-            "advised: 1 of 1 trials have ended",
+            "trials that test advice: 1 of 1 have ended",
         ),
         (
             [("raise lr", 0.75, "COMPLETE")],
             "maximize",
-            "advised: 1 of 1 trials have ended; the best, trial 0 (raise lr), has value 0.75",
+            "trials that test advice: 1 of 1 have ended; the best, trial 0 (raise lr), has value "
+            "0.75",
         ),
     ],
 )
@@ -106,17 +109,17 @@ def test_advised_trials_are_held_against_the_best_of_the_others(trials, directio
     [
         (
             [("ladder: a rate of 0.1", 0.5, "COMPLETE"), ("", 0.25, "COMPLETE")],
-            "started from rotation: 1 of 1 first trials have ended; the best, trial 0 (ladder: a "
-            "rate of 0.1), has value 0.5, 0.25 ahead of the best of the others",
+            "first trials, on a ladder of rotations: 1 of 1 have ended; the best, trial 0 (ladder: "
+            "a rate of 0.1), has value 0.5, 0.25 better than the best of the others",
         ),
         (
             [("ladder: a rate of 0.1", None, "RUNNING"), ("ladder: a rate of 0.2", None, "FAIL")],
-            "started from rotation: 1 of 2 first trials have ended",
+            "first trials, on a ladder of rotations: 1 of 2 have ended",
         ),
         (
             [("ladder: a rate of 0.1", 0.5, "COMPLETE")],
-            "started from rotation: 1 of 1 first trials have ended; the best, trial 0 (ladder: a "
-            "rate of 0.1), has value 0.5",
+            "first trials, on a ladder of rotations: 1 of 1 have ended; the best, trial 0 (ladder: "
+            "a rate of 0.1), has value 0.5",
         ),
     ],
 )
@@ -148,12 +151,12 @@ def of_300(*hits: int) -> list[float]:
     ("metric", "hits", "said"),
     [
         # The standard error of an accuracy of .913 over 300 examples is .016.
-        ("val_accuracy", 274, "0.01333 ahead of the best of the others: within noise, which is "),
-        ("val_accuracy", 266, "0.01333 behind the best of the others: within noise, which is "),
-        ("val_accuracy", 276, "0.02 ahead of the best of the others: it helped"),
-        ("val_accuracy", 264, "0.02 behind the best of the others: it did not help"),
+        ("val_accuracy", 274, "0.01333 better than the best of the others: less than the noise, "),
+        ("val_accuracy", 266, "0.01333 worse than the best of the others: less than the noise, "),
+        ("val_accuracy", 276, "0.02 better than the best of the others: the advice helped"),
+        ("val_accuracy", 264, "0.02 worse than the best of the others: the advice did not help"),
         # What is not an accuracy has no such error, and smooth curves have no other.
-        ("score", 274, "0.01333 ahead of the best of the others: it helped"),
+        ("score", 274, "0.01333 better than the best of the others: the advice helped"),
     ],
 )
 def test_a_gain_within_the_error_of_an_accuracy_is_no_help(metric, hits, said):
@@ -168,9 +171,10 @@ def test_a_gain_smaller_than_the_jumps_at_the_end_of_runs_is_no_help():
     # Jumps of .2 up and down are second differences of .4, over the root of 6.
     result = of_curves("score", [*jumps[:-1], 1.3], jumps, jumps)
     line = evidence(result)[-1]
-    assert "0.1 ahead of the best of the others: within noise, which is about 0.16" in line
+    assert "0.1 better than the best of the others: less than the noise, which is about" in line
+    assert line.endswith(" 0.16")
     result = of_curves("score", [*steady[:-1], 1.3], steady, steady)
-    assert "0.1 ahead of the best of the others: it helped" in evidence(result)[-1]
+    assert "0.1 better than the best of the others: the advice helped" in evidence(result)[-1]
 
 
 @pytest.mark.parametrize(

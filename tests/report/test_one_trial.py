@@ -57,7 +57,7 @@ def test_it_ends_with_the_checkpoint_and_the_call_that_loads_it():
 
 def test_a_control_trial_has_the_reason_that_would_have_pruned_it():
     result = study_result(trial_result(0, "complete", 0.5, epochs=10, audit="peers: 3rd of 9"))
-    assert "control trial, else pruned: peers: 3rd of 9" in shown(0, result)
+    assert "control trial; it would be pruned: peers: 3rd of 9" in shown(0, result)
 
 
 def test_of_many_reports_some_are_shown_with_the_first_and_the_last():

@@ -79,7 +79,7 @@ def test_the_winner_comes_with_what_loads_it():
     assert facts.lines.splitlines()[2:] == [
         "best = tuner.load_study(\"it's\", folder='elsewhere').best  # trial 7",
         "best.params  # its configuration",
-        "model.load_state_dict(best.weights())  # into the network it describes",
+        "model.load_state_dict(best.weights())  # into the same network",
     ]
     compile(facts.lines, "page", "exec")
     assert facts.test == {"test_accuracy": "0.25"}
@@ -118,7 +118,7 @@ def test_pruning_is_shown_in_epochs_rules_and_what_audits_showed():
     facts = pruning(study_result(*trials))
     assert (facts.trained, facts.whole, facts.ratio, facts.share) == ("25", "40", "1.6", 0.625)
     assert facts.rules == (("peers", 2),)
-    assert facts.audited.startswith("Audited 1 of the trials to be pruned to their end: at best")
+    assert facts.audited.startswith("Control trials: 1 trained to the end although it would be")
 
 
 @pytest.mark.parametrize(
@@ -135,14 +135,14 @@ def test_a_reason_begins_with_its_rule(reason, rule):
 
 
 def test_the_worth_of_rotation_is_shown_in_words():
-    assert worth(night(200)).says == "informative"
+    assert worth(night(200)).says == "Rotation ranks the trials of this study"
     assert "too few comparisons" in worth(study_result(trial_result(0, "complete", 1.0))).meaning
     assert worth(study_result()) is None
 
 
 def test_what_is_advised_comes_with_the_command_that_has_it_tried():
     page = to_html(night(200), folder="my studies")
-    assert "lr wants to be larger than its range lets it" in page
+    assert "the best lr is at the upper end of its range: widen it" in page
     assert "quarterturn advise night --folder &#39;my studies&#39; --enqueue 1" in page
     # Where the study's folder is not at hand nothing can be enqueued.
     assert "--enqueue" not in to_html(night(200), name="DATABASE#night")
@@ -153,5 +153,5 @@ def test_what_is_advised_comes_with_the_command_that_has_it_tried():
 def test_whether_advice_helped_is_shown_before_the_next():
     trials = [trial_result(i, "complete", i / 10, epochs=10) for i in range(3)]
     page = to_html(study_result(*trials[:2], replace(trials[2], advice="lr up")))
-    assert "Advised: 1 of 1 trials have ended; the best, trial 2" in page
-    assert "it helped" in page
+    assert "Trials that test advice: 1 of 1 have ended; the best, trial 2" in page
+    assert "the advice helped" in page

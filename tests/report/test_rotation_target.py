@@ -141,8 +141,8 @@ class TestAdvice:
     def test_layers_that_fall_short_are_to_reach_the_target_and_not_more(self):
         (piece,) = starting(advice(turning(0.1, 0.4, SIX)), self.title)
         (further,) = starting(advice(turning(0.1, 0.4)), self.title)
-        assert "none has reached 0.50" in piece.evidence
-        assert "none has reached 0.90" in further.evidence
+        assert "no trial has reached 0.50" in piece.evidence
+        assert "no trial has reached 0.90" in further.evidence
         assert 0.1 < piece.params["lr"] < further.params["lr"]
 
     def test_a_layer_behind_is_held_against_its_own_bar(self):
@@ -154,7 +154,7 @@ class TestAdvice:
                 params = {"lr": 0.01 * (number + 1)}
                 trials.append(trial(number, params, 0.5 + slow, steady(*ends)))
             found = advice(replace(study(trials, {"lr": LR}), rotation_target=target))
-            return starting(found, "hidden1.weight stays behind")
+            return starting(found, "hidden1.weight turns too little")
 
         assert behind(SIX)
         assert not behind(RotationTarget(0.6, patterns={"hidden1.*": 0.1}))

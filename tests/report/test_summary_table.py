@@ -54,7 +54,9 @@ class TestInAFile:
         lines = [line for line in lines if line.strip("─ ")]
         assert lines[0].startswith("example: 4 trials (1 complete, 1 pruned, 1 failed, 1 running)")
         assert lines[0].endswith("epochs (60%)")
-        assert lines[1].startswith("rotation here: not known yet (weight 0.20")
+        assert lines[1].startswith(
+            "it is not known yet whether rotation ranks the trials of this study (weight 0.20"
+        )
         assert words(lines[2]) == (
             "rank trial state val_accuracy rotation min (layer) mean epochs seconds "
             "parameters reason"

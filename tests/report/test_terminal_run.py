@@ -172,11 +172,11 @@ def test_a_line_says_that_the_run_is_alive_when_no_trial_has_ended_for_a_while(r
     run.run_one()
     alive = [line for line in run.text.getvalue().splitlines() if "trials ended" in line]
     assert alive[0] == f"0/{TRIALS} trials ended; 1 running, 0 paused"
-    while not (leading := [line for line in alive if "ahead" in line]):
+    while not (leading := [line for line in alive if "best so far" in line]):
         run.run_one()
         alive = run.text.getvalue().splitlines()
     assert re.fullmatch(
         rf"0/{TRIALS} trials ended; 1 running, \d+ paused; "
-        rf"ahead of them trial \d+, score -?[\d.]+, [\d.]+/{EPOCHS} epochs",
+        rf"the best so far is trial \d+, score -?[\d.]+, [\d.]+/{EPOCHS} epochs",
         leading[0],
     ), leading[0]

@@ -88,7 +88,7 @@ def test_a_trial_appears_while_the_page_is_open_and_nobody_loses_their_place(bro
         page.get_by_label("Search").fill("because")
         seen.heading("epochs").click()
         page.get_by_text("2 of 2 trials shown").wait_for()
-        page.evaluate("scrollTo(0, 500)")
+        page.evaluate("scrollTo(0, 600)")  # so that focus need not scroll
         at = page.evaluate("byId('trials').getBoundingClientRect().top")
         with written(home) as (study, flush):
             page.get_by_role("link", name="Trial 1", exact=True).last.focus()
@@ -118,7 +118,7 @@ def test_a_trial_appears_while_the_page_is_open_and_nobody_loses_their_place(bro
             dialog.get_by_text("4 of 4").wait_for()
             dialog.get_by_text("rank 1 of 5").wait_for()
             page.keyboard.press("Escape")
-        page.get_by_role("heading", name="Trial 4 won with val_accuracy 0.9").wait_for()
+        page.get_by_role("heading", name="Trial 4 is the best, with val_accuracy 0.9").wait_for()
         assert abs(moved) < 200
         assert page.evaluate("window.stays") == 1
         assert seen.said == []
@@ -132,7 +132,7 @@ def test_a_study_that_goes_and_comes_again_is_shown_without_a_reload(browser, tm
     ):
         seen.page.get_by_text("live", exact=True).wait_for()
         home.path.rename(tmp_path.parent / f"{tmp_path.name}-away")
-        seen.page.get_by_text("study example is not here, or not any more").wait_for()
+        seen.page.get_by_text("study example does not exist, or was removed").wait_for()
         assert len(seen.column(0)) == 4
         (tmp_path.parent / f"{tmp_path.name}-away").rename(home.path)
         seen.page.locator("#trouble").wait_for(state="hidden")

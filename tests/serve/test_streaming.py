@@ -165,10 +165,10 @@ class TestTrouble:
             assert served.ask("/studies/example").status == 200
             shutil.rmtree(tmp_path / "example")
             until(lambda: heard.parts["trouble"], "the trouble")
-            assert heard.parts["trouble"] == "study example is not here, or not any more"
+            assert heard.parts["trouble"] == "study example does not exist, or was removed"
             said = served.ask("/studies/example", Accept="text/html")
             assert said.status == 404
-            assert "Study example is not here, or not any more." in said.body
+            assert "Study example does not exist, or was removed." in said.body
             assert list(tmp_path.iterdir()) == []
             make_study(tmp_path)
             until(lambda: heard.parts["trouble"] == "", "the study")

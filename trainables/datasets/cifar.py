@@ -106,7 +106,7 @@ def _explained(
         path = _present(folder / file, variant)
         try:
             if not check_integrity(path, md5):
-                what = "is not the published file: its MD5 checksum is another"
+                what = "is not the published file: its MD5 checksum is different"
                 return _damaged(path, variant, what)
         except OSError as unreadable:
             return _damaged(path, variant, f"cannot be read ({unreadable.strerror})")

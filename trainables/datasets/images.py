@@ -124,7 +124,7 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     if len(content) - header != math.prod(shape):
         raise _IdxError(
-            f"holds {len(content) - header} bytes of data where its header says {math.prod(shape)}"
+            f"holds {len(content) - header} bytes of data, but its header says {math.prod(shape)}"
         )
     # A copy, because torch needs memory that it can write to.
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
@@ -144,14 +144,14 @@ def cache_folder() -> Path:
 def download_once(name: str, part: str, torchvision_name: str, remedy: str) -> Path:
     """Return the cache folder; download a data set into it if the set is missing.
 
-    Many trials may start at the same time on a new node. Each downloads into a folder of its own,
-    and the first to finish moves the whole set into the cache.
+    Many trials may start at the same time on a new node. Each downloads into its own folder. The
+    first to finish moves the whole set into the cache.
 
     Args:
-        name: of the data set, for the error message.
+        name: the name of the data set, for the error message.
         part: the data set's folder in the cache.
-        torchvision_name: of the class in `torchvision.datasets` that downloads it.
-        remedy: ends the error message.
+        torchvision_name: the class in `torchvision.datasets` that downloads the data set.
+        remedy: the end of the error message.
 
     Raises:
         InvalidInput: the data set cannot be downloaded.

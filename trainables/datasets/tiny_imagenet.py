@@ -122,7 +122,7 @@ def _damaged(path: Path, what: str) -> InvalidInput:
 
 
 def _cache_files(folder: Path) -> tuple[Path, Path]:
-    # The cache in the home folder may serve several folders of images.
+    # The cache in the home folder may hold the arrays of several folders of images.
     which = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     return folder.with_suffix(".npz"), cache_folder() / f"{FOLDER}-{which}.npz"
 

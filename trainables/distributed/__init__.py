@@ -2,8 +2,8 @@
 
 Begin with `DistributedTrainable`: it starts the workers and calls a method in every process.
 `WorkerGroup` owns the worker processes, which run `trainables.distributed.worker_main`.
-`DataShard` and `data_parallel` divide the batches and average the gradients. Nothing here knows how
-a trial trains.
+`DataShard` and `data_parallel` divide the batches and average the gradients. This package does not
+depend on how a trial trains.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class DataShard:
     """The samples of a batch that one process trains on.
 
     Args:
-        rank: of the process, in [0, world_size).
-        world_size: processes that train the trial together, >= 1.
+        rank: the rank of the process, in [0, world_size).
+        world_size: the number of processes that train the trial together, >= 1.
 
     Example:
         >>> DataShard(rank=1, world_size=2).select(torch.arange(6))
@@ -55,8 +55,8 @@ class DataShard:
     def weight(self, batch_size: int) -> float:
         """Return the factor of this shard's mean loss.
 
-        With it, the mean over the processes is the mean over the batch, even if the shards differ
-        in size.
+        With this factor, the mean over the processes is the mean over the batch, even if the shards
+        differ in size.
         """
         if self.world_size == 1 or batch_size < MIN_SHARD_SAMPLES * self.world_size:
             return 1.0
@@ -108,8 +108,8 @@ class StepSync:
     def error(self) -> InvalidInput:
         """Return the error of a process that takes more steps than another."""
         return InvalidInput(
-            "train_epoch must take as many steps in each process of a trial, got "
-            f"{self._limit} in one and {self._count} in another; end it by what is the same in all"
+            "train_epoch must take the same number of steps in each process of a trial, got "
+            f"{self._limit} and {self._count}; end it by a condition that is the same in all"
         )
 
 
@@ -218,7 +218,7 @@ class _SynchronisedForward:
                 raise
             raise InvalidInput(
                 "each step of a trial on several processes must reach the same parameters, "
-                "one of these did not reach some that the first did; use processes=1"
+                "a later step did not reach all parameters of the first step; use processes=1"
             ) from error
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

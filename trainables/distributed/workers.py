@@ -121,8 +121,8 @@ class WorkerGroup:
     def __init__(self, trainable: type, count: int, device: torch.device) -> None:
         if dist.is_initialized():
             raise InvalidInput(
-                "a process can train one trial at a time over several, this one has begun with "
-                "another; call its stop() first, or leave processes out"
+                "a process can train only one trial on several processes at a time, got a second "
+                "trial; call stop() of the first, or leave processes out"
             )
         self.count = count
         self.closed = False
@@ -252,7 +252,7 @@ class WorkerGroup:
         return results
 
     def _first_error(self, error: BaseException) -> BaseException:
-        """Return the error of a worker if it caused the error of this process."""
+        """Return the error of a worker if that caused `error`; else `error`."""
         # Torch raises a RuntimeError when another process has ended. Interrupts, mistakes in the
         # config and errors of the user's own types belong to this process.
         if not isinstance(error, RuntimeError):

@@ -23,7 +23,7 @@ def alpha_rates(alpha: float, layers: int) -> list[float]:
 
     Args:
         alpha: in (-1, 1).
-        layers: how many, >= 1.
+        layers: the number of layers, >= 1.
 
     Raises:
         InvalidInput: an argument breaks its rule.
@@ -53,13 +53,17 @@ def multipliers(layer_rates: LayerRates | None, names: Sequence[str | None]) -> 
 
     Args:
         layer_rates: one number >= 0 for each layer; or a mapping from shell patterns of layer
-            names (`"head.*"`) to numbers, of which the first match counts and no match means 1; or
-            None for 1 everywhere.
-        names: of the layers; None for a layer without a name.
+            names (`"head.*"`) to numbers; or None for 1 everywhere. The first pattern that matches
+            a layer counts. A layer without a match has factor 1.
+        names: the names of the layers; None for a layer without a name.
 
     Raises:
         InvalidInput: a factor is not a number >= 0, a sequence has another length, a pattern
             matches no layer, or the layers have no names.
+
+    Example:
+        >>> multipliers({"head.*": 0.5}, ["hidden1.weight", "head.weight"])
+        [1.0, 0.5]
     """
     if layer_rates is None:
         return [1.0] * len(names)
@@ -82,8 +86,8 @@ def _by_pattern(rates: Mapping[str, float], names: Sequence[str | None]) -> list
     known = [name for name in names if name is not None]
     if not known:
         raise InvalidInput(
-            f"layer_rates by pattern must have names to match, got {list(rates)!r} and layers "
-            "without; give the base optimizer model.named_parameters()"
+            f"layer_rates by pattern needs layers with names, got {list(rates)!r} and layers "
+            "without names; give the base optimizer model.named_parameters()"
         )
     for pattern in rates:
         if not any(fnmatchcase(name, pattern) for name in known):

@@ -24,7 +24,7 @@ OTHERS = ("train", "freeze")
 
 
 def check(base: Any, rate: Any, others: Any, wrapper: type[Optimizer]) -> None:
-    """Check the arguments of a Layca; raise `InvalidInput` for the first that breaks its rule."""
+    """Check the arguments of a Layca; raise `InvalidInput` for the first wrong argument."""
     if not isinstance(base, Optimizer) or isinstance(base, wrapper):
         raise InvalidInput(
             f"base must be a torch optimizer other than Layca, got {type(base).__name__}; "
@@ -71,7 +71,7 @@ def rotating_parameters_of(group: Mapping[str, Any]) -> list[tuple[Tensor, str |
             if parameter.is_complex():
                 raise InvalidInput(
                     f"a kernel must be real, {name or 'one'} is complex; "
-                    "train it with an optimizer of its own"
+                    "train it with another optimizer"
                 )
             found.append((parameter, name))
     return found
@@ -91,8 +91,8 @@ class ZeroBuffers:
     def of(self, parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         """Replace the storage of parameters by zeros inside the context, and yield the zeros.
 
-        The values that the context leaves in them stay readable until the next call. Each parameter
-        gets its own storage back, also after an error, so that other references stay valid.
+        The zeros keep the values that the context writes until the next call. Each parameter gets
+        its own storage back, also after an error, so that other references stay valid.
         """
         zeros = [self._zeros(parameter) for parameter in parameters]
         own = [parameter.data for parameter in parameters]

@@ -7,7 +7,7 @@ linear, so the four lines of the paper's algorithm are `A w + B s` with two numb
     A = n / (|w| sqrt(1 + rho^2)) (1 - rho c / sin)
     B = n / (|s| sqrt(1 + rho^2)) rho / sin
 
-`n` is the norm afterwards. The numbers stay tensors on the layers' device, so that nothing waits
+`n` is the new norm. The numbers stay tensors on the layers' device, so that nothing waits
 for a GPU.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 CHUNK = 65_536
 """Elements of one float32 sum on a CPU. A longer sum loses digits: 3e-5 of a norm with 2.4 million
-elements, 1e-7 with this number. So many elements also fit the cache."""
+elements, 1e-7 with this number. This many elements also fit the cache."""
 
 _SMALLEST_SIN2 = 1e-6
 """Below this value, float32 cannot distinguish a step from a parallel of the weights."""
@@ -39,10 +39,10 @@ def rotate_(
     Half precision is computed in float32 and rounded once.
 
     Args:
-        weights: of the layers, all of one dtype and on one device.
+        weights: the weights of the layers, all of one dtype and on one device.
         steps: the direction of each layer, of the same shapes.
-        norms: of the layers afterwards, shape (layers,).
-        rho: >= 0, one number, or one for each layer.
+        norms: the new norms of the layers, shape (layers,).
+        rho: the tangent of the angle, >= 0: one number, or one for each layer.
 
     Example:
         >>> weight = torch.tensor([[1.0, 0.0]])

@@ -12,8 +12,8 @@ class Standardise(nn.Module):
     """Standardises raw pixels, so that the data can stay in bytes.
 
     Args:
-        mean: of the pixels of the training images.
-        deviation: their standard deviation.
+        mean: the mean of the pixels of the training images.
+        deviation: the standard deviation of these pixels.
     """
 
     def __init__(self, mean: float, deviation: float):
@@ -79,8 +79,8 @@ def frozen_norm(channels: int, momentum: float, *, dimensions: int = 2) -> nn.Mo
     """Return batch normalisation without scale and shift, so that only kernels are trained.
 
     Args:
-        channels: of the input.
-        momentum: weight of each batch in the running statistics, in (0, 1]. Keras counts one
+        channels: channels of the input.
+        momentum: the weight of each batch in the running statistics, in (0, 1]. Keras counts one
             minus this value.
         dimensions: 2 for images, 1 for vectors.
     """

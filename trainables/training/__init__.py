@@ -1,7 +1,7 @@
 """How a trial trains: its settings, data, optimizer, learning rates and the state of its run.
 
 Begin with `Settings` in `config`, which has the config keys. `loop.TrainingState` holds a trial's
-model and all that trains it. A trainable of your own needs only `Data`.
+model, optimizer and position. Your own trainable needs only `Data`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from trainables.training.optimizers import OPTIMIZERS
 from trainables.training.schedules import SCHEDULES
 from tuner.errors import InvalidInput, unknown_name
 
-# Strict: a bool is a number to Python, and a text may be read as one. Neither is ever meant here.
+# Strict: Python accepts a bool as a number, and pydantic a text. Both are errors here.
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, frozen=True, extra="ignore")
 
 # The description of a field is its rule in the error message.
@@ -181,6 +181,6 @@ def _check_sets_rotation(key: str, config: Mapping[str, Any], otherwise: str) ->
 def _check_no_lr(config: Mapping[str, Any]) -> None:
     if "lr" in config:
         raise InvalidInput(
-            f"final_distance stands in place of lr, got both ({config['final_distance']} and "
+            f"final_distance replaces lr, got both ({config['final_distance']} and "
             f"{config['lr']}); leave one out"
         )

@@ -56,8 +56,8 @@ def shared_data(
         owner: the class whose trials share the data.
         load: returns the splits of a folder.
         data_dir: the folder. A relative path counts from the folder where the job was started,
-            because Ray gives each trial a working directory of its own.
-        device: where the tensors are put.
+            because Ray gives each trial its own working directory.
+        device: the device of the tensors.
 
     Raises:
         InvalidInput: the splits cannot be used.
@@ -108,7 +108,7 @@ def _placed_split(split: Any, name: str, where: str, minimum: int, device: torch
         if len(inputs) != len(targets):
             raise InvalidInput(
                 f"the {name} split of {where} must hold a target for each input, "
-                f"got {len(inputs)} inputs and {len(targets)} targets; drop what has no partner"
+                f"got {len(inputs)} inputs and {len(targets)} targets; drop the unpaired samples"
             )
         placed: Split = (inputs.to(device), targets.to(device))
     elif isinstance(split, Dataset) and hasattr(split, "__len__"):
@@ -135,17 +135,17 @@ SUBSET_SEED = 0
 """The subset of `train_samples` is the same for every trial, so that trials can be compared."""
 
 SEEDING_SAMPLES = 16
-"""As many shuffled sample numbers identify an interval of an epoch."""
+"""This many shuffled sample numbers identify an interval of an epoch."""
 
 
 class Order:
     """The sample numbers of a pass; with a generator, each pass has a new random order.
 
-    A random pass drops a last batch of a single sample, which cannot be batch-normalised. It is
-    another sample in each pass.
+    A random pass drops a last batch of a single sample, which cannot be batch-normalised. Each pass
+    drops another sample.
 
     Args:
-        numbers: of the samples, shape (n,).
+        numbers: the numbers of the samples, shape (n,).
         batch_size: samples of a batch.
         generator: draws the order; None keeps the order of `numbers`.
     """
@@ -217,7 +217,7 @@ class DatasetBatches:
         No other samples are loaded.
         """
         batches = [shard.select(batch) for batch in torch.split(numbers, self.order.batch_size)]
-        # Without a generator of its own, a loader seeds its workers from the global generator. The
+        # Without its own generator, a loader seeds its workers from the global generator. The
         # weights of a trial would then depend on the number of its reports.
         seed = hash(tuple(torch.cat(batches)[:SEEDING_SAMPLES].tolist()))
         loader = DataLoader(
@@ -251,7 +251,7 @@ def make_batches(
     Args:
         split: a checked split.
         batch_size: samples of a batch.
-        device: of the batches.
+        device: the device of the batches.
         generator: shuffles every pass; None keeps the order of the split.
         samples: how many samples of the split to use, a fixed random choice; None uses all.
         num_workers: loader processes for a Dataset.

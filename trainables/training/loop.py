@@ -1,4 +1,4 @@
-"""TrainingState: all that a trial holds while it trains; and when a trial reports in an epoch."""
+"""TrainingState: the state of a trial in training, and the steps at which it reports."""
 
 from __future__ import annotations
 
@@ -53,9 +53,13 @@ def reports_in_epoch(
     Args:
         requested: the number for every epoch, or a pair (first epoch, each later epoch). None
             means 1, and in the first epoch as many as are cheap, up to 4.
-        epoch: counted from 0.
-        steps: of an epoch, >= 1.
-        samples: of an epoch, >= 1.
+        epoch: the number of the epoch, from 0.
+        steps: steps of an epoch, >= 1.
+        samples: samples of an epoch, >= 1.
+
+    Example:
+        >>> [reports_in_epoch(None, epoch, steps=47, samples=6000) for epoch in (0, 1)]
+        [4, 1]
     """
     if requested is not None:
         first, later = requested if isinstance(requested, Sequence) else (requested, requested)
@@ -66,14 +70,14 @@ def reports_in_epoch(
 
 
 def next_report_step(step: int, steps: int, reports: int) -> int:
-    """Return after how many steps of an epoch the next report comes.
+    """Return the step of an epoch after which the next report comes.
 
-    Report i of k comes after ceil(i * steps / k).
+    Report i of k comes after step ceil(i * steps / k).
 
     Args:
-        step: steps that are done, in [0, steps).
-        steps: of the epoch.
-        reports: of the epoch.
+        step: finished steps, in [0, steps).
+        steps: steps of the epoch.
+        reports: reports of the epoch.
 
     Returns:
         A number in (step, steps].
@@ -84,7 +88,7 @@ def next_report_step(step: int, steps: int, reports: int) -> int:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run has come."""
+    """The position of a run: its epoch, and its step within the epoch."""
 
     epoch: int = 0
     """Finished epochs."""
@@ -99,10 +103,10 @@ class Position:
         """Return the position at the next report.
 
         Args:
-            step: steps done in the epoch by then.
-            steps: of the epoch.
-            samples: trained on since the last report.
-            train_loss: mean over these samples.
+            step: finished steps of the epoch.
+            steps: steps of the epoch.
+            samples: samples trained since the last report.
+            train_loss: the mean loss over these samples.
         """
         total = self.samples + samples
         if self.samples:
@@ -117,7 +121,7 @@ CHECKPOINT_FILE = "model.pt"
 
 @dataclass
 class TrainingState:
-    """One trial's model and all that trains it, in one process.
+    """The model, optimizer, data and position of one trial, in one process.
 
     A run is a sequence of intervals, each of which ends with a report. For each interval call
     `begin_interval`, train on `batches_until_report()` with `optimize`, then `finish_interval`.
@@ -188,8 +192,8 @@ class TrainingState:
             steps: the step counter of this process.
         """
         if self.shard.rank:
-            # Rank 0 goes on with its generators after it has drawn the weights. The others need
-            # different noise.
+            # Rank 0 keeps the generators with which it has drawn the weights. The other processes
+            # need different noise.
             seed_apart(self.settings.seed, self.shard.rank)
         self.data_parallel = DataParallelModel(self.model, steps, self.settings.compile)
 
@@ -232,8 +236,8 @@ class TrainingState:
         trained in another way, and the epoch is over.
 
         Args:
-            train_loss: mean over all processes.
-            samples: of all processes.
+            train_loss: the mean loss over all processes.
+            samples: the samples of all processes.
         """
         if self.data_parallel:
             self.data_parallel.sync_buffers()
@@ -280,7 +284,7 @@ class TrainingState:
         """Write the checkpoint `model.pt`, which `torch.load` can read with `weights_only`.
 
         Args:
-            folder: where to write.
+            folder: the folder to write to.
             random_states: `random_state()` of every process, by rank.
             extra: the trainable's own state.
 

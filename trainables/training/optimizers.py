@@ -95,7 +95,7 @@ OPTIMIZERS: Mapping[str, Build] = {
 def build_optimizer(parameters: Parameters, config: Mapping[str, Any]) -> Optimizer:
     """Return the optimizer that a checked config names; the default is SGD.
 
-    It reads `lr`, `momentum`, `nesterov`, `weight_decay`, `beta1` and `beta2`, and ignores those
+    It reads `lr`, `momentum`, `nesterov`, `weight_decay`, `beta1` and `beta2`, and ignores the keys
     that the optimizer does not have. So one search space can serve several optimizers. The defaults
     are torch's own, except SGD's (lr 0.1, momentum 0.9).
 
@@ -107,7 +107,7 @@ def build_optimizer(parameters: Parameters, config: Mapping[str, Any]) -> Optimi
     parameters). They ignore `weight_decay`, which the paper's algorithm does not have.
 
     Args:
-        parameters: of the model. `layer_rates` needs named ones, `model.named_parameters()`.
+        parameters: the parameters of the model. `layer_rates` needs `model.named_parameters()`.
         config: the checked config.
 
     Raises:

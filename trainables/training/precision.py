@@ -31,7 +31,7 @@ def choose_precision(device: torch.device, amp: str) -> Precision:
     """Return the precision of a trial.
 
     Args:
-        device: where the trial trains.
+        device: the device of the trial.
         amp: "auto" for bfloat16 autocast on GPUs that support it, float16 on other GPUs and
             float32 on the CPU; "off" for float32 everywhere.
     """

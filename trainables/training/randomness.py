@@ -26,7 +26,7 @@ def random_state(shuffle: torch.Generator, device: torch.device) -> dict[str, An
 
     Args:
         shuffle: the generator of the order of the samples.
-        device: of the trial; its CUDA generator is included on a GPU.
+        device: the device of the trial. On a GPU its CUDA generator is included.
     """
     version, words, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=False)

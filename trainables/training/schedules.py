@@ -25,9 +25,9 @@ def lr_factors(
 
     Args:
         schedule: a name of `SCHEDULES`.
-        total_steps: of the run.
-        warmup_steps: steps of a linear increase from 0; the last of them is at 1.
-        step_factor: > 0.
+        total_steps: the steps of the run.
+        warmup_steps: steps of a linear increase from 0; at the last of them the factor is 1.
+        step_factor: the factor of each drop under `step`, > 0.
         step_at: shares of the whole run, each in (0, 1).
 
     Returns:
@@ -59,10 +59,14 @@ def lr_spent(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     The rotation of a layer follows this share, whatever the schedule.
 
     Args:
-        factors: of the learning rate at each step.
+        factors: the factor of the learning rate at each step.
 
     Returns:
         An increasing array of the same shape, in (0, 1]; the last value is exactly 1.
+
+    Example:
+        >>> lr_spent(np.array([1.0, 1.0, 0.5, 0.5])).round(3).tolist()
+        [0.333, 0.667, 0.833, 1.0]
     """
     summed = np.cumsum(factors)
     spent: NDArray[np.float64] = summed / summed[-1]

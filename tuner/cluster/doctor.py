@@ -25,7 +25,7 @@ from tuner.cluster.job_client import JobServer, find_token
 from tuner.cluster.remote_read import ask
 
 Machine = Mapping[str, Any]
-"""What a machine says of itself: see `tuner.cluster.doctor.describe_machine`."""
+"""The description of a machine, as of `describe_machine`."""
 
 State = Literal["ok", "note", "wrong"]
 _SIGNS: dict[State, tuple[str, str]] = {
@@ -34,13 +34,20 @@ _SIGNS: dict[State, tuple[str, str]] = {
     "wrong": ("WRONG", "red"),
 }
 _PYTHONS = ("3.11", "3.12")
-# Two checkpoints of a large net per trial are soon so much.
+# Two checkpoints per trial of a large network soon take this much.
 _FEW_GB = 5.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: where, how it is, and what to do about it if it is wrong."""
+    """The result of one check.
+
+    Attributes:
+        where: the machine, or "cluster".
+        state: "ok", "note" for a hint, or "wrong" for a fault.
+        said: the observation.
+        remedy: how to correct it; empty if there is nothing to do.
+    """
 
     where: str
     state: State
@@ -49,10 +56,15 @@ class Check:
 
 
 def examine(server: JobServer, folder: str, data: str | None) -> list[Machine]:
-    """Return what the nodes of a cluster say of themselves, the head first.
+    """Return the descriptions of a cluster's nodes, the head first.
+
+    Args:
+        server: the job server of the cluster.
+        folder: the folder of studies on the cluster; empty for the cluster's own.
+        data: the folder with the training data there, if any.
 
     Raises:
-        InvalidInput: the cluster cannot run this package at all; the line says why.
+        InvalidInput: the cluster cannot run this package; the message has the reason.
     """
     said = ask(server, ["examine", *([f"--data={data}"] if data else [])], folder)
     line = next(line for line in said.splitlines() if line.startswith("[{"))
@@ -61,11 +73,11 @@ def examine(server: JobServer, folder: str, data: str | None) -> list[Machine]:
 
 
 def check_here(machine: Machine, *, runs_trials: bool = True) -> list[Check]:
-    """Judge the machine that a person sits at.
+    """Check the local machine.
 
     Args:
-        machine: it.
-        runs_trials: whether trials run on it, rather than on a cluster that it submits to.
+        machine: the description of the machine.
+        runs_trials: whether trials run on it; false if it only submits to a cluster.
     """
     return [
         *_check_versions(machine, "here"),
@@ -75,12 +87,12 @@ def check_here(machine: Machine, *, runs_trials: bool = True) -> list[Check]:
 
 
 def check_cluster(here: Machine, nodes: Sequence[Machine], open_to_all: bool) -> list[Check]:
-    """Judge a cluster's nodes, by themselves and against each other and the machine here.
+    """Check each node of a cluster, and compare the nodes with each other and with this machine.
 
     Args:
-        here: the machine that jobs are submitted from.
-        nodes: the cluster's, the head first.
-        open_to_all: whether its job server answers without a token.
+        here: the description of the machine that submits jobs.
+        nodes: the descriptions of the cluster's nodes, the head first.
+        open_to_all: whether the cluster's job server answers without a token.
     """
     return [
         _check_token_asked(open_to_all),
@@ -91,7 +103,7 @@ def check_cluster(here: Machine, nodes: Sequence[Machine], open_to_all: bool) ->
 
 
 def print_checks(checks: Sequence[Check], console: Console) -> None:
-    """Print a line for each check, with its remedy where there is one."""
+    """Print a line for each check, with its remedy if there is one."""
     width = max(len(check.where) for check in checks)
     for check in checks:
         word, colour = _SIGNS[check.state]
@@ -115,7 +127,7 @@ def _check_versions(machine: Machine, where: str) -> Iterator[Check]:
 
 
 def _check_room(machine: Machine, where: str) -> Iterator[Check]:
-    """What trials need: GPUs, a folder to write to, their data."""
+    """Check what trials need: GPUs, a folder that can be written, the data."""
     gpus: list[str] = machine["gpus"]
     if gpus:
         yield Check(where, "ok", f"{len(gpus)} GPUs: {', '.join(sorted(set(gpus)))}")
@@ -133,14 +145,14 @@ def _check_room(machine: Machine, where: str) -> Iterator[Check]:
             where,
             "wrong",
             f"{machine['folder']} cannot be written ({machine['cannot_write']})",
-            "mend its permissions, or choose another --folder",
+            "correct its permissions, or choose another --folder",
         )
     elif machine["free_gb"] < _FEW_GB:
         yield Check(
             where,
             "wrong",
             f"{machine['folder']} has {machine['free_gb']:g} GB left",
-            "make room for checkpoints",
+            "free space for checkpoints",
         )
     else:
         yield Check(where, "ok", f"{machine['folder']} can be written")
@@ -171,7 +183,7 @@ def _check_node(node: Machine) -> Iterator[Check]:
 
 
 def _check_alike(here: Machine, nodes: Sequence[Machine]) -> Iterator[Check]:
-    """What must be the same everywhere: Ray exactly, Python's minor version, torch's too."""
+    """Check that all nodes have the same versions of Ray and torch, and of Python's minor."""
     head, *others = nodes
     if "error" in head:
         return
@@ -220,10 +232,10 @@ def _check_token_asked(open_to_all: bool) -> Check:
         return Check(
             "cluster",
             "wrong",
-            "its job server asks for no token: whoever reaches it can run code there",
+            "its job server needs no token: everyone who can reach it can run code there",
             "start Ray with RAY_AUTH_MODE=token and a token file on every node",
         )
-    return Check("cluster", "ok", "its job server refuses whoever has no token")
+    return Check("cluster", "ok", "its job server refuses requests without a token")
 
 
 def _check_token_file() -> Iterator[Check]:
@@ -251,17 +263,17 @@ def _minor(version: str) -> str:
 
 
 PACKAGES = ("ray", "optuna", "torch", "pandas", "pydantic")
-# A worker that has to import torch from a cold disk takes a while.
+# A worker that imports torch from a cold disk takes long.
 _ANSWERS_WITHIN_S = 120.0
 
 
 def describe_machine(folder: str, data: str | None, marker: str | None = None) -> dict[str, Any]:
-    """Return what this machine has, as plain JSON.
+    """Return a description of this machine, as plain JSON.
 
     Args:
-        folder: where studies are to be kept.
+        folder: the folder of studies.
         data: the folder with the training data, if any.
-        marker: the name of a file that another machine has put in `folder`, if any.
+        marker: the name of a file that another machine has written to `folder`, if any.
     """
     root = Path(folder).expanduser()
     gpus, why_none = _gpus()
@@ -282,10 +294,14 @@ def describe_machine(folder: str, data: str | None, marker: str | None = None) -
 
 
 def describe_nodes(folder: str, data: str | None) -> list[dict[str, Any]]:
-    """Return what every living node of the connected cluster has, the driver's own first.
+    """Return a description of every node of the connected cluster, the driver's own first.
 
-    Each is as of `describe_machine`, with `address`, the `ray_gpus` that Ray has counted there, and
-    `error` for a node that has not answered.
+    Each is as of `describe_machine`, with two more keys: `address`, and `ray_gpus`, Ray's count of
+    GPUs. A node that has not answered has the key `error` instead.
+
+    Args:
+        folder: the folder of studies.
+        data: the folder with the training data, if any.
     """
     with _marker(Path(folder).expanduser()) as marker:
         describe = ray.remote(num_cpus=0, max_retries=0)(describe_machine)
@@ -325,7 +341,7 @@ def _answer(asked: Any) -> dict[str, Any]:
 
 @contextmanager
 def _marker(root: Path) -> Iterator[str | None]:
-    """Put a file in a folder for other nodes to look for; None if it cannot be written."""
+    """Write a file that other nodes look for, and yield its name; None if that fails."""
     name = f".seen-{uuid.uuid4().hex}"
     new = not root.exists()
     try:
@@ -343,7 +359,7 @@ def _marker(root: Path) -> Iterator[str | None]:
 
 
 def _cannot_write(root: Path) -> str | None:
-    """Return why a folder, or the first above it that is there, cannot be written, or None."""
+    """Return why the folder, or its closest existing parent, cannot be written; None if it can."""
     there = _first_there(root)
     probe = there / f".write-{uuid.uuid4().hex}"
     try:
@@ -370,7 +386,7 @@ def _version(package: str) -> str | None:
 
 
 def _gpus() -> tuple[list[str], str | None]:
-    """Return the GPUs that torch sees by name, and why there are none."""
+    """Return the names of the GPUs that torch sees; if none, also the reason, if known."""
     import warnings
 
     try:

@@ -18,7 +18,7 @@ from tuner.cluster.entrypoint import ENVIRONMENT
 from tuner.errors import InvalidInput, unknown_name
 
 KIND, STUDY, FOLDER = "quarterturn", "study", "folder"  # metadata of a submitted job
-TUNING = "tuning"  # the kind of a job that runs a study; others read one, or check the cluster
+TUNING = "tuning"  # the kind of jobs that run a study; other jobs read a study
 
 State = Literal["pending", "running", "stopped", "succeeded", "failed"]
 
@@ -29,9 +29,13 @@ class Job:
 
     Attributes:
         id: the study's name and a number, such as ``fashion@2``.
-        study: that it runs; folder: where studies are kept on the cluster; empty for its own.
-        exit_code: of its driver, once it has ended by itself.
-        message: what Ray says of its state.
+        study: the name of the study.
+        folder: the folder of studies on the cluster; empty for the cluster's own.
+        state: Ray's state of the job, in lower case.
+        started: the time of the start; None before it.
+        ended: the time of the end; None before it.
+        exit_code: the exit code of the driver; None if it has not ended by itself.
+        message: Ray's message about the state.
     """
 
     id: str
@@ -45,17 +49,17 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Whether the job has ended: stopped, succeeded or failed."""
         return self.state in ("stopped", "succeeded", "failed")
 
 
 def metadata_of(study: str, folder: str) -> dict[str, str]:
-    """Return what is kept with a submission, for `read_job`."""
+    """Return the metadata of a submission, for `read_job`."""
     return {KIND: TUNING, STUDY: study, FOLDER: folder}
 
 
 def read_job(details: Any) -> Job | None:
-    """Return a tuning job from Ray's `JobDetails`; None for a job that is something else."""
+    """Return a tuning job from Ray's `JobDetails`; None for a job of another kind."""
     kept = details.metadata or {}
     if kept.get(KIND) != TUNING:
         return None
@@ -77,10 +81,13 @@ def _time(milliseconds: int | None) -> datetime | None:
 
 
 def find_token() -> str | None:
-    """Return the cluster's token from where Ray keeps it, or None.
+    """Return the cluster's token from Ray's usual places, or None.
 
-    RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ``~/.ray/auth_token``. Ray's own
-    client looks there only when RAY_AUTH_MODE says so.
+    The places are RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, and
+    ``~/.ray/auth_token``. Ray's own client reads them only if RAY_AUTH_MODE says so.
+
+    Raises:
+        InvalidInput: the file of RAY_AUTH_TOKEN_PATH cannot be read.
     """
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
@@ -97,16 +104,16 @@ def find_token() -> str | None:
         return None
 
 
-_NOT_RAY = "Version check returned 404"  # Ray's words when it is asked for its version in vain
+_NOT_RAY = "Version check returned 404"  # Ray's words if the server has no such route
 _LIMIT = re.compile(r"timed out.*timeout=([\d.]+)")  # urllib3's
 
 
 @contextmanager
 def said_in_one_line(address: str) -> Iterator[None]:
-    """Turn what Ray and the network say of a request into what its user can do about it.
+    """Convert the errors of Ray and of the network to one line with a remedy.
 
     Raises:
-        InvalidInput: in place of an error of the request that is made within.
+        InvalidInput: a request in the context has failed.
     """
     import requests
     from ray.exceptions import AuthenticationError
@@ -118,11 +125,11 @@ def said_in_one_line(address: str) -> Iterator[None]:
     except requests.exceptions.JSONDecodeError as error:
         raise InvalidInput(_about_answer(address, _NOT_RAY)) from error
     except (requests.exceptions.RequestException, ConnectionError) as error:
-        # Ray's client wraps what requests says of a certificate.
+        # Ray's client wraps the certificate errors of requests.
         if "CERTIFICATE_VERIFY_FAILED" in str(_innermost(error)):
             raise InvalidInput(
-                f"the cluster's certificate must be trusted here, that of {address} is "
-                "not; give its authority's with REQUESTS_CA_BUNDLE=ca.pem"
+                f"the cluster's certificate must be trusted here, the one of {address} is not; "
+                "name the certificate of its authority with REQUESTS_CA_BUNDLE=ca.pem"
             ) from error
         raise InvalidInput(
             f"the cluster's job server must answer, got {address} "
@@ -136,11 +143,11 @@ def said_in_one_line(address: str) -> Iterator[None]:
 def _about_token(address: str, token: str | None) -> str:
     if token is None:
         return (
-            f"{address} must be given its token, none was found; copy the head's "
+            f"{address} needs a token, none was found; copy the head's "
             "(`ray get-auth-token` prints it) to ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH"
         )
     return (
-        f"{address} must be given its own token, it refused the one found here; copy the head's "
+        f"{address} needs its own token, it refused the one found here; copy the head's "
         "(`ray get-auth-token` prints it) to ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH"
     )
 
@@ -157,7 +164,7 @@ def _about_answer(address: str, said: str) -> str:
 
 
 def _innermost(error: BaseException) -> str:
-    """Return the plainest words for a failed connection: those of the system."""
+    """Return the system's message for a failed connection."""
     found: BaseException | None = error
     answered = getattr(error, "response", None)
     words = f"it said {answered.status_code}" if answered is not None else type(error).__name__
@@ -174,11 +181,11 @@ def _innermost(error: BaseException) -> str:
 
 
 _CONNECTS_WITHIN_S = 5.0
-# A server that packs a log of many megabytes, or takes in a package, is slow but alive.
+# A server that sends a log of many megabytes, or receives a package, is slow but alive.
 _ANSWERS_WITHIN_S = 120.0
 _OLDEST_RAY = (2, 60)
-_OVERRIDES = "RAY_API_SERVER_ADDRESS"  # to Ray's client, any address that it is given
-# What Ray leaves a stopped job before it kills it: time enough to write down what was reported.
+_OVERRIDES = "RAY_API_SERVER_ADDRESS"  # in Ray's client this variable overrides the given address
+# Ray kills a stopped job after this time, in which the job can record all reports.
 _STOPS_WITHIN_S = 30
 
 
@@ -189,7 +196,8 @@ class JobServer:
         address: ``http://HOST:8265`` or ``https://...``; the scheme may be left out.
 
     Raises:
-        InvalidInput: no job server answers there, it refuses the token, or its Ray is too old.
+        InvalidInput: no job server answers at the address, it refuses the token, or its Ray is
+            too old.
     """
 
     def __init__(self, address: str) -> None:
@@ -199,13 +207,13 @@ class JobServer:
 
         class Client(JobSubmissionClient):
             def _do_request(self, method: str, endpoint: str, **rest: Any) -> Any:
-                # Ray's own waits for ever.
+                # By default, Ray's client waits for ever.
                 rest.setdefault("timeout", (_CONNECTS_WITHIN_S, _ANSWERS_WITHIN_S))
                 return super()._do_request(method, endpoint, **rest)
 
         for part in ("dashboard.modules", "_private.runtime_env"):
             logging.getLogger(f"ray.{part}").setLevel(logging.WARNING)
-        for module in ("dashboard_sdk", "job.sdk"):  # these set a level of their own
+        for module in ("dashboard_sdk", "job.sdk"):  # these set their own level
             logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
         token = find_token()
         with said_in_one_line(self.address), _no_other(self.address):
@@ -222,7 +230,7 @@ class JobServer:
             )
 
     def is_open(self) -> bool:
-        """Whether it lists its jobs for someone without a token."""
+        """Whether the server lists its jobs without a token."""
         import requests
 
         with said_in_one_line(self.address):
@@ -243,18 +251,18 @@ class JobServer:
         working_dir: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> str:
-        """Upload what a job needs and start it; return its id.
+        """Upload the files of a job and start it; return its id.
 
         Args:
-            entrypoint: the shell command, run on the head.
-            job_id: the id to give it; Ray makes one up when left out.
-            metadata: kept with the job, for everyone with the token to see.
+            entrypoint: the shell command, which runs on the head.
+            job_id: the id of the job; by default Ray chooses one.
+            metadata: stored with the job; every client with the token can read it.
             modules: Python packages that the job's processes on every node can import.
-            working_dir: the folder that they start in a copy of.
-            environment: variables to set for it, for everyone with the token to see.
+            working_dir: the folder to upload; the processes of the job start in a copy of it.
+            environment: environment variables; every client with the token can read them.
 
         Raises:
-            InvalidInput: there is a job of that id, or the cluster refuses.
+            InvalidInput: a job with this id exists, or the cluster refuses.
         """
         runtime_env: dict[str, Any] = {
             "py_modules": [str(module) for module in modules],
@@ -276,17 +284,17 @@ class JobServer:
         return given
 
     def jobs(self) -> list[Job]:
-        """Return the tuning jobs that the cluster knows of, newest first."""
+        """Return the tuning jobs of the cluster, newest first."""
         with said_in_one_line(self.address):
             details = self._client.list_jobs()
         jobs = [job for detail in details if (job := read_job(detail)) is not None]
         return sorted(jobs, key=lambda job: (job.started is None, job.started), reverse=True)
 
     def find(self, name: str) -> Job:
-        """Return the job of this id, or the newest of the study of this name.
+        """Return the job with this id, or the newest job of the study with this name.
 
         Raises:
-            InvalidInput: there is none; the message lists those there are.
+            InvalidInput: there is no such job; the message lists all jobs.
         """
         jobs = self.jobs()
         for job in jobs:
@@ -295,25 +303,25 @@ class JobServer:
         raise unknown_name(f"job or study on {self.address}", name, {job.id for job in jobs})
 
     def job(self, job_id: str) -> Job:
-        """Return a tuning job by its id, as it stands now."""
+        """Return the current state of a tuning job, by its id."""
         with said_in_one_line(self.address):
             job = read_job(self._client.get_job_info(job_id))
         assert job is not None, "only tuning jobs are asked for by their id"
         return job
 
     def status(self, job_id: str) -> str:
-        """Return Ray's word for the state of any job: PENDING, RUNNING, SUCCEEDED, ..."""
+        """Return Ray's name for the state of any job: PENDING, RUNNING, SUCCEEDED, ..."""
         with said_in_one_line(self.address):
             return str(self._client.get_job_status(job_id).value)
 
     def logs(self, job_id: str) -> str:
-        """Return everything that a job's driver has printed."""
+        """Return the whole output of a job's driver."""
         with said_in_one_line(self.address):
             text: str = self._client.get_job_logs(job_id)
         return text
 
     async def tail(self, job_id: str) -> Any:
-        """Yield what a job's driver has printed, and then what it prints, until it ends.
+        """Yield the whole output of a job's driver, in pieces, until the job ends.
 
         Raises:
             ConnectionError: the connection broke.
@@ -327,12 +335,12 @@ class JobServer:
             raise ConnectionError(str(error)) from error
 
     def stop(self, job_id: str) -> None:
-        """Ask a job to end; it writes down where it is first."""
+        """Ask a job to end; it records the state of its study first."""
         with said_in_one_line(self.address):
             self._client.stop_job(job_id)
 
     def delete(self, job_id: str) -> None:
-        """Forget a job that has ended, and its logs with it."""
+        """Delete an ended job and its logs."""
         with said_in_one_line(self.address):
             self._client.delete_job(job_id)
 
@@ -341,7 +349,7 @@ def _checked(address: str) -> str:
     """Return an address as a URL without a trailing slash.
 
     Raises:
-        InvalidInput: it is not the URL of a web server.
+        InvalidInput: the address is not the URL of a web server.
     """
     url = (address if "://" in address else f"http://{address}").rstrip("/")
     parts = urlsplit(url)
@@ -356,7 +364,7 @@ def _checked(address: str) -> str:
 
 @contextmanager
 def _no_other(address: str) -> Iterator[None]:
-    """Have Ray's client take the address that it is given, not that of RAY_ADDRESS in its place."""
+    """Make Ray's client use this address, and not the one in RAY_ADDRESS."""
     before = os.environ.get(_OVERRIDES)
     os.environ[_OVERRIDES] = address
     try:
@@ -369,13 +377,13 @@ def _no_other(address: str) -> Iterator[None]:
 
 
 def _need_client() -> None:
-    """Refuse to go on without the packages that Ray's job client needs.
+    """Check that the packages of Ray's job client are installed.
 
     Raises:
         InvalidInput: they are not installed.
     """
     if importlib.util.find_spec("aiohttp") is None:
         raise InvalidInput(
-            "a cluster is talked to through Ray's job client, which is not installed; "
+            "a cluster needs Ray's job client, which is not installed; "
             "pip install 'quarterturn[cluster]'"
         )

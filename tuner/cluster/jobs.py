@@ -21,10 +21,10 @@ _ENDS_WITHIN_S = 60.0
 
 
 def stop(server: JobServer, job: Job) -> Job:
-    """End a job and return it as it ended.
+    """Stop a job and return the ended job.
 
     Raises:
-        InvalidInput: it has not ended within a minute.
+        InvalidInput: the job has not ended after a minute.
     """
     server.stop(job.id)
     until = time.monotonic() + _ENDS_WITHIN_S
@@ -43,7 +43,7 @@ _PROGRESS = re.compile(r"\d+/\d+ trial")
 
 
 def print_status(job: Job, log: str, console: Console) -> None:
-    """Print a job's state, for how long, and the last trial that ended in it."""
+    """Print the state and the duration of a job, and its last ended trial."""
     grid = Table.grid(padding=(0, 2))
     since = _spent(job)
     rows = {
@@ -83,7 +83,7 @@ def print_jobs(jobs: Iterable[Job], console: Console) -> None:
 
 
 def last_progress(log: str) -> str:
-    """Return the last line that tells how far a study is, less a reason; empty before the first."""
+    """Return the last line of progress in a log, without the reason; empty if there is none."""
     lines = [line for line in log.splitlines() if _PROGRESS.match(line)]
     return lines[-1].partition(": ")[0] if lines else ""
 

@@ -10,19 +10,19 @@ from tuner.cluster.job_client import Job, JobServer
 from tuner.errors import InvalidInput
 
 _RECONNECTS_AFTER_S = 2.0
-# A laptop that was asleep, or a head that is starting again.
+# Long enough for a laptop that wakes up, or a head that restarts.
 _GIVES_UP_AFTER_S = 120.0
 
 
 def follow(server: JobServer, job_id: str, write: Callable[[str], object]) -> Job:
-    """Write what a job has printed and goes on to print, until it has ended; return it as it ended.
+    """Write the whole output of a job until the job has ended; return the ended job.
 
-    A connection that breaks is made again, and nothing is written twice.
+    A broken connection is opened again. No text is written twice.
 
     Args:
-        server: of the cluster.
-        job_id: of the job.
-        write: is given the text, in pieces.
+        server: the job server of the cluster.
+        job_id: the id of the job.
+        write: called with each piece of the text.
 
     Raises:
         InvalidInput: the cluster has not answered for two minutes.
@@ -52,7 +52,7 @@ def follow(server: JobServer, job_id: str, write: Callable[[str], object]) -> Jo
             if time.monotonic() - answered > _GIVES_UP_AFTER_S:
                 raise InvalidInput(
                     f"{server.address} must answer to be followed, it has not for "
-                    f"{_GIVES_UP_AFTER_S:g} s; the job may go on without: "
+                    f"{_GIVES_UP_AFTER_S:g} s; the job may still run, to follow it again: "
                     f"quarterturn logs -f {job_id}"
                 ) from error
         time.sleep(_RECONNECTS_AFTER_S)

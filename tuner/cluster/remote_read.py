@@ -20,15 +20,15 @@ _SAYS_WITHIN_S = 300.0
 
 @contextmanager
 def fetched(server: JobServer, study: str, folder: str) -> Iterator[Path]:
-    """Give a folder of studies here that holds the study as the cluster has it, for a while.
+    """Yield a temporary local folder of studies with a copy of a study on the cluster.
 
     Args:
-        server: of the cluster.
-        study: its name.
-        folder: where studies are kept on the cluster; its own when empty.
+        server: the job server of the cluster.
+        study: the name of the study.
+        folder: the folder of studies on the cluster; empty for the cluster's own.
 
     Raises:
-        InvalidInput: there is no such study there, or it cannot be read.
+        InvalidInput: the study does not exist there, or cannot be read.
     """
     with tempfile.TemporaryDirectory() as made:
         said = ask(server, ["send", study], folder)
@@ -37,10 +37,10 @@ def fetched(server: JobServer, study: str, folder: str) -> Iterator[Path]:
 
 
 def ask(server: JobServer, arguments: list[str], folder: str) -> str:
-    """Return what ``quarterturn ARGUMENTS`` prints on the cluster's head.
+    """Return the output of ``quarterturn ARGUMENTS`` on the cluster's head.
 
     Raises:
-        InvalidInput: it refuses, with its own line; or it fails.
+        InvalidInput: the command fails; the message is its last line.
     """
     job_id = server.submit(
         entrypoint(arguments, folder), metadata={KIND: "reading"}, modules=own_packages()
@@ -51,7 +51,7 @@ def ask(server: JobServer, arguments: list[str], folder: str) -> str:
             server.stop(job_id)
             raise InvalidInput(
                 f"the cluster must answer within {_SAYS_WITHIN_S:g} s, it has not; "
-                "see whether its head has room for a process, and try again"
+                "check that its head can start a process, and try again"
             )
         time.sleep(_POLL_S)
     said = server.logs(job_id)
@@ -62,7 +62,7 @@ def ask(server: JobServer, arguments: list[str], folder: str) -> str:
 
 
 def last_words(log: str) -> str:
-    """Return the line in which a driver says why it ended."""
+    """Return the line of a driver's log with the reason for its end."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     own = [line for line in lines if line.startswith("quarterturn: ")]
     last = (own or lines or ["it printed nothing"])[-1]

@@ -1,8 +1,8 @@
 """Submit a tuning job to a cluster: check it here, upload what it imports, start it.
 
-A module ``helper.py`` beside the job file that it imports, at the top or within a function, goes
-with it, and so do the modules that this one imports; of a package the whole folder goes. Hidden
-files, bytecode and everything else in the folder stay.
+A job file may import a module ``helper.py`` in its own folder, at the top or within a function.
+Then this module is uploaded too, and also the modules that it imports. A package is uploaded as a
+whole folder. Hidden files, bytecode and all other files of the folder are not uploaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tuner.study.folder import DEFAULT_FOLDER
 from tuner.study.search_space import as_function, fingerprint
 
 MAX_MB = 100.0
-_OWN = ("tuner", "trainables", "search_spaces")  # these go as packages of their own
+_OWN = ("tuner", "trainables", "search_spaces")  # these are uploaded as separate packages
 
 
 def own_packages() -> list[Path]:
@@ -37,14 +37,14 @@ def own_packages() -> list[Path]:
 
 
 def files_of(file: Path, include: Iterable[str] = ()) -> list[Path]:
-    """Return the files that a job file needs, relative to its folder, itself first.
+    """Return the files that a job file needs, relative to its folder. The job file is the first.
 
     Args:
-        file: the job file, which runs.
-        include: files and folders under its folder that are to go with it, such as data.
+        file: the job file.
+        include: more files and folders under its folder, such as data.
 
     Raises:
-        InvalidInput: something to include is not there, or outside the folder.
+        InvalidInput: a file to include does not exist, or is outside the folder.
     """
     folder = file.absolute().parent
     found: dict[Path, None] = {}
@@ -62,10 +62,15 @@ def files_of(file: Path, include: Iterable[str] = ()) -> list[Path]:
 
 
 def stage(files: Iterable[Path], folder: Path, into: Path) -> None:
-    """Copy files, relative to `folder`, to where they are uploaded from.
+    """Copy files to the folder that is uploaded.
+
+    Args:
+        files: paths relative to `folder`.
+        folder: the folder with the files.
+        into: the folder to copy to.
 
     Raises:
-        InvalidInput: they are too large together.
+        InvalidInput: the files together are larger than 100 MB.
     """
     sizes = {file: (folder / file).stat().st_size / 1e6 for file in files}
     total = sum(sizes.values())
@@ -73,7 +78,7 @@ def stage(files: Iterable[Path], folder: Path, into: Path) -> None:
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
         shown = ", ".join(f"{file} ({sizes[file]:.0f} MB)" for file in largest)
         raise InvalidInput(
-            f"what goes with a job file must be at most {MAX_MB:g} MB, it is {total:.0f} MB: "
+            f"the files of a job must be at most {MAX_MB:g} MB together, got {total:.0f} MB: "
             f"{shown}, ...; put data on a shared folder and name it with --data"
         )
     for file in sizes:
@@ -83,7 +88,7 @@ def stage(files: Iterable[Path], folder: Path, into: Path) -> None:
 
 
 def _imported_by(path: Path, folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder that a module in it may import, wherever it does."""
+    """Yield the files in a folder that a module in it imports, also within functions."""
     for name in _first_names(path):
         if name in _OWN:
             continue
@@ -100,7 +105,7 @@ def _first_names(path: Path) -> Iterator[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError:
-        return  # a package may hold files for another Python, which nobody imports here
+        return  # a package may contain files for another Python, which this job does not import
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -113,7 +118,7 @@ def _included(name: str, folder: Path) -> list[Path]:
     if not path.exists() or not path.is_relative_to(folder.resolve()):
         raise InvalidInput(
             f"--include must name a file or folder beside the job file, got {name!r}; "
-            f"it is looked for in {folder}"
+            f"put it into {folder}"
         )
     inside = [path] if path.is_file() else list(_inside(path))
     return [folder / file.relative_to(folder.resolve()) for file in inside]
@@ -134,13 +139,13 @@ _POLL_S = 0.5
 
 @dataclass(frozen=True)
 class Source:
-    """How the driver on the cluster comes by the job.
+    """How the driver on the cluster creates the job.
 
     Attributes:
-        arguments: of ``quarterturn run``, less the study's folder.
-        file: the file beside which lies what goes with it; None for nothing.
-        include: what else goes with it, under the file's folder.
-        storage: the database URL to hand over in a file, where no process list shows it.
+        arguments: the arguments of ``quarterturn run``, without the study's folder.
+        file: the job file; its imports are uploaded with it. None to upload no file.
+        include: more files and folders to upload, under the file's folder.
+        storage: the database URL. It is uploaded in a file, so that no process list shows it.
     """
 
     arguments: Sequence[str]
@@ -152,21 +157,21 @@ class Source:
 def submit(
     job: TuningJob, *, address: str, include: Iterable[str] = (), source: Source | None = None
 ) -> Job:
-    """Send a job to a Ray cluster, where it runs on when this process has ended.
+    """Submit a job to a Ray cluster. It continues there after this process has ended.
 
     Args:
-        job: what to run. Its folder is one on the cluster; see `remote_folder`.
-        address: of the cluster's job server, ``http://HOST:8265``.
-        include: files and folders beside the running script to send with it, such as data.
-        source: how the job is made anew on the cluster; pickled when left out, which needs the
-            same version of Python there.
+        job: the job. Its folder is a folder on the cluster; see `remote_folder`.
+        address: the address of the cluster's job server, ``http://HOST:8265``.
+        include: files and folders beside the running script to upload, such as data.
+        source: how the driver on the cluster creates the job. By default the job is pickled,
+            which needs the same version of Python there.
 
     Raises:
-        InvalidInput: the job cannot be run, what it needs is too large, the cluster does not
+        InvalidInput: the job cannot be run, its files are too large, the cluster does not
             answer, or it is running this study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    fingerprint(as_function(job.search_space))  # draws from it: a mistake there is found here
+    fingerprint(as_function(job.search_space))  # draws from the space, so it finds mistakes now
     server = JobServer(address)
     folder = remote_folder(job.folder)
     _refuse_while_running(server, job.name, folder)
@@ -208,10 +213,10 @@ def resume(
     """Continue a study on the cluster that it was submitted to.
 
     Args:
-        server: of the cluster.
-        study: its name.
+        server: the job server of the cluster.
+        study: the name of the study.
         arguments: options of ``quarterturn resume``.
-        folder: where it is kept there; where it was last submitted to when left out.
+        folder: the folder of studies on the cluster; by default that of the last submission.
 
     Raises:
         InvalidInput: the cluster is running the study.
@@ -229,13 +234,21 @@ def start(
     folder: str,
     working_dir: Path | None = None,
 ) -> Job:
-    """Start ``quarterturn ARGUMENTS`` on the cluster, as a job of the study."""
+    """Start ``quarterturn ARGUMENTS`` on the cluster, as a job of the study.
+
+    Args:
+        server: the job server of the cluster.
+        arguments: the command and its options, without the folder.
+        study: the name of the study.
+        folder: the folder of studies on the cluster; empty for the cluster's own.
+        working_dir: the local folder to upload; None for nothing.
+    """
     numbers = [
         int(job.id.rpartition("@")[2])
         for job in server.jobs()
         if job.study == study and job.id.rpartition("@")[2].isdigit()
     ]
-    # Two who submit at the same moment choose the same id, and Ray refuses the second.
+    # Two submissions at the same moment choose the same id. Ray refuses the second.
     job_id = server.submit(
         entrypoint(arguments, folder),
         job_id=f"{study}@{max(numbers, default=0) + 1}",
@@ -248,12 +261,12 @@ def start(
 
 
 def wait_for_start(server: JobServer, job: Job, within_s: float) -> Job:
-    """Return a job as it stands once its driver has said something, or it has ended.
+    """Wait until the driver of a job has started its study, or the job has ended; return the job.
 
     Args:
-        server: of the cluster.
-        job: as it was when it was submitted.
-        within_s: wait no longer than this, in seconds.
+        server: the job server of the cluster.
+        job: the submitted job.
+        within_s: the longest wait, in seconds.
     """
     until = time.monotonic() + within_s
     while not job.over and time.monotonic() < until:
@@ -265,15 +278,20 @@ def wait_for_start(server: JobServer, job: Job, within_s: float) -> Job:
 
 
 def folder_of(server: JobServer, study: str) -> str:
-    """Return where the cluster keeps a study: where it was last submitted to, or its own folder."""
+    """Return the folder of a study's last submission; empty for the cluster's own folder."""
     return next((job.folder for job in server.jobs() if job.study == study), "")
 
 
 def remote_folder(folder: Path) -> str:
-    """Return a folder of studies as one on a cluster: jobs there start in one that is not kept.
+    """Return the folder of studies on a cluster for a folder of a job.
 
-    A relative one is under the home of the user who runs Ray on the head; the default is the
-    cluster's own, which is empty.
+    The working directory of a job on a cluster is temporary. So a relative folder is under the home
+    of the user that runs Ray on the head. The default folder becomes the empty text, which means
+    the cluster's own folder.
+
+    Example:
+        >>> remote_folder(Path("studies/nightly"))
+        '~/studies/nightly'
     """
     if folder == Path(DEFAULT_FOLDER):
         return ""
@@ -291,7 +309,7 @@ def _refuse_while_running(server: JobServer, study: str, folder: str) -> None:
 
 
 def _mlflow_server() -> dict[str, str]:
-    """Return where the user logs to with MLflow, if that is a server and no password is in it."""
+    """Return the user's MLflow server as a variable, if its URL contains no password."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     shown = uri.startswith(("http://", "https://")) and "@" not in uri
     return {"MLFLOW_TRACKING_URI": uri} if shown else {}

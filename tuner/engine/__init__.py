@@ -1,7 +1,7 @@
 """Run the trials of one study on Ray Tune.
 
 - run.py: `run` and `resume`: open the study, start Ray Tune, close both
-- callbacks.py: RunCallback, the methods that are called while a study runs
+- callbacks.py: RunCallback, the hooks that are called while a study runs
 - trial_manager.py: TrialManager, the study behind Ray Tune's searcher and scheduler
 - trial_queue.py: TrialQueue, the running, paused and new trials
 - ray_tune.py: Ray Tune's searcher, scheduler, trial and controller over one study

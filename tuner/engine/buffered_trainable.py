@@ -19,10 +19,10 @@ from tuner.rotation.halving import EPOCH_ROUNDING
 
 
 def use_threads(cpus: float) -> None:
-    """Have this process compute on `cpus` threads, rounded down, and on at least one.
+    """Make this process compute on `cpus` threads, rounded down, and on at least one.
 
-    Ray sets OMP_NUM_THREADS too, unless the user's shell has set it. Torch reads the variable only
-    once, so a process that has computed before needs a call.
+    Ray also sets OMP_NUM_THREADS, unless the user's shell has set it. Torch reads the variable only
+    once, so a process that has already computed needs this call.
     """
     threads = max(1, int(cpus))
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -32,8 +32,8 @@ def use_threads(cpus: float) -> None:
         torch.set_num_threads(threads)
 
 
-# A call to an actor costs some milliseconds. A longer epoch than this is a call of its own, and no
-# trial trains longer than this after the report that prunes it (docs/log.md, 2026-11-23).
+# A call to an actor takes some milliseconds. An epoch that is longer than this is a separate call.
+# No trial trains longer than this after the report that prunes it (docs/log.md, 2026-11-23).
 BATCH_S = 0.003
 
 
@@ -46,21 +46,21 @@ def buffer_reports(
 ) -> type[Trainable]:
     """Return the trainable as a class that answers one call with all reports of `BATCH_S`.
 
-    Each report is still decided on, in order; the reports after the one that prunes the trial are
-    dropped. Two kinds of report are a batch of their own: the first one at or after each epoch in
-    `ends_at`, and one that requests a checkpoint. A checkpoint must not hold training that is not
-    decided on yet, and the controller would train on for earlier reports of its batch.
+    There is still a decision on each report, in order. The reports after a pruned trial's last one
+    are dropped. Two kinds of report form a separate batch: the first report at or after each epoch
+    in `ends_at`, and a report that requests a checkpoint. A checkpoint must not contain training
+    without a decision, and the controller would continue to train for earlier reports of its batch.
 
-    Ray has such buffering too, but its controller (2.60) swaps the length and the time in its call
-    of `train_buffered`, so that it gathers either nothing or seconds.
+    Ray has similar buffering. But its controller (2.60) swaps the length and the time in its call
+    of `train_buffered`, so that it buffers either nothing or seconds.
 
     Args:
         trainable: a class or a function.
         ends_at: the epochs at which trials may pause.
-        epoch_of: returns the epochs finished at a result.
-        cpus: how many CPUs each trial reserves, and so its number of threads.
-        refused: runs in the trial's process; an error that it returns ends the trial before it
-            starts.
+        epoch_of: returns the finished epochs at a result.
+        cpus: the CPUs that each trial reserves, which is its number of threads.
+        refused: called in the trial's process. If it returns an error, the trial ends with it
+            before it starts.
     """
     base: Any = trainable if isinstance(trainable, type) else wrap_function(trainable)
 
@@ -74,7 +74,7 @@ def buffer_reports(
         _refused: Exception | None = None
 
         def setup(self, config: dict[str, Any], **fields: Any) -> None:
-            # Raised from here the error would lose its type: Ray reports only a dead actor.
+            # Raised here, the error would lose its type: Ray reports only a dead actor.
             self._refused = refused()
             if self._refused:
                 return
@@ -116,7 +116,7 @@ def buffer_reports(
                 except Exception as error:  # of the trial itself; the next call raises it
                     if not results:
                         raise
-                    # The earlier reports count: one of them may even prune the trial.
+                    # The earlier reports count: one of them may prune the trial.
                     self._crash = error
                     return results
                 if self._may_be_saved_at(result) and results:

@@ -17,7 +17,7 @@ Args = ParamSpec("Args")
 
 
 class RunCallback:
-    """Gets every start, report and end, in their order; this base class does nothing."""
+    """Receives every start, report and end, in order; this base class does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -31,10 +31,15 @@ class RunCallback:
         """The run is over."""
 
     def opened(self, study: optuna.Study, folder: Path | None) -> None:
-        """The study is open, in its folder; it may be read at any time, from any thread."""
+        """The study is open; it may be read at any time, from any thread.
+
+        Args:
+            study: the study.
+            folder: the folder of the study, or None.
+        """
 
     def begun(self, so_far: StudyResult) -> None:
-        """The study is open; it may hold trials from before."""
+        """The trials begin to run; `so_far` may hold trials of an earlier run."""
 
     def noted(self, line: str) -> None:
         """There is a line that the user of the study should read."""

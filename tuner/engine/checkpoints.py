@@ -1,8 +1,9 @@
-"""The folders of a study's trials and of each attempt at a trial, and whether every node sees them.
+"""The folders of a study's trials, a folder for each attempt, and a check that all nodes see them.
 
-To Ray, a trial that continues after a pause or an interruption is a new trial: it would number its
-checkpoints from 0 again, and overwrite those that the study names. So each attempt has a folder of
-its own. Folders are looked up by name, because listing a bucket takes longer with every trial.
+A trial that continues after a pause or an interruption is a new trial for Ray. Ray would number its
+checkpoints from 0 again, and overwrite the checkpoints that the study names. So each attempt has
+its own folder. Folders are looked up by name, because listing a bucket takes longer with every
+trial.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ def new_attempt_dir(
     """Return Ray's id for the next attempt at a trial, whose folder under `trials` is new.
 
     Args:
-        number: of the trial in the study.
+        number: the number of the trial in the study.
         trials: the folder with the folders of all attempts.
         checkpoint: the checkpoint that the study names, relative to `trials`. The new attempt comes
             after the attempt that wrote it.
-        taken: ids of attempts that may have ended without a checkpoint, and so without a folder.
+        taken: ids of attempts that may have ended without a checkpoint. These have no folder.
     """
     first = _attempt_of(checkpoint) + 1 if checkpoint else 0
     folders = (_folder(number, attempt) for attempt in count(first))
@@ -96,7 +97,7 @@ def _folder(number: int, attempt: int) -> str:
 
 
 def _attempt_of(checkpoint: str) -> int:
-    """Return the attempt that wrote a checkpoint, from 0: trial-00007-2/... is of the third."""
+    """Return the attempt that wrote a checkpoint, from 0: 2 for trial-00007-2/..."""
     folder = checkpoint.partition("/")[0]
     return int(folder.removeprefix("trial-").partition("-")[2] or 0)
 
@@ -107,15 +108,15 @@ def open_trials(study: optuna.Study, job: TuningJob, home: StudyFolder) -> Stora
     A study keeps the folder that it began with.
 
     Raises:
-        InvalidInput: the folder cannot be written or holds another study's trials, or the job names
-            a folder that is not the study's.
+        InvalidInput: the folder cannot be written or contains other files, or the job names
+            another folder than the study.
     """
     kept = checkpoints_of(study, home.path)
     assert kept is not None, "a study that is run has a folder"
     asked = StoragePath(job.checkpoints) / job.name / home.trials.name if job.checkpoints else kept
     if asked != kept and study.get_trials(deepcopy=False):
         raise InvalidInput(
-            f"a study keeps the place of its checkpoints, {job.name!r} was given "
+            f"a study keeps the folder of its checkpoints, {job.name!r} was given "
             f"{str(job.checkpoints)!r} where it has {str(kept)!r}; leave --checkpoints out, or "
             "choose another name"
         )
@@ -127,7 +128,7 @@ def open_trials(study: optuna.Study, job: TuningJob, home: StudyFolder) -> Stora
 
 
 def forget_trials(trials: StoragePath, home: StudyFolder) -> None:
-    """Remove the trials' folders of a study, if they are outside of the study's folder."""
+    """Remove the trials' folders of a study, if they are outside the study's folder."""
     if trials != StoragePath(str(home.trials)):
         with contextlib.suppress(OSError):  # the user needs the error that refused the study
             trials.parent.remove()
@@ -140,12 +141,12 @@ def _check_empty(asked: StoragePath) -> None:
         raise unusable(asked, error) from error
     if not empty:
         raise InvalidInput(
-            f"checkpoints must be in a folder of the study's own, {str(asked)!r} holds something; "
-            "remove it, or choose another name or --checkpoints"
+            f"checkpoints must be in the study's own folder, {str(asked)!r} is not empty; "
+            "remove its content, or choose another name or --checkpoints"
         )
 
 
-# A node's first task starts a process there, and imports what this module imports.
+# The first task on a node starts a process, which imports this module.
 _ANSWER_WITHIN_S = 60.0
 
 
@@ -158,7 +159,7 @@ def check_shared(
     joins later checks that node (`StorageProbe`).
 
     Args:
-        path: an existing folder that can be written from here.
+        path: an existing folder that this process can write.
         nodes: the nodes that may run trials. A cluster of one node needs no check.
         within_s: seconds for all answers together.
 
@@ -201,8 +202,8 @@ def why_unusable(path: StoragePath, name: str, mine: str) -> str | None:
 
     Args:
         path: the folder with the checkpoints.
-        name: name of a file that another node has written there.
-        mine: name of a file that this node writes.
+        name: the name of a file that another node has written there.
+        mine: the name of a file that this node writes.
     """
     try:
         path.read(name)
@@ -237,6 +238,6 @@ def refusal(path: StoragePath, node: Node, why: str) -> InvalidInput:
             f"{node.name} cannot use ({why}); mount one or use --checkpoints s3://..."
         )
     return InvalidInput(
-        f"checkpoints must be in a place that every node can read and write, got {str(path)!r}, "
+        f"checkpoints must be at a URL that every node can read and write, got {str(path)!r}, "
         f"which {node.name} cannot use ({why}); give the nodes a role or the credentials"
     )

@@ -1,7 +1,7 @@
 """Why a trial's process ended, and whether the trial failed or runs again on another node.
 
-A node that cannot use the checkpoints' folder would fail every trial at its first checkpoint, so
-its trials run elsewhere too.
+On a node that cannot use the checkpoints' folder, every trial would fail at its first checkpoint.
+So the trials of such a node run on other nodes too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tuner.storage.paths import StoragePath
 
 Fault = Literal["trial", "process", "memory", "node"]
 
-# Made when the module is loaded, so that no type checker knows of it.
+# The module creates it when it is loaded, so type checkers do not know it.
 _NODE_DIED = vars(common_pb2)["ActorDiedErrorContext"].NODE_DIED
 _USED = re.compile(r"Selected to kill: \(.*?actual memory used=([\d.]+GB)", re.DOTALL)
 _SENTENCE = re.compile(r"Worker exit detail: (.*?[.!])(?:\s|$)", re.DOTALL)
@@ -43,13 +43,13 @@ _SENTENCE = re.compile(r"Worker exit detail: (.*?[.!])(?:\s|$)", re.DOTALL)
 
 @dataclass(frozen=True)
 class FailureCause:
-    """Why a trial's process is gone.
+    """Why a trial's process ended.
 
     Attributes:
-        fault: `trial` when its code raised, `memory` when Ray's memory monitor killed it, `node`
-            when its node was lost, and `process` when it died and its node is not known to be lost.
-        why: a sentence for the user; empty for `trial`, which has an error of its own.
-        node: Ray's id of its node, if known.
+        fault: `trial` if its code raised an error, `memory` if Ray's memory monitor killed it,
+            `node` if its node was lost, `process` if it died and its node is not known to be lost.
+        why: a sentence for the user; empty for `trial`, which has its own error.
+        node: Ray's id of the process's node, if known.
     """
 
     fault: Fault
@@ -58,7 +58,7 @@ class FailureCause:
 
 
 class ActorLost(RayActorError):
-    """Wraps an error of Ray's that means a lost actor but is no `RayActorError`.
+    """Wraps an error of Ray that means a lost actor but is not a `RayActorError`.
 
     Ray Tune (2.60) ends the whole experiment at such an error, for example when the memory monitor
     killed an actor or a result was on a node that died.
@@ -80,7 +80,7 @@ def failure_cause(error: BaseException | None) -> FailureCause:
     if isinstance(error, ActorUnavailableError):
         return FailureCause("node", "its node stopped answering")
     if isinstance(error, ObjectLostError | NodeDiedError | ActorUnschedulableError):
-        return FailureCause("node", "its node went away")
+        return FailureCause("node", "its node was lost")
     if isinstance(error, ActorDiedError) and not error.actor_init_failed:
         return _actor_died(error)
     return FailureCause("trial")
@@ -107,7 +107,7 @@ def _actor_died(error: ActorDiedError) -> FailureCause:
             "node", f"its node died ({reason})" if reason else "its node died", node
         )
     if "placement group was removed" in context.error_message:
-        return FailureCause("node", "its place on the cluster was taken away", node)
+        return FailureCause("node", "its resources on the cluster were withdrawn", node)
     where = f"process {known['Pid']} on {known['Address']['IPAddress']}"
     return FailureCause("process", _process_died(context.error_message, where), node)
 
@@ -139,7 +139,7 @@ _MOST_NODES_LOST = 10
 class FailureHandler:
     """Decides for each trial that crashed whether it failed or continues from its checkpoint.
 
-    The cause of a process that died is open for `_GRACE_S`: its node may shut down.
+    The cause of a dead process is decided after `_GRACE_S`, because its node may be shutting down.
 
     Args:
         manager: the study.
@@ -151,7 +151,7 @@ class FailureHandler:
         self._open: dict[int, tuple[float, FailureCause]] = {}
 
     def __bool__(self) -> bool:
-        """Whether the cause of any crash is open."""
+        """Whether the cause of any crash is not decided yet."""
         return bool(self._open)
 
     def crashed(self, number: int, error: BaseException | None) -> None:
@@ -167,7 +167,7 @@ class FailureHandler:
             self._open[number] = (time.monotonic() + _GRACE_S, cause)
 
     def settle(self) -> None:
-        """Decide on the open trials whose node is gone, or has stayed alive long enough."""
+        """Decide on the open crashes whose node was lost, or has stayed alive long enough."""
         for number, (until, cause) in list(self._open.items()):
             if cause.node and not is_alive(cause.node):
                 self._lost(number, "its node shut down")
@@ -182,14 +182,14 @@ class FailureHandler:
         if self._nodes_lost[number] > _MOST_NODES_LOST:
             self._manager.fail_with(
                 number,
-                f"{self._nodes_lost[number]} nodes went while it ran, the last time {why}; find "
-                "out whether it is the trial that brings them down",
+                f"{self._nodes_lost[number]} nodes were lost while it ran, the last time {why}; "
+                "find out whether the trial crashes its nodes",
             )
         else:
             self._manager.interrupt(number, why)
 
 
-# Ray Tune writes it when a run begins.
+# Ray Tune writes this file when a run begins.
 _THERE = ".validate_storage_marker"
 
 
@@ -213,7 +213,7 @@ class StorageProbe:
 
     Attributes:
         path: the folder of the checkpoints.
-        asked: ids of the nodes that were checked when the study began.
+        asked: the ids of the nodes that were checked when the study began.
     """
 
     path: StoragePath
@@ -221,15 +221,16 @@ class StorageProbe:
 
     @classmethod
     def after(cls, path: StoragePath, asked: Iterable[Node]) -> StorageProbe:
-        """Return the probe of a study that begins; the nodes `asked` and this one are checked."""
+        """Return the probe of a study that begins; the nodes `asked` and this node are checked."""
         here = ray.get_runtime_context().get_node_id()
         return cls(path, frozenset({here, *(node.id for node in asked)}))
 
     def here(self) -> StorageUnreachable | None:
         """Return why this node cannot use the path; None if it can, or was checked before.
 
-        None too in a process that is no worker of Ray, as the further processes of a trial are:
-        their trial's own process has checked the node. Asking Ray there would start another Ray.
+        Also None in a process that is not a worker of Ray, such as a further process of a trial.
+        The first process of the trial has checked the node. A call of Ray there would start
+        another Ray.
         """
         if not ray.is_initialized():
             return None
@@ -245,7 +246,7 @@ class StorageProbe:
 
 
 class LateNodes:
-    """Excludes the nodes that cannot use the checkpoints, and has their trials run elsewhere.
+    """Excludes the nodes that cannot use the checkpoints; their trials run on other nodes.
 
     Args:
         manager: the study.
@@ -260,7 +261,7 @@ class LateNodes:
         self._excluded: set[str] = set()
 
     def take_back(self, number: int, unreachable: StorageUnreachable) -> None:
-        """Run a trial on another node; the study ends if there is none."""
+        """Run a trial on another node; end the study if there is no other node."""
         node = Node(unreachable.name, {}, id=unreachable.node)
         line = refusal(self._path, node, unreachable.why)
         if not self._capacity.exclude(node):

@@ -41,14 +41,14 @@ def reported(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class StudyTrial(Trial):
-    """A trial that holds its class, and whose state is in the study.
+    """A trial that holds its class. The study holds its state.
 
-    Ray's own class asks the cluster for the trainable three times a trial, and writes each trial's
-    state for `Tuner.restore`. A study is resumed from its storage instead (docs/log.md,
-    2026-11-23).
+    Ray's own class requests the trainable from the cluster three times for each trial. It also
+    writes each trial's state for `Tuner.restore`. Here a study is resumed from its storage
+    (docs/log.md, 2026-11-23).
 
     Attributes:
-        action: the decision on its last report.
+        action: the action decided on its last report.
     """
 
     action = Action.CONTINUE
@@ -64,8 +64,8 @@ class StudyTrial(Trial):
         self._failed = failed
         super().__init__(trainable.__name__, stub=True, **fields)  # stub: do not look the name up
         if restore is not None:
-            # Ray would take a local folder without metadata, and count reports from 1 again. That
-            # would also restart the epochs of a trainable that does not count them.
+            # Ray would ignore the metadata and count reports from 1 again. This would also restart
+            # the epochs of a trainable that does not count them.
             self._restore_checkpoint_result = _TrainingResult(restore, restore.get_metadata())
 
     def get_trainable_cls(self) -> type[Trainable]:
@@ -73,7 +73,7 @@ class StudyTrial(Trial):
 
     def init_local_path(self) -> None:
         # Ray would add random letters to the name if another study began on the same Ray within
-        # the same second. The name says which attempt it is.
+        # the same second. The name contains the number of the attempt.
         if not self.relative_logdir:
             assert self.storage, "the searcher gives each trial the experiment's storage"
             self.storage.trial_dir_name = f"trial-{self.trial_id}"
@@ -105,7 +105,7 @@ class StudySearcher(SearchAlgorithm):
         trainable: the class that every trial runs.
         trials: the folder with the folders of all trials.
         capacity: how many trials fit on the cluster now, and on which nodes.
-        max_concurrent: trials at a time at most, >= 1; None for as many as fit.
+        max_concurrent: the most trials at a time, >= 1; None for as many as fit.
     """
 
     def __init__(
@@ -169,8 +169,8 @@ class StudySearcher(SearchAlgorithm):
     def _checkpoint_of(self, suggestion: Suggestion) -> Checkpoint | None:
         """Return the checkpoint that a trial continues from, and remove its other attempts.
 
-        Returns: None if the checkpoint is gone or cannot be read from here. The trial then begins
-            again, and its seed makes it the same trial.
+        Returns: None if the checkpoint is missing or cannot be read here. The trial then begins
+            again with the same seed, so it repeats its reports.
         """
         name, path = suggestion.checkpoint, suggestion.path
         if name is None:
@@ -195,7 +195,7 @@ class StudySearcher(SearchAlgorithm):
 class StudyScheduler(FIFOScheduler):
     """Stops the trials that the manager decides to stop or to pause.
 
-    It keeps no state of its own: all state is in the study, so a crash loses none of it.
+    All state is in the study, so a crash of this process loses no state.
     """
 
     def __init__(self, manager: TrialManager) -> None:
@@ -217,14 +217,14 @@ class StudyScheduler(FIFOScheduler):
         self._stop_all_if_fatal(tune_controller)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Keep a trial that never ran in the study; it runs when the study is resumed."""
+        """Do nothing: a trial that never ran stays in the study, for a resumed run."""
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Leave the choice to Ray, which then starts the trials in order.
+        """Return None: Ray then starts the trials in order.
 
-        Ray's FIFO answer names the oldest trial that has not started. That trial would take over
-        the actor of a trial that has just ended, and cancel its own actor that is about to be
-        ready. With short trials no second actor would ever start.
+        Ray's FIFO scheduler returns the oldest trial that has not started. This trial would reuse
+        the actor of a trial that has just ended, and cancel its own actor, which is nearly ready.
+        With short trials no second actor would ever start.
         """
         return None
 
@@ -260,7 +260,7 @@ class CheckpointRecorder(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
         assert trial.storage is not None, "Ray gives every trial of an experiment its storage"
-        # The report before the checkpoint, for `StudyTrial` to restore.
+        # `StudyTrial` restores the report before the checkpoint from this metadata.
         checkpoint.update_metadata(
             {key: trial.last_result[key] for key in ("training_iteration", "time_total_s")}
         )
@@ -309,7 +309,7 @@ _REPLACEMENTS = (
 
 @contextmanager
 def patched_tune() -> Iterator[None]:
-    """Have Ray Tune use the classes of this module; it has no setting for them."""
+    """Make Ray Tune use the classes of this module; Ray Tune has no setting for them."""
     before = [(module, name, getattr(module, name)) for module, name, _ in _REPLACEMENTS]
     for each in _REPLACEMENTS:
         setattr(*each)

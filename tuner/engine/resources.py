@@ -42,9 +42,9 @@ class Node:
     """One machine of a cluster.
 
     Attributes:
-        name: its address, or the name of its kind.
-        resources: its total resources by Ray's names: CPU, GPU, memory (in bytes), others.
-        labels: its labels, such as ``ray.io/accelerator-type``.
+        name: the address of the node, or the name of its kind.
+        resources: the total resources by Ray's names: CPU, GPU, memory (in bytes), others.
+        labels: the labels of the node, such as ``ray.io/accelerator-type``.
         id: Ray's id; empty for a node that is not up.
     """
 
@@ -72,7 +72,12 @@ class ResourceRequest:
 
 
 def fitting(request: ResourceRequest, node: Node) -> int:
-    """Return how many such trials fit at a time on an idle node."""
+    """Return how many trials of this request fit at a time on an idle node.
+
+    Example:
+        >>> fitting(ResourceRequest({"CPU": 2}), Node("host", {"CPU": 8, "GPU": 1}))
+        4
+    """
     if not _matches(request, node):
         return 0
     return min(
@@ -82,12 +87,12 @@ def fitting(request: ResourceRequest, node: Node) -> int:
 
 
 def slots(request: ResourceRequest, nodes: Sequence[Node]) -> int:
-    """Return how many such trials fit on the nodes together, each trial on one of them."""
+    """Return how many trials of this request fit on all nodes, each trial on one node."""
     return sum(fitting(request, node) for node in nodes)
 
 
 def misfit(request: ResourceRequest, nodes: Sequence[Node]) -> str | None:
-    """Return one line that explains why no node can hold such a trial; None if one can."""
+    """Return one line that explains why no node can hold a trial; None if a node can."""
     if slots(request, nodes):
         return None
     matching = [node for node in nodes if _matches(request, node)]
@@ -164,7 +169,7 @@ def request_of(job: TuningJob) -> ResourceRequest:
     """Return the resources that each trial of a job reserves.
 
     Raises:
-        InvalidInput: a label is not one that Ray takes.
+        InvalidInput: Ray does not accept a label.
     """
     if wrong := validate_label_selector(job.node_labels):
         rule = " ".join(wrong.split())
@@ -206,10 +211,10 @@ def nodes_up() -> list[Node]:
 
 
 def may_grow() -> bool:
-    """Whether an autoscaler watches the cluster, and may add nodes of other kinds.
+    """Whether the cluster has an autoscaler, which may add nodes of other kinds.
 
-    Neither of Ray's autoscalers publishes the kinds that it may start. The older one runs even
-    on a cluster of a fixed size, and then names the kind of each node after the node.
+    Neither of Ray's two autoscalers publishes the kinds that it may start. The older autoscaler
+    also runs on a cluster of a fixed size. There, the kind of each node has the name of the node.
     """
     status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
     reported: dict[str, Any] = json.loads(status) if status else {}
@@ -233,9 +238,9 @@ class NodeType:
     """A kind of node that the cluster may have.
 
     Attributes:
-        resources: its resources by Ray's names; None if they are unknown before it joins.
-        most: the largest number of such nodes, those that are up included.
-        labels: its labels.
+        resources: the resources by Ray's names; None if they are unknown before the node joins.
+        most: the largest number of nodes of this kind, including the nodes that are up.
+        labels: the labels of the nodes.
     """
 
     resources: Mapping[str, float] | None
@@ -248,11 +253,11 @@ class NodeType:
 
 
 class ClusterCapacity:
-    """How many trials fit on the cluster now, and how many to keep ready.
+    """Knows how many trials fit on the cluster now, and how many to keep ready.
 
     Args:
         request: the resources that one trial reserves on one node.
-        may_have: the nodes that an autoscaler may add; empty for a cluster of a fixed size, and
+        may_have: the nodes that an autoscaler may add; empty for a cluster of a fixed size, or
             if the kinds are unknown.
     """
 
@@ -290,9 +295,10 @@ class ClusterCapacity:
     def wanted(self) -> int:
         """Return how many trials to keep ready, >= 1.
 
-        On a cluster of a fixed size these are the trials that fit. An autoscaler adds nodes for
-        trials that do not fit. So it gets twice as many as fit, or one node full, up to the nodes
-        that it may add. If no trial fits, one is ready for the next node.
+        On a cluster of a fixed size this is the number of trials that fit. An autoscaler adds nodes
+        only for trials that do not fit. So with an autoscaler it is twice the number that fit, and
+        at least the number that fit on one new node, within the limit of the autoscaler. If no
+        trial fits, it is 1, for the next node.
         """
         fit_and_most = [
             (fitting(self.request, kind.node("")), kind.most) for kind in self._may_have
@@ -302,7 +308,7 @@ class ClusterCapacity:
         return max(1, self.slots, min(limit, ahead))
 
     def check(self) -> None:
-        """Refuse trials that no node can hold, neither a node that is up nor one that may join.
+        """Check that a node can hold a trial: a node that is up, or a node that may join.
 
         Raises:
             InvalidInput: no node can hold a trial; the message names the largest resources.
@@ -332,10 +338,10 @@ class ClusterCapacity:
 
 
 def may_have() -> list[NodeType]:
-    """Return the nodes that an autoscaler may add to the cluster; none for one of a fixed size.
+    """Return the nodes that an autoscaler may add; none for a cluster of a fixed size.
 
-    `ray up` writes them to its head node, where the job runs. Elsewhere QUARTERTURN_MAY_HAVE
-    names them: a JSON list of {"resources": {"CPU": 8, "GPU": 1}, "most": 4}.
+    `ray up` writes them to its head node, where the job runs. On other clusters the variable
+    QUARTERTURN_MAY_HAVE names them: a JSON list of {"resources": {"CPU": 8, "GPU": 1}, "most": 4}.
 
     Raises:
         InvalidInput: QUARTERTURN_MAY_HAVE cannot be read.
@@ -348,7 +354,7 @@ def may_have() -> list[NodeType]:
         except (ValueError, TypeError, KeyError) as error:
             raise InvalidInput(
                 'QUARTERTURN_MAY_HAVE must be like [{"resources": {"CPU": 8, "GPU": 1}, "most": '
-                f"4}}], got {said!r}; mend it or unset it"
+                f"4}}], got {said!r}; correct it or unset it"
             ) from error
     path = _MAY_GROW.expanduser()
     if not path.exists():
@@ -365,7 +371,7 @@ def may_have() -> list[NodeType]:
 
 
 class CapacityNotifier(Callback):
-    """Tells the observer when no node can hold a trial, and when one can again."""
+    """Notifies the observer if no node can hold a trial, and if a node can again."""
 
     def __init__(self, capacity: ClusterCapacity, observer: RunCallback) -> None:
         self._capacity = capacity
@@ -377,8 +383,8 @@ class CapacityNotifier(Callback):
         if fits != self._fits:
             self._fits = fits
             self._observer.noted(
-                f"nodes have joined, with room for {self._capacity.slots} trials"
+                f"nodes have joined, {self._capacity.slots} trials fit on the cluster"
                 if fits
-                else f"no node that is up has {self._capacity.request} for a trial; they wait "
-                "until one joins"
+                else f"no node that is up has {self._capacity.request} for a trial; trials wait "
+                "until such a node joins"
             )

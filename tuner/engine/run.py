@@ -1,4 +1,4 @@
-"""The verbs: run a tuning job, and resume one after whatever ended it."""
+"""Run a tuning job, and resume a study whose run has ended early."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def run(
 ) -> StudyResult:
     """Run a job until all its trials have ended, and return its study.
 
-    A study that exists under the job's name, with the same space, metric and budget per trial, is
-    continued: interrupted trials continue from their checkpoints, and new ones are created
-    until there are `num_trials` in all. Ctrl-C ends it early and cleanly; the result is then not
-    `finished`.
+    If a study of the job's name exists, it is continued. It must have the same space, metric and
+    budget per trial. Interrupted trials continue from their checkpoints, and new trials are created
+    until there are `num_trials` in all. Ctrl-C ends the run early and cleanly; the result is then
+    not `finished`.
 
     Args:
-        job: what to run.
+        job: the job to run.
         observer: its methods are called at every start, report and end; none by default.
         code: a folder of modules that the job imports, to keep with the study for `resume`.
         retry_failed: whether to run each failed trial once more, as a new trial.
@@ -143,20 +143,20 @@ def resume(
     retry_failed: bool = False,
     **changes: Any,
 ) -> StudyResult:
-    """Continue a study with the job it was run with.
+    """Continue a study with its last job.
 
     No ended trial runs again. Trials that were running continue from their checkpoints. The
     decisions are the same as without the interruption.
 
     Args:
-        name: of the study.
-        folder: where studies are kept.
+        name: the name of the study.
+        folder: the folder of studies.
         observer: as for `run`.
         retry_failed: as for `run`.
         changes: fields of the job to replace, e.g. ``num_trials=100``.
 
     Raises:
-        InvalidInput: there is no such study, or the job kept with it cannot be read.
+        InvalidInput: the study does not exist, or its job cannot be read.
     """
     if (code := find_study(name, folder).code).is_dir():
         sys.path.insert(0, str(code))
@@ -165,12 +165,12 @@ def resume(
 
 
 def kept_job(name: str, *, folder: Path | str = DEFAULT_FOLDER) -> TuningJob:
-    """Return the job that a study was last run with.
+    """Return the last job of a study.
 
-    It is unpickled, which runs code that it names: only from folders you trust.
+    The job is unpickled, which runs code that it names. So use only folders that you trust.
 
     Raises:
-        InvalidInput: there is no such study, or the job kept with it cannot be read.
+        InvalidInput: the study does not exist, or its job cannot be read.
     """
     job = unpickle_job(find_study(name, folder).job)
     return job.with_changes(folder=Path(folder))
@@ -207,7 +207,7 @@ def _tune(
     probe: StorageProbe,
     capacity: ClusterCapacity,
 ) -> None:
-    """Let Ray Tune run what is left of the study."""
+    """Run the remaining trials of the study with Ray Tune."""
     in_epochs = partial(epoch_of, metric=job.metric, max_epochs=job.max_epochs)
     trials, rungs = probe.path, (*manager.rungs, job.max_epochs)
     trainable = buffer_reports(job.trainable, rungs, in_epochs, job.cpus_per_trial, probe.here)
@@ -228,7 +228,7 @@ def _tune(
                     CheckpointRecorder(manager),
                     CapacityNotifier(capacity, manager.observer),
                 ],
-                # Two, so that the checkpoint that the study names is always complete.
+                # With two checkpoints, the one that the study names is always complete.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 resources_per_trial=as_placement_group(capacity.request),
                 reuse_actors=True,
@@ -241,7 +241,7 @@ def _tune(
 
 @contextmanager
 def _own_interrupts() -> Iterator[None]:
-    """End as cleanly on SIGTERM as on Ctrl-C, and give both back to the caller afterwards."""
+    """Handle SIGTERM like Ctrl-C within the context; restore the caller's handlers after it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -256,11 +256,11 @@ def _own_interrupts() -> Iterator[None]:
 
 
 def _study(job: TuningJob, storage: BaseStorage) -> tuple[optuna.Study, bool]:
-    """Return the study, and whether it is new: made here."""
+    """Return the study, and whether this call has created it."""
     pruner = make_pruner(job.pruner, job.rotation_target, job.max_epochs, job.seed)
     direction = StudyDirection.MAXIMIZE if job.mode == "max" else StudyDirection.MINIMIZE
     if not storage.get_all_studies():
-        # Creating it with load_if_exists would write to it, even to refuse it then.
+        # With `load_if_exists`, Optuna would write to a study that is then refused.
         with suppress(DuplicatedStudyError):  # another process has been faster
             new = optuna.create_study(
                 study_name=job.name, storage=storage, pruner=pruner, direction=direction
@@ -273,7 +273,7 @@ def _study(job: TuningJob, storage: BaseStorage) -> tuple[optuna.Study, bool]:
 
 
 def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
-    """Write into the study what it is of, or refuse to mix two jobs in one.
+    """Record the job's metric, space and settings in the study, or refuse a job that differs.
 
     Raises:
         InvalidInput: the study has trials of another space, metric, mode, budget or rotation
@@ -281,8 +281,8 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
     """
     pruner = rotation_pruner_of(study.pruner)
     target = pruner.target_or(job.rotation_target) if pruner else job.rotation_target
-    # What a study cannot change without its trials ceasing to be comparable. Studies of older
-    # versions have no rotation target, and take the job's.
+    # If one of these changed, the trials of the study could not be compared. Studies of older
+    # versions have no rotation target, and get the job's.
     identity = {
         METRIC: job.metric,
         MAX_EPOCHS: job.max_epochs,
@@ -319,7 +319,7 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
 
 
 def _difference(key: str, given: Any, kept: Any) -> str:
-    """Return how a value of the job differs from the study's; of a target, the fields that do."""
+    """Return the difference of a value in the job and in the study, in words."""
     if key == SPACE:
         return "another"
     if key != ROTATION_TARGET:
@@ -336,7 +336,7 @@ def _keep(code: Path, home: StudyFolder) -> None:
 
 
 def _remove(home: StudyFolder, with_database: bool) -> None:
-    """Remove a study that has nothing in it yet, unless another process drives it by now."""
+    """Remove a study without ended trials, unless another process drives it now."""
     if with_database and home.storage_url.exists():
         database = open_database(home.storage_url.read_text())
         now = seconds_now(database)

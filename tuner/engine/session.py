@@ -13,21 +13,21 @@ import ray
 
 from tuner.errors import InvalidInput
 
-# How Ray Tune is set up while a study runs; it reads these when its controller is made.
+# Ray Tune reads these when it creates its controller.
 _TUNE_ENVIRONMENT = {
-    # The study is the record; CSV, JSON and TensorBoard files of Ray's own would be a second.
+    # The study is the record, so Ray writes no CSV, JSON and TensorBoard files.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    # The searcher decides how far ahead it goes.
+    # The searcher decides how many trials wait for resources.
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",
     # Errors are in the study, with their reason.
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    # The pruner judges reports without the metric too.
+    # The pruner also decides on reports without the metric.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Has the controller ask for several reports at once; `buffer_reports` decides how many.
+    # Makes the controller request several reports at once; `buffer_reports` decides how many.
     "TUNE_RESULT_BUFFER_LENGTH": "2",
 }
-# What Ray's own processes read when they start.
+# Ray's own processes read these when they start.
 _RAY_ENVIRONMENT = {
     # Ray Tune prints nothing of its own; the observer does.
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -36,7 +36,7 @@ _RAY_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # A failed trial's error is in the study; its traceback is not for the terminal.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
-    # Ray's warning about a change of its defaults for GPUs, which no trial here relies on.
+    # Turns off Ray's warning about a change of its defaults for GPUs. No trial relies on them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -46,9 +46,15 @@ _ANSWERS_WITHIN_S = 3.0
 
 @contextmanager
 def ray_session(code: Path | None = None) -> Iterator[None]:
-    """Use the Ray that is there (or RAY_ADDRESS names), else start one and stop it at the end.
+    """Connect to Ray, if this process has not done so, and disconnect at the end.
 
-    Workers start in a copy of the folder `code`, and import from it, if that exists.
+    RAY_ADDRESS names the cluster. Without a cluster, a local Ray is started and stopped.
+
+    Args:
+        code: a folder, if it exists. Workers start in a copy of it, and import from it.
+
+    Raises:
+        InvalidInput: the cluster does not answer.
     """
     runtime_env = {"working_dir": str(code)} if code and code.is_dir() else None
     with _environment({**_TUNE_ENVIRONMENT, **_RAY_ENVIRONMENT}):
@@ -79,14 +85,14 @@ def ray_session(code: Path | None = None) -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse a cluster's address where nothing listens: Ray would wait there for two minutes.
+    """Check that a server listens at a cluster's address. Ray would wait for two minutes.
 
     Raises:
-        InvalidInput: nothing answers at the host and port that it names.
+        InvalidInput: nothing answers at the host and port of the address.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        return  # "auto" or "local", say, which Ray knows at once
+        return  # such as "auto" or "local", for which Ray does not wait
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
     except OSError as error:
@@ -98,7 +104,7 @@ def _check_address(address: str) -> None:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for a while; one that the user has set stays as it is."""
+    """Set environment variables within the context. Variables of the user are not changed."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
     try:

@@ -40,7 +40,7 @@ class TrialError:
         """Return what is known of an error, which Ray may have wrapped."""
         cause = getattr(error, "cause", None) or error
         if cause is None:
-            return cls("it crashed without saying why")
+            return cls("it crashed without an error message")
         text = _traceback(error) or _traceback(cause)
         if isinstance(cause, InvalidInput):
             return cls(str(cause), _place(text), text)

@@ -1,8 +1,8 @@
 """TrialManager: one Optuna study behind Ray Tune's searcher and scheduler.
 
-Ray asks for trials in one place, hands over their results in another and their ends in a third. The
-manager writes all of it into one study, in memory, before Ray continues. A result is parsed once,
-into an `EpochReport`, and decided once, into a `Decision`.
+Ray requests trials, passes on their results and reports their ends in three different calls. The
+manager writes all of this into one study, in memory, before Ray continues. A result is parsed once,
+into an `EpochReport`. The decision on it is made once too, as a `Decision`.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class ReportHandler:
     """Parses the results of trials, records them and decides on each.
 
     Args:
-        study: the study; its pruner decides where there is no promotion.
-        promotion: the decisions on the study's trials, or None.
+        study: the study; its pruner decides if `promotion` is None.
+        promotion: decides on the study's trials, or None.
         metric: the key of the report to optimise.
         max_epochs: epochs of a whole trial, >= 1.
-        observer: gets every report.
+        observer: receives every report.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class ReportHandler:
         """Record a result and decide on its trial.
 
         A trial that continues from a checkpoint repeats reports from before an interruption. They
-        are not recorded again, and only the last of them is decided again.
+        are not recorded again. Only the last of them is decided again.
 
         Args:
             live: the running trial.
-            result: as the trainable returned it.
+            result: the result of the trainable.
             more_to_come: whether new trials will be created.
 
         Raises:
@@ -115,7 +115,7 @@ class ReportHandler:
         return decision
 
     def _ask_pruner(self, live: LiveTrial) -> Decision:
-        """Decide as the study's pruner does, which may be any of Optuna's."""
+        """Decide by the study's pruner, which may be any pruner of Optuna."""
         if not live.trial.should_prune():
             return _CONTINUE
         reason = live.stored.user_attrs.get(REASON)
@@ -124,7 +124,7 @@ class ReportHandler:
 
 
 def _with_report(curve: RotationCurve, report: EpochReport, live: LiveTrial) -> RotationCurve:
-    """Return a trial's curve with a report that the study holds by now.
+    """Return a trial's curve with a report that the study already holds.
 
     A report out of order, or a metric within an epoch, is read from the study.
     """
@@ -173,10 +173,11 @@ class Suggestion:
     """A trial to run.
 
     Attributes:
-        number: of the trial in the study.
-        config: its whole config.
-        checkpoint: the one that it continues from, relative to the trials' folder; None to begin.
-        path: the folder that holds the checkpoint; None if the study does not say.
+        number: the number of the trial in the study.
+        config: the whole config of the trial.
+        checkpoint: the checkpoint to continue from, relative to the trials' folder; None for a
+            trial that begins.
+        path: the folder with the checkpoint; None if the study does not name it.
     """
 
     number: int
@@ -192,12 +193,12 @@ class TrialManager:
         study: the study; its pruner decides on every report.
         space: the search space.
         metric: the key of the report to optimise, in the study's direction.
-        num_trials: trials in all, those already in the study included, >= 1.
+        num_trials: trials in all, including the trials already in the study, >= 1.
         max_epochs: epochs of a whole trial, >= 1.
         sampler: a name or an Optuna sampler.
-        seed: of a named sampler.
-        constants: merged into every config that does not set them.
-        observer: gets every start, report and end.
+        seed: the seed of a named sampler.
+        constants: config entries of every trial; the config of a trial replaces them key by key.
+        observer: receives every start, report and end.
         may_pause: whether trials can pause at a checkpoint; needs a `RotationPruner`.
         start: suggests the first trials; None leaves them to the sampler.
         errors: the folder for the tracebacks of failed trials; None to write none.
@@ -252,17 +253,17 @@ class TrialManager:
 
     @property
     def num_trials(self) -> int:
-        """Trials in all; fewer than the job asks for once the sampler has tried everything."""
+        """Trials in all; fewer than in the job after the sampler has tried the whole space."""
         return self._queue.num_trials
 
     @property
     def num_running(self) -> int:
-        """How many suggested trials have neither ended nor paused."""
+        """The number of running trials: suggested, and neither ended nor paused."""
         return len(self._queue.running)
 
     @property
     def exhausted(self) -> bool:
-        """Whether there is nothing left to suggest."""
+        """Whether no trial is left to suggest."""
         return self._queue.exhausted
 
     @property
@@ -277,17 +278,17 @@ class TrialManager:
         self._queue.recover()
 
     def release(self) -> None:
-        """Hand every trial that has not ended back to the study, so that it can be resumed."""
+        """Mark every trial that has not ended as waiting, so that it can be resumed."""
         self._queue.release()
 
     def ask(self) -> Suggestion | None:
-        """Suggest the trial to run next; None when there is none now.
+        """Suggest the trial to run next; None if there is no such trial now.
 
-        When there are no new trials and no paused trial can continue, the paused ones are pruned.
-        While the study's database does not answer there is no trial to run.
+        If there are no new trials and no paused trial can continue, the paused trials are pruned.
+        While the study's database does not answer, there is no trial to run.
 
         Raises:
-            InvalidInput: the search space cannot be drawn from.
+            InvalidInput: the sampler cannot draw from the search space.
         """
         try:
             while self.fatal is None and (live := self._queue.next()) is not None:
@@ -300,7 +301,7 @@ class TrialManager:
         return None
 
     def sync(self) -> None:
-        """Read which trials were enqueued from elsewhere, and show the news of the database.
+        """Read the trials that other processes have enqueued, and show the lines of the database.
 
         Raises:
             NotStored: the study can no longer be written.
@@ -314,8 +315,8 @@ class TrialManager:
         trial has shown yet that the others would do better.
 
         Args:
-            number: of the running trial.
-            result: as the trainable returned it, without Ray's own keys.
+            number: the number of the running trial.
+            result: the result of the trainable, without Ray's own keys.
         """
         self._queue.sync()
         live = self._queue.running[number]
@@ -332,12 +333,12 @@ class TrialManager:
         return live.decision
 
     def finish(self, number: int, result: Mapping[str, Any]) -> None:
-        """Record that Ray has stopped a trial: it pauses or ends, as was decided.
+        """Record that Ray has stopped a trial: it pauses or ends, by the decision on it.
 
         Args:
-            number: of the trial.
-            result: its last one. Ray hands over the last result of a trial that ends by itself only
-                here.
+            number: the number of the trial.
+            result: the last result of the trial. If the trial ends by itself, Ray passes on this
+                result only here.
         """
         live = self._queue.running.get(number)
         if live is None or self.fatal:
@@ -389,9 +390,9 @@ class TrialManager:
             self._end(live, TrialState.FAIL, reason)
 
     def interrupt(self, number: int, why: str) -> None:
-        """Take back a trial that lost its node: it is suggested again, to continue elsewhere.
+        """Record that a trial lost its node; it is suggested again, to continue on another node.
 
-        Its reports count, and the decision on the last one stands.
+        Its reports remain, and so does the decision on its last report.
         """
         live = self._queue.running.get(number)
         if live is None:
@@ -413,14 +414,14 @@ class TrialManager:
             live.trial.set_user_attr(CHECKPOINT, path)
 
     def _start(self, live: LiveTrial) -> Suggestion | None:
-        """Draw a trial's parameters and have it run.
+        """Draw a trial's parameters and start it.
 
         Returns: None if the parameters of an advised trial cannot be drawn.
         """
         trial, advised = live.trial, live.is_advised
         try:
             with warnings.catch_warnings():
-                if advised:  # it may lie outside of the space on purpose
+                if advised:  # it may be outside the space on purpose
                     warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)
                 suggested = {**self._constants, **suggest(self._space, trial)}
         except InvalidInput as error:
@@ -476,8 +477,8 @@ class TrialManager:
                 live.trial, value if state == TrialState.COMPLETE else None, state=state
             )
         except RuntimeError as error:
-            # A sampler that has tried everything (GridSampler) stops the study. Optuna allows that
-            # only inside `optimize`, but has recorded the trial's end by then.
+            # GridSampler stops the study after the whole grid. Optuna allows this only inside
+            # `optimize`, but it has recorded the trial's end before this error.
             if "Study.stop" not in str(error):
                 raise
             self._queue.stop_creating()
@@ -492,5 +493,5 @@ def _outcome(live: LiveTrial, metric: str) -> tuple[TrialState, str]:
     if live.decision and live.decision.verdict.prune:
         return TrialState.PRUNED, live.decision.verdict.reason
     if not live.stored.intermediate_values:
-        return TrialState.FAIL, f"it ended without ever reporting {metric}"
+        return TrialState.FAIL, f"it ended without a report of {metric}"
     return TrialState.COMPLETE, ""

@@ -33,10 +33,10 @@ class LiveTrial:
     """A trial that has not ended: it runs, is paused or was interrupted.
 
     Attributes:
-        trial: as Optuna runs it.
+        trial: Optuna's running trial.
         epochs: the epochs that it has reported, >= 0.
-        decision: the decision on its last report since it started; None before that report.
-        failure: why it failed; empty if it did not.
+        decision: the decision on its last report since its start; None before its first report.
+        failure: why it failed; empty if it did not fail.
     """
 
     trial: optuna.Trial
@@ -46,25 +46,26 @@ class LiveTrial:
 
     @property
     def number(self) -> int:
+        """The number of the trial in the study."""
         return self.trial.number
 
     @property
     def stored(self) -> FrozenTrial:
-        """The trial as the study holds it now; not a copy."""
+        """The current state of the trial in the study; not a copy."""
         return stored_trial(self.trial)
 
     @property
     def is_advised(self) -> bool:
-        """Whether the trial tests an advice; it may then lie outside of the space."""
+        """Whether the trial tests an advice; then it may be outside the space."""
         return ADVICE in self.stored.user_attrs
 
 
 def promotion_of(study: optuna.Study, max_epochs: int, *, may_pause: bool) -> Promotion | None:
-    """Return the promotion of a study's trials; None if its pruner is no `RotationPruner`.
+    """Return the promotion of a study's trials; None if its pruner is not a `RotationPruner`.
 
     Args:
-        study: the study; the trials that it holds are compared with those to come.
-        max_epochs: epochs of a whole trial, if neither the pruner nor the study knows them.
+        study: the study; new trials are compared with the trials that it holds.
+        max_epochs: epochs of a whole trial, for a pruner and a study without this number.
         may_pause: whether trials can pause at a checkpoint.
     """
     pruner = study.pruner
@@ -83,16 +84,16 @@ def promotion_of(study: optuna.Study, max_epochs: int, *, may_pause: bool) -> Pr
 
 
 class TrialQueue:
-    """Keeps the trials that run, are paused or were interrupted, and creates new ones.
+    """Keeps the running, paused and interrupted trials, and creates new trials.
 
     Args:
         study: the study.
-        promotion: the decisions on its trials; None where no trial ever pauses.
-        num_trials: trials in all, those already in the study included, >= 1.
+        promotion: decides on the trials; None if trials never pause.
+        num_trials: trials in all, including the trials already in the study, >= 1.
         sampler: a name or an Optuna sampler.
-        seed: of a named sampler.
-        start: suggests the first trials; None leaves them to the sampler.
-        observer: gets the lines about the database.
+        seed: the seed of a named sampler.
+        start: suggests the first trials; None if the sampler suggests them.
+        observer: receives the lines about the database.
 
     Attributes:
         running: the trials that run, by number.
@@ -145,7 +146,7 @@ class TrialQueue:
                 self._interrupted.append(live)
 
     def release(self) -> None:
-        """Hand every trial that has not ended back to the study, so that it can be resumed."""
+        """Mark every trial that has not ended as waiting, so that it can be resumed."""
         for live in (*self.running.values(), *self._paused.values(), *self._interrupted):
             self._storage.set_trial_state_values(trial_id_of(live.trial), TrialState.WAITING)
         self.running.clear()
@@ -153,7 +154,7 @@ class TrialQueue:
         self._interrupted.clear()
 
     def sync(self) -> None:
-        """Read which trials were enqueued from elsewhere, and show the news of the database.
+        """Read the trials that other processes have enqueued, and show the lines of the database.
 
         Raises:
             NotStored: the study can no longer be written.
@@ -169,13 +170,12 @@ class TrialQueue:
             self._made = len(self._study.get_trials(deepcopy=False))
 
     def next(self) -> LiveTrial | None:
-        """Return the trial to run next; None if there is none now.
+        """Return the trial to run next; None if there is no such trial now.
 
-        Interrupted trials come first, then enqueued ones, then promotable paused ones, then new
-        ones.
+        The order is: interrupted trials, enqueued trials, promotable paused trials, new trials.
 
         Raises:
-            DatabaseUnavailable: the study's database does not answer now; it may later.
+            DatabaseUnavailable: the study's database does not answer now; it may answer later.
         """
         self.sync()
         if self._interrupted:
@@ -189,15 +189,15 @@ class TrialQueue:
     def unpromotable(self) -> Iterator[tuple[LiveTrial, str]]:
         """Yield the paused trials, each with the reason to prune it.
 
-        It yields none while a trial runs. Call it when there is no `next`: no paused trial can
-        continue any more.
+        It yields none while a trial runs. Call it only if `next` has returned None: then no paused
+        trial can continue any more.
         """
         if not self.running and self._promotion:
             for number, reason in self._promotion.pop_unpromotable():
                 yield self._paused.pop(number), reason
 
     def start(self, live: LiveTrial) -> StoragePath | None:
-        """Have a trial run; return the path of its checkpoint, None if the study names none."""
+        """Mark a trial as running; return the folder of its checkpoint, None if it has none."""
         live.decision = None
         self.running[live.number] = live
         self._mark(live, paused=False)
@@ -210,11 +210,11 @@ class TrialQueue:
         self._keep(self.running.pop(number))
 
     def interrupt(self, number: int) -> None:
-        """Take back a running trial; it is the `next` one."""
+        """Move a running trial to the front of the queue."""
         self._interrupted.append(self.running.pop(number))
 
     def discard(self, number: int, *, failed: bool) -> None:
-        """Forget a trial that has ended; no trial is compared with one that failed."""
+        """Remove an ended trial. If it failed, no trial is compared with it any more."""
         self.running.pop(number, None)
         if self._promotion:
             self._promotion.discard(number, failed=failed)
@@ -225,7 +225,7 @@ class TrialQueue:
         self._study.set_user_attr(NUM_TRIALS, self._made)
 
     def _left(self) -> Iterator[int]:
-        """Yield the ids of the trials that an earlier driver has not ended, in order; they run."""
+        """Yield the ids of the trials that an earlier driver left, in order; mark them running."""
         for trial in self._study.get_trials(deepcopy=False):
             trial_id = trial_id_of(trial)
             if trial.state == TrialState.RUNNING and self._database is None:
@@ -235,12 +235,12 @@ class TrialQueue:
                 yield trial_id
 
     def _claimed(self, trial_id: int) -> LiveTrial:
-        """Return an enqueued trial, which runs from now on."""
+        """Mark an enqueued trial as running and return it."""
         self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         return self._taken(trial_id)
 
     def _promoted(self) -> LiveTrial | None:
-        """Return the paused trial that continues now, if any."""
+        """Return the paused trial to promote now; None if there is none."""
         promoted = self._promotion and self._promotion.pop_promotable(self.more_to_come)
         if not promoted:
             return None
@@ -261,7 +261,7 @@ class TrialQueue:
         return live
 
     def _taken(self, trial_id: int) -> LiveTrial:
-        """Return a trial of this process; the sampler then draws as the trial's number demands."""
+        """Return a trial to run here; set the sampler of the study to the one for its number."""
         number = self._storage.get_trial_number_from_id(trial_id)
         self._study.sampler = sampler_for_trial(self._sampler, self._seed, number, {*self._paused})
         live = LiveTrial(trial_to_run(self._study, trial_id))

@@ -34,8 +34,8 @@ class Finding:
     """One finding of the paper.
 
     Attributes:
-        name: its name on the command line.
-        title: its heading in the document.
+        name: the name on the command line.
+        title: the heading in the document.
         claim: the paper's claim, with its section.
         grids: returns the runs that test the claim at a scale, without seeds.
         judge: judges the claim by a table of these runs (see `runs.table_of`).
@@ -60,7 +60,7 @@ def overall(by_task: dict[str, bool]) -> Held:
 
 
 def share_held(by_task: dict[str, bool]) -> str:
-    """Return in words on how many tasks a claim held, and the names of the others."""
+    """Return in words on how many tasks a claim held, and the names of the other tasks."""
     if not by_task:
         return "on no task that could tell"
     failed = [task for task, held in by_task.items() if not held]

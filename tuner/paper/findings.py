@@ -100,9 +100,9 @@ ALPHA = Finding(
 
 
 _TASK = "warmup-resnet"
-# Of 200 epochs: 0, 5, 10 and 15, and the same shares of the small run's 16.
+# 0, 5, 10 and 15 of the full run's 200 epochs, and the same shares of the small run's 16 epochs.
 _WARMUPS = {"full": (0.0, 5.0, 10.0, 15.0), "small": (0.0, 0.4, 0.8, 1.2)}
-# The authors' rate. In small it takes a higher one for a run without warmup to suffer.
+# The authors' rate. A small run without warmup gets worse only at a higher rate.
 _RATES = {"full": 3.0**-1, "small": 1.0}
 _LAYCA_RATES = {"full": 3.0**-3, "small": 3.0**-2}
 _WARMUP_IN_PAPER = (83.58, 92.43, 92.09, 92.30)
@@ -181,7 +181,7 @@ WARMUP = Finding(
 
 _LAYER = "hidden1.weight"
 _SIDE, _PIXEL = 28, 3  # of a unit's square of weights, and of a weight in the picture
-_UNITS = range(5, 10)  # the ones that the authors picture
+_UNITS = range(5, 10)  # the units in the authors' picture
 # Distance of the first layer, and test accuracy in %, by learning rate.
 _FEATURES_IN_PAPER = {
     2.0: (0.90, 96.75),
@@ -283,9 +283,9 @@ FEATURES = Finding(
 )
 
 
-# The train loss to reach: a third of knowing nothing of ten classes, which most runs come to.
+# The train loss to reach: a third of the loss of a random guess of ten classes. Most runs reach it.
 _LEVEL = math.log(10) / 3
-# A correlation this strong is a relation to be seen in a plot.
+# A correlation this strong is visible in a plot.
 _STRONG = 0.5
 
 
@@ -386,7 +386,7 @@ def _draw_best_by_layer(
     """Draw each layer's distance in the best run of every grid: tasks side by side, grids below.
 
     Args:
-        runs: of all tasks.
+        runs: the runs of all tasks.
         grids: the name of each grid in the picture, by its label.
         titles: the title of each task in the picture; by default its name.
     """
@@ -403,7 +403,7 @@ def _draw_best_by_layer(
     return panels(layer_lines(), rows, column="task", row="by")
 
 
-# Test accuracy, %, of SGD without L2 at its best rate, and of Layca at its own.
+# Test accuracy, %, of SGD without L2 and of Layca, each at its best rate.
 _RATES_IN_PAPER = {
     "c10-cnn1": (79.68, 88.45),
     "c100-resnet": (45.53, 59.81),
@@ -438,7 +438,7 @@ def _judge_rates(runs: pd.DataFrame) -> Judgement:
         "among the runs that fit their training data, those whose hidden layers turned further "
         f"test better (the 95 % interval of Spearman's correlation is above 0) {share_held(held)}"
     )
-    # Three runs say nothing, and a task without more is neither for nor against.
+    # Three runs show nothing, so a task without more runs counts neither for nor against the claim.
     few = [task for task in dict.fromkeys(runs["task"]) if task not in held]
     if few:
         words += f"; too few fit to tell on {', '.join(few)}"

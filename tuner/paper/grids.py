@@ -51,7 +51,12 @@ class Grid:
         return Grid(self.task, self.label, axes, self.constants)
 
     def job(self, scale: str, **fields: Any) -> TuningJob:
-        """Return the job that makes all runs, without pruning, for the task's own epochs."""
+        """Return the job of all runs, without pruning, for the task's own epochs.
+
+        Args:
+            scale: "small" or "full".
+            fields: more fields of the job, such as `folder`.
+        """
         trainable = trainables.find(self.task, scale)
         space = {key: CategoricalDistribution(tuple(axis)) for key, axis in self.axes.items()}
         return TuningJob(
@@ -84,7 +89,12 @@ _SMALL_L2 = 10
 
 
 def powers(first: int, last: int) -> tuple[float, ...]:
-    """Return 3^first, 3^(first - 1) ... 3^last."""
+    """Return 3^first, 3^(first - 1) ... 3^last.
+
+    Example:
+        >>> powers(1, -1)
+        (3.0, 1.0, 0.3333333333333333)
+    """
     return tuple(3.0**exponent for exponent in range(first, last - 1, -1))
 
 

@@ -17,7 +17,7 @@ class Plan:
 
     Attributes:
         scale: "small" or "full".
-        seeds: runs of each setting.
+        seeds: the number of runs of each setting.
         findings: each finding with its grids, by name; findings may share a grid.
     """
 
@@ -36,13 +36,13 @@ class Plan:
 def make_plan(
     findings: Sequence[Finding], scale: str, seeds: int, tasks: Sequence[str] = ()
 ) -> Plan:
-    """Return the plan for some findings; findings without a grid of the tasks are left out.
+    """Return the plan for some findings, without the findings that use none of the tasks.
 
     Args:
         findings: values of `findings.FINDINGS`.
         scale: "small" or "full".
         seeds: runs of each setting, >= 1.
-        tasks: names of the tasks to use; all when empty.
+        tasks: the names of the tasks to use; all tasks if empty.
 
     Raises:
         InvalidInput: a value is outside its range.
@@ -50,7 +50,7 @@ def make_plan(
     if scale not in SCALES:
         raise unknown_name("scale", scale, SCALES)
     if seeds < 1:
-        raise InvalidInput(f"seeds must be >= 1, got {seeds}; use 2 to see how far seeds differ")
+        raise InvalidInput(f"seeds must be >= 1, got {seeds}; use 2 to compare seeds")
     every = {finding.name: (finding, finding.grids(scale)) for finding in findings}
     known = dict.fromkeys(grid.task for _, grids in every.values() for grid in grids)
     for task in tasks:

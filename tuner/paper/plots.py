@@ -22,7 +22,7 @@ def panels(
         chart: what each panel shows, without data.
         rows: the data of all panels.
         column: the field that names a panel's column; columns are in the order of the data.
-        row: the field that names its row; by default there is one row.
+        row: the field that names a panel's row; by default there is one row.
     """
     split: AnyChart = chart.properties(width=_WIDTH, height=_HEIGHT).facet(
         data=values(rows),
@@ -44,7 +44,7 @@ def layer_rows(curve: RotationCurve, **panel: str) -> list[dict[str, Any]]:
 
     Args:
         curve: the run's curve.
-        panel: fields that say which panel the rows are for.
+        panel: the fields that identify the panel of the rows.
     """
     last = max(len(curve.layers) - 1, 1)
     return [

@@ -51,14 +51,15 @@ def show(
 
     Args:
         plan: the runs to make.
-        begun: called before each grid runs, with the grid, its number from 1 and their count.
+        begun: called before each grid runs, with the grid, its number from 1, and the number of
+            grids.
         fields: fields of every `TuningJob`, such as `folder`, `gpus_per_trial` and `data_dir`.
 
     Raises:
         InvalidInput: a job's field is out of range, or a study of this name has other runs.
         KeyboardInterrupt: a run was interrupted. The same call continues it.
     """
-    # All jobs are made first, so that a field out of range is found before anything runs.
+    # All jobs are created first, so that a wrong field is found before any run.
     jobs = {name: grid.job(plan.scale, **fields) for name, grid in plan.grids.items()}
     results: dict[str, tuple[Grid, StudyResult]] = {}
     for number, (name, grid) in enumerate(plan.grids.items(), start=1):

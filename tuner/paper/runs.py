@@ -14,9 +14,9 @@ from tuner.paper.grids import Grid
 from tuner.rotation.target import roles
 from tuner.study.result import StudyResult, TrialResult
 
-# The paper counts only runs that end with a training accuracy above .9, since rotation without
-# learning says nothing. Trials report a loss: with ten classes such a run's is about .29, an eighth
-# of that of knowing nothing.
+# The paper uses only runs that end with a training accuracy above .9, since rotation without
+# learning shows nothing. Trials report a loss. With ten classes, the loss of such a run is about
+# .29, an eighth of the loss of a random guess.
 _FITS = 1 / 8
 # Resamples of a bootstrap interval.
 _RESAMPLES = 2000
@@ -75,7 +75,7 @@ def _ending(trial: TrialResult, classes: int) -> dict[str, Any]:
 def rank_correlation(runs: pd.DataFrame, x: str, y: str) -> tuple[float, float, float]:
     """Return Spearman's correlation of two columns and its 95 % bootstrap interval.
 
-    All NaN for fewer than four runs, or where a column has one value only.
+    All are NaN with fewer than four runs, or if a column has only one value.
     """
     ranks = runs[[x, y]].rank().to_numpy()
     if len(ranks) < 4 or np.ptp(ranks, axis=0).min() == 0:
@@ -114,7 +114,7 @@ def by_value(runs: pd.DataFrame, column: str) -> dict[float, pd.DataFrame]:
 
 
 def mean_and_error(values: pd.Series[Any]) -> tuple[float, float]:
-    """Return the mean and its standard error; that of one value is NaN."""
+    """Return the mean and its standard error; with one value the error is NaN."""
     many = values.to_numpy(float)
     error = many.std(ddof=1) / math.sqrt(len(many)) if len(many) > 1 else math.nan
     return float(many.mean()), float(error)

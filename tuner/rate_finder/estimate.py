@@ -1,9 +1,10 @@
 """Estimate from short probes how far each rate will turn each layer in a whole run.
 
 Under Layca each layer has a relation of rate and rotation, updated by its probes. These relations
-say little about which layers will lag, because the gap opens only as the layers turn. The probe
-that turned furthest shows it: a layer's path length there, relative to the hidden layers' median,
-is about that at the end of a run to nearly a quarter turn (docs/log.md, 2026-11-25).
+say little about which layers will lag, because layers differ only after some rotation. The probe
+that turned furthest shows the difference: a layer's path length there, relative to the hidden
+layers' median, is about that at the end of a run to nearly a quarter turn (docs/log.md,
+2026-11-25).
 
 With another optimizer, a probe is the beginning of the run at its rate. The clock is the distance
 that the steps would cover if the gradient never changed. It accounts for momentum and running
@@ -11,8 +12,9 @@ averages, which lengthen or shorten the first steps. Over this clock a layer's p
 
     length = a clock^2 (1 + clock / memory)^(rest - 2),
 
-first in one direction and, once the gradient has changed, after `memory`, more and more slowly. The
-exponent over the last doubling of the clock in a probe gives the memory. Between two probes the log
+At first a layer moves in one direction. After `memory` the gradient has changed, and the layer
+moves more and more slowly. The exponent over the last doubling of the clock in a probe gives the
+memory. Between two probes the log
 of the path length is interpolated over the log of the rate. Beyond them the last slope continues.
 The constants were fitted to five families of networks (docs/log.md, 2026-11-26).
 """
@@ -109,14 +111,14 @@ class ProbeRuns:
 
     @property
     def sets_rotation(self) -> bool:
-        """Whether the rate is Layca's, which turns a layer by it, and not a learning rate."""
+        """Whether the rate is Layca's angle per step, and not a learning rate."""
         return self.lengths is None
 
     @cached_property
     def learns(self) -> tuple[bool | None, ...]:
-        """Whether the train loss fell at each probed rate; None if the steps are too few to say.
+        """Whether the train loss fell at each probed rate; None if the steps are too few to know.
 
-        A low rate needs more steps if the loss fell at a higher one.
+        A low rate needs more steps if the loss fell at a higher rate.
         """
         # All probes begin alike and see the same batches. The slowest one shows the starting loss.
         first = self.probes[0]
@@ -217,7 +219,7 @@ _RATES = 81
 # The least and greatest slope of the log of the path length over the log of the rate, above the
 # probes, at the low end, the middle and the high end of the interval.
 _RISES = ((0.0, 0.0), (0.0, _STRAIGHT), (1.0, _STRAIGHT))
-# Logs of path lengths that differ from no turn, and from a quarter turn.
+# The logs of path lengths that can be distinguished from no rotation, and from a quarter turn.
 _LEAST, _MOST = -20.0, 8.0
 # The greatest share of the clock after the memory: clock / (clock + memory).
 _MOST_GONE = 0.98
@@ -239,8 +241,8 @@ class LrRelation:
     def distances(self, layer: int, rates: Sequence[float]) -> list[Interval]:
         """Return how far a layer ends at each rate, > 0, of the run.
 
-        A probe whose loss does not fall is used only if no other probes are there, because it
-        turns layers at random. A layer that no probe has moved may end anywhere.
+        A probe whose loss does not fall is used only if there are no other probes, because it
+        rotates layers at random. A layer that no probe has moved may end at any distance.
         """
         ends = self._ends[:, layer]
         known = ~np.isnan(ends[:, 0])
@@ -383,9 +385,9 @@ class Lagging:
     """A hidden layer that will turn less than the others.
 
     Attributes:
-        layer: its name.
-        distance: its forecast final distance.
-        times: the factor of its rate with which it would end with the others.
+        layer: the name of the layer.
+        distance: the forecast final distance of the layer.
+        times: the factor of its rate that takes it to the distance of the other layers.
     """
 
     layer: str
@@ -418,7 +420,7 @@ class FoundRates:
         check_distance(self.distance)
         if not self.turned:
             raise InvalidInput(
-                f"a layer must be turned, all {len(self.probed.layers)} are held fixed; "
+                f"a layer must rotate, all {len(self.probed.layers)} are held fixed; "
                 "give some a rate above 0"
             )
 
@@ -483,7 +485,7 @@ class FoundRates:
 
     @property
     def learns(self) -> tuple[bool | None, ...]:
-        """Whether the train loss fell at each probed rate; None if the steps are too few to say."""
+        """Whether the train loss fell at each probed rate; None with too few steps to know."""
         return self.probed.learns
 
     @property

@@ -103,7 +103,7 @@ def _config(job: TuningJob, space: Space, optimizer: str | None, usual: str) -> 
 
 
 class _Prober:
-    """Runs the probes. It is an actor and not a task, because a trial is one too."""
+    """Runs the probes. It is an actor and not a task, like the process of a trial."""
 
     def probe(
         self, kind: type[RotationTrainable], config: Mapping[str, Any], searched: Range, cpus: float

@@ -33,7 +33,8 @@ _AS_USUAL = {"foreach": None, "fused": None, "capturable": False}
 def update_magnitudes(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
     """Return the length of each of the first steps at a learning rate of 1, shape (steps,).
 
-    SGD's steps lengthen while its momentum builds up; RMSprop's shorten while its average does.
+    SGD's steps become longer while its momentum builds up. RMSprop's steps become shorter while its
+    average builds up.
     The lengths are measured on a separate weight under a constant gradient, with the settings of
     the first parameter group but without weight decay. The optimizer is not changed.
     """

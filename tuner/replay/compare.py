@@ -36,7 +36,7 @@ def schedulers_judging_by(config: PruningConfig) -> dict[str, PeerFactory]:
 
 # The schedulers with the settings that a job has by default.
 SCHEDULERS: Mapping[str, PeerFactory] = schedulers_judging_by(PruningConfig())
-# Its permutation tests take seconds a repeat.
+# Its permutation tests take seconds for each repeat.
 SLOW = "wilcoxon"
 FAMILIES: Mapping[str, Sequence[str]] = {
     "all": tuple(SCHEDULERS),
@@ -129,16 +129,16 @@ def replay(
 ) -> Comparison:
     """Replay a recording through several schedulers and compare what they cost and lose.
 
-    Every repeat draws trials without replacement and in random order, by the seed and its number,
-    and gives the same to every scheduler.
+    Every repeat draws trials without replacement and in random order, by the seed and the number of
+    the repeat. All schedulers get the same draw.
 
     Args:
         recording: its whole trials are drawn from.
         schedulers: names of `SCHEDULERS` or `FAMILIES`.
-        trials: to draw for each repeat, >= 2; all of them if there are fewer.
-        repeats: how many draws, >= 1.
+        trials: trials to draw for each repeat, >= 2; all trials if there are fewer.
+        repeats: the number of draws, >= 1.
         workers: how many trials run at once, >= 1.
-        seed: of the draws, >= 0.
+        seed: the seed of the draws, >= 0.
         advance: called after each of the repeats of each scheduler.
 
     Raises:
@@ -184,7 +184,7 @@ def find_schedulers(names: Sequence[str]) -> tuple[str, ...]:
 def draw(
     trials: Sequence[RecordedTrial], count: int, seed: int, repeat: int
 ) -> list[RecordedTrial]:
-    """Return so many of the trials, or all if there are fewer, in the order of one repeat."""
+    """Return `count` of the trials, or all if there are fewer, in the order of one repeat."""
     order = np.random.default_rng((seed, repeat)).permutation(len(trials))
     return [trials[index] for index in order[:count]]
 
@@ -214,7 +214,7 @@ def _outcome(
 
 
 def _selected(trials: Mapping[int, RecordedTrial], replayed: Replayed, mode: Mode) -> RecordedTrial:
-    """The trial selected; if it was stopped and would have diverged, the next that would not."""
+    """Return the selected trial; if it diverges later, the next best trial that does not."""
     assert replayed.selected is not None  # something was started: every policy starts new trials
     chosen = trials[replayed.selected]
     if math.isfinite(chosen.curve.metric[-1]):
@@ -228,7 +228,7 @@ def _selected(trials: Mapping[int, RecordedTrial], replayed: Replayed, mode: Mod
 
 
 def _merit_at(trial: RecordedTrial, epoch: float, mode: Mode) -> float:
-    """The last metric up to an epoch, so that more is better."""
+    """Return the last metric up to an epoch, with its sign such that more is better."""
     seen = [
         metric
         for at, metric in zip(trial.curve.epochs, trial.curve.metric, strict=True)
@@ -256,7 +256,7 @@ def _figures(outcomes: Sequence[Outcome], trials: int, max_epochs: int) -> Figur
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, NaN of nothing, and its standard error, NaN of fewer than two."""
+    """Return the mean, NaN without values, and its standard error, NaN below two values."""
     if not values:
         return math.nan, math.nan
     error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan

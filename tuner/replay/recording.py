@@ -32,7 +32,7 @@ from tuner.rotation import PruningConfig, RotationCurve, RotationTarget
 from tuner.study.result import StudyResult, TrialResult
 
 METADATA = b"quarterturn"
-# Keys of the metadata, beside metric and mode. They are those of a study's attributes.
+# Two more keys of the metadata. A study's attributes have the same keys.
 _TARGET, _WARMUP = "rotation_target", "warmup_epochs"
 
 
@@ -66,10 +66,14 @@ _ACCEPTED: dict[str, Callable[[pa.DataType], bool]] = {
 
 
 def read_table(path: Path) -> pa.Table:
-    """Return the file's columns, each in one chunk and of the type that `COLUMNS` gives."""
+    """Return the file's columns, each in one chunk and of the type in `COLUMNS`.
+
+    Raises:
+        InvalidInput: the file is not a Parquet file, or does not have the columns.
+    """
     if not path.is_file():
         raise InvalidInput(
-            f"a recording must be a file, {str(path)!r} is none; write one with "
+            f"a recording must be a file, {str(path)!r} is not a file; write one with "
             "`quarterturn export NAME`"
         )
     try:
@@ -119,7 +123,7 @@ def _typed(path: Path, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _accepts(kind: pa.DataType, holds: str) -> bool:
-    """Whether a column of this type can hold that: Arrow's cast would take text for numbers."""
+    """Whether a column of this type can hold such values; Arrow would also cast text to numbers."""
     if pa.types.is_dictionary(kind):
         return _accepts(kind.value_type, holds)
     if not holds.startswith("lists of "):
@@ -133,7 +137,7 @@ def _accepts(kind: pa.DataType, holds: str) -> bool:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a recording says of its study: the metric and what trials are judged by."""
+    """The metadata of a recording: the study's metric, its mode, and its settings for pruning."""
 
     metric: str = "val_accuracy"
     mode: Literal["min", "max"] = "max"
@@ -152,10 +156,10 @@ class Metadata:
 
 
 def read_metadata(path: Path, metadata: dict[bytes, bytes]) -> Metadata:
-    """Return what the schema's metadata says of the study.
+    """Return the study's metadata from the metadata of the schema.
 
     Raises:
-        InvalidInput: it says something that is not of this format.
+        InvalidInput: the metadata does not have this format.
     """
     if METADATA not in metadata:
         return Metadata()
@@ -181,7 +185,7 @@ def _wrong_metadata(path: Path, metadata: dict[bytes, bytes]) -> InvalidInput:
 
 Floats = npt.NDArray[np.float64]
 
-# How far outside its range a number may fall by rounding: bf16 resolves 2^-8 near 1.
+# Rounding can move a number this far outside its range: bf16 resolves 2^-8 near 1.
 _ROUNDING = 2**-7
 
 
@@ -190,12 +194,12 @@ class RecordedTrial:
     """One whole trial of a recording.
 
     Attributes:
-        number: from 0, as in the study.
+        number: the number of the trial in the study, from 0.
         curve: every report, oldest first; the metric is NaN within an epoch. A training loss that
             was recorded as NaN is infinite; NaN means that none was recorded.
         test_accuracy: the metric on the test split at the end of the run; NaN if unknown. No
             scheduler sees it.
-        params: its config.
+        params: the config of the trial.
     """
 
     number: int
@@ -209,14 +213,14 @@ class Recording:
     """The whole trials of a recorded study.
 
     Attributes:
-        name: of the file, without its suffix.
+        name: the name of the file, without its suffix.
         metric: the name of the optimised metric.
         mode: "min" or "max".
         max_epochs: epochs of a whole run, >= 1.
         trials: the trials with a report at `max_epochs`, by number.
-        partial: how many trials lack that report.
-        rotation_target: what the layers should reach; warmup_epochs: the first epoch at which
-            trials are compared. Both are those of the recorded study.
+        partial: the number of trials without that report.
+        rotation_target: the rotation target of the recorded study.
+        warmup_epochs: the first epoch at which the recorded study compares trials.
     """
 
     name: str
@@ -233,7 +237,7 @@ def read_recording(path: str | Path) -> Recording:
     """Read a Parquet file of recorded curves.
 
     Raises:
-        InvalidInput: there is no such file, it is not such a recording, or no trial in it is whole.
+        InvalidInput: the file does not exist or is not a recording, or it has no whole trial.
     """
     path = Path(path)
     table = read_table(path)
@@ -242,7 +246,7 @@ def read_recording(path: str | Path) -> Recording:
     if len(lengths) != 1:
         raise InvalidInput(
             f"all trials of a recording must have the same max_epochs, {path.name} has "
-            f"{', '.join(map(str, sorted(lengths)))}; record each in a file of its own"
+            f"{', '.join(map(str, sorted(lengths)))}; record each in its own file"
         )
     (max_epochs,) = lengths
     trials = _read_trials(path, table, max_epochs)
@@ -313,7 +317,7 @@ def _read_layers(
         if size != len(names):
             raise InvalidInput(
                 f"rotation must have one entry for each of {len(names)} layers, row {row} of "
-                f"{path.name} has {size}; use NaN for what is unknown"
+                f"{path.name} has {size}; use NaN for unknown values"
             )
         distances.append(tuple(values[begin : begin + size]))
         begin += size
@@ -355,14 +359,14 @@ def _within(path: Path, name: str, values: Floats, top: float) -> Floats:
     return np.clip(values, 0.0, top)
 
 
-# float32 weights do not know more.
+# Distances of float32 weights are not more precise.
 _SMALL = {pa.float64(): pa.float32(), pa.list_(pa.float64()): pa.list_(pa.float32())}
 
 
 def write_recording(result: StudyResult, path: str | Path) -> int:
     """Write the complete and pruned trials of a study that have reported; return how many.
 
-    The file appears whole or not at all; one that is there is replaced.
+    The file is written atomically. An existing file is replaced.
 
     Raises:
         InvalidInput: no such trial has reported anything, or the file cannot be written.

@@ -31,7 +31,8 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         InvalidInput: the file has another ending, or cannot be written.
     """
     check_picture(path)
-    from tuner.vega import write_picture  # importing Altair takes longer than all the rest here
+    # Here, because importing Altair takes longer than everything else in this module.
+    from tuner.vega import write_picture
 
     write_picture(draw_comparison(comparison), path)
 
@@ -76,7 +77,7 @@ def draw_comparison(comparison: Comparison) -> AnyChart:
     costs = panel(rows, names=True).encode(
         x("cost", "epochs per trial", type="log", nice=False, padding=12)
     )
-    # On a square root's scale, small losses stay apart although one scheduler loses much.
+    # A square-root scale separates small losses even if one scheduler loses much.
     title = f"validation loss: {comparison.recording.metric} lost by selecting another trial"
     root: dict[str, Any] = {"type": "sqrt", "zero": True}
     losses = panel(known, names=False)
@@ -156,7 +157,7 @@ def progress(steps: int) -> Iterator[Callable[[], None]]:
     """Show a progress bar on stderr if that is a terminal.
 
     Args:
-        steps: how many steps there are.
+        steps: the number of steps.
 
     Yields:
         A function to call after each step.
@@ -181,11 +182,11 @@ def _headlines(comparison: Comparison) -> Iterator[str]:
     if recording.partial:
         yield (
             f"{whole} of {whole + recording.partial} trials reach the last epoch; "
-            "the others are left out"
+            "the other trials are not used"
         )
     yield (
-        f"loss: {recording.metric} at the end, of the trial selected against that of the best "
-        "trial; above 0 is worse"
+        f"loss: final {recording.metric} of the best trial against that of the selected trial; "
+        "above 0 is worse"
     )
 
 

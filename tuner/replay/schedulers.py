@@ -24,23 +24,23 @@ NEW = -1
 
 
 class Policy(ABC):
-    """One repeat of one scheduler; every repeat gets a new one, so it may keep a state."""
+    """A scheduler for one repeat. It may have a state, since every repeat gets a new object."""
 
     @abstractmethod
     def report(self, number: int, curve: RotationCurve) -> Action:
         """Return the next step of a trial.
 
         Args:
-            number: the trial.
-            curve: its reports so far; the last one is new. At the end of a run the answer has no
-                effect, because the trial has ended.
+            number: the number of the trial.
+            curve: its reports so far; the last report is new. At the end of a run the returned
+                action has no effect, because the trial has ended.
         """
 
     def choose(self, paused: Sequence[int], new: bool) -> int | None:
         """Choose the trial that a free worker runs next.
 
         Args:
-            paused: the trials that can continue; the trial that paused first is in front.
+            paused: the paused trials, in the order of their pause.
             new: whether a trial is left that has not been started.
 
         Returns: one of `paused`; `NEW`, if `new`; or None to wait for the next report of another
@@ -239,8 +239,8 @@ class OneEpoch(Policy):
 def random_stop(max_epochs: int, *, eta: int, seed: int) -> Asha:
     """Return halving at the rungs of `Asha` by a random score, drawn anew at each rung.
 
-    It has no source. It is the control of every comparison, because stopping trials at random saves
-    epochs too.
+    This is the control of every comparison, because stopping trials at random also saves epochs. It
+    is not from a paper.
     """
     draw = random.Random(seed)
     return Asha(max_epochs, lambda curve: draw.random(), eta=eta)
@@ -249,13 +249,12 @@ def random_stop(max_epochs: int, *, eta: int, seed: int) -> Asha:
 class OptunaPolicy(Policy):
     """Stops the trials that an Optuna pruner prunes.
 
-    It uses Optuna's own ask, report, should_prune and tell.
-    Steps are whole epochs counted from 1; the pruner does not see reports within an epoch. A
-    trial gets its number in the study at its first report. A trial that ends in NaN fails, as in a
-    job.
+    It uses Optuna's own ask, report, should_prune and tell. Steps are whole epochs, counted from 1.
+    The pruner does not get reports within an epoch. A trial gets its number in the study at its
+    first report. A trial that ends in NaN fails, as in a job.
 
     Args:
-        pruner: a fresh one.
+        pruner: a new pruner.
         mode: whether a lower or a higher metric is better.
         seed: part of the study's name, from which HyperbandPruner draws the brackets.
     """

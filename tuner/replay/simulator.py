@@ -28,10 +28,10 @@ class Replayed:
     Attributes:
         epochs: the last epoch that each trial reached, by number; 0.0 if it was never started.
         finished: the trials that ran to their end.
-        selected: the trial that a user would take. It has the best final metric among the finished
-            trials; if none finished, the best last metric among the others. A NaN metric is taken
-            only if there is no other; of equal trials the first in order is taken. None if no trial
-            was started.
+        selected: the trial that a user would select. It has the best final metric among the
+            finished trials; if none finished, the best last metric among the others. A NaN metric
+            is selected only if no trial has a metric. Of equal trials the first in order is
+            selected. None if no trial was started.
         metric: the last metric of the selected trial; NaN if it has none.
     """
 
@@ -56,14 +56,14 @@ def simulate(trials: Sequence[RecordedTrial], policy: Policy, workers: int, mode
     runs and the policy chooses none.
 
     Args:
-        trials: in the order in which they are suggested.
-        policy: a new one; it sees only the curve of a trial up to the present.
-        workers: how many trials run at once, >= 1.
+        trials: the trials, in the order of their suggestion.
+        policy: a new policy. It gets only the part of a curve that has been trained.
+        workers: the number of trials that run at once, >= 1.
         mode: whether a lower or a higher metric is better.
 
     Raises:
-        InvalidInput: there is no worker, two trials have one number, a recording stops early, or
-            the policy chooses a trial that is not paused.
+        InvalidInput: `workers` is below 1, two trials have the same number, a recording stops
+            early, or the policy chooses a trial that is not paused.
     """
     _check(trials, workers)
     replay = _Replay({trial.number: prefixes(trial.curve) for trial in trials}, policy, workers)
@@ -173,7 +173,7 @@ def _outcome(
 
 
 def _last_metric(curve: RotationCurve) -> float:
-    """The metric at the last whole epoch; NaN before the first."""
+    """Return the metric at the last whole epoch; NaN before the first."""
     for epoch, metric in zip(reversed(curve.epochs), reversed(curve.metric), strict=True):
         if is_whole(epoch):
             return metric
@@ -182,7 +182,7 @@ def _last_metric(curve: RotationCurve) -> float:
 
 def _check(trials: Sequence[RecordedTrial], workers: int) -> None:
     if workers < 1:
-        raise InvalidInput(f"workers must be >= 1, got {workers}; use 1 for one after the other")
+        raise InvalidInput(f"workers must be >= 1, got {workers}; use 1 for one trial at a time")
     numbers = set()
     for trial in trials:
         if trial.number in numbers:
@@ -195,5 +195,5 @@ def _check(trials: Sequence[RecordedTrial], workers: int) -> None:
         if reached != trial.curve.max_epochs:
             raise InvalidInput(
                 f"a replayed trial must be recorded to its last epoch {trial.curve.max_epochs}, "
-                f"got trial {trial.number} up to {reached:g}; leave out what was stopped"
+                f"got trial {trial.number} up to {reached:g}; leave out the stopped trials"
             )

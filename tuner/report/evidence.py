@@ -1,4 +1,4 @@
-"""The evidence in a study: the cost of pruning, the worth of rotation, the noise of the metric."""
+"""Evidence from a study: the cost of pruning, the use of rotation, the noise of the metric."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tuner.rotation import HalvingState, PruningConfig
 from tuner.rotation.halving import METRIC, ROTATION, Says
 from tuner.study.result import StudyResult, TrialResult
 
-# If so many different values are whole shares of one count, that is no coincidence.
+# With this many different values, a common count of examples is not a coincidence.
 _ENOUGH_SHARES = 8
 _MOST_EXAMPLES = 100_000
 # The rounding error of a share in single precision.
 _ROUNDING = 1e-7
-# The noise between epochs is measured on the last reports, since earlier ones still rise.
+# The noise between epochs is measured on the last reports: earlier reports still rise.
 _LAST = 8
 _FEWEST = 5
 
@@ -27,12 +27,15 @@ _FEWEST = 5
 def noise_of(result: StudyResult, value: float) -> float:
     """Return the approximate noise of a metric near `value`, in its units; NaN if unknown.
 
-    It is the larger of two estimates, as far as they are known. The first is the standard error of
-    an accuracy. The number of examples follows from the values, which are whole shares of it. All
-    trials are evaluated on the same examples, so this overestimates the noise of a difference. It
-    leaves out the noise of seeds. Two trials that differ only by their seed were about so far apart
-    (docs/log.md, 2026-11-25). The second is the jump of the metric between the last epochs of
-    complete trials.
+    It is the larger of two estimates; a single known estimate is used alone.
+
+    The first estimate is the standard error of an accuracy. Each accuracy is a count of hits over
+    the number of examples, so the values determine this number. All trials are evaluated on the
+    same examples, so the estimate is too large for a difference between trials. It does not include
+    the noise of seeds. Two trials that differ only by their seed differed by about this much
+    (docs/log.md, 2026-11-25).
+
+    The second estimate is the jump of the metric between the last epochs of complete trials.
 
     Args:
         result: the study.
@@ -44,9 +47,13 @@ def noise_of(result: StudyResult, value: float) -> float:
 
 
 def examples_of(values: Iterable[float]) -> int | None:
-    """Return the least number of examples of which all values are whole shares.
+    """Return the smallest number n of examples for which every value is k/n with a whole k.
 
-    None if there are too few different values, or no such number up to 100,000.
+    None with fewer than 8 different values, or if no n up to 100,000 fits.
+
+    Example:
+        >>> examples_of(hits / 360 for hits in range(300, 312))
+        360
     """
     shares = {value for value in values if 0 < value < 1}
     counts = np.arange(1, _MOST_EXAMPLES + 1)
@@ -65,7 +72,8 @@ def _of_examples(result: StudyResult, value: float) -> float:
     examples = examples_of(metric for trial in result.trials for metric in trial.curve.metric)
     if examples is None:
         return math.nan
-    share = (value * examples + 1) / (examples + 2)  # Laplace's rule: 100 % of few is no certainty
+    # Laplace's rule: a share of 100 % in few examples is still uncertain.
+    share = (value * examples + 1) / (examples + 2)
     return math.sqrt(share * (1 - share) / examples)
 
 
@@ -77,16 +85,30 @@ def _of_epochs(complete: Iterable[TrialResult]) -> float:
     return math.sqrt(median(jumps)) if jumps else math.nan
 
 
+def _compared(gain: float) -> str:
+    """Return how a trial compares with the best of the other trials, in words."""
+    return f"{abs(gain):.4g} {'better' if gain > 0 else 'worse'} than the best of the others"
+
+
+_CONCLUSIONS: dict[Says, str] = {
+    "informative": "rotation ranks the trials of this study",
+    "not informative": "rotation does not rank the trials of this study",
+    "not known yet": "it is not known yet whether rotation ranks the trials of this study",
+}
+
+
 @dataclass(frozen=True)
 class ControlTrials:
-    """The cost of pruning, by control trials: pruned ones that were trained to their end.
+    """The cost of pruning, measured by control trials.
+
+    A control trial trains to its end although it would be pruned.
 
     Attributes:
         trials: the number of control trials, >= 1.
-        best: the number of the best one.
-        value: its metric.
+        best: the number of the best control trial.
+        value: the metric of the best control trial.
         gain: how much better it is than the best of all other trials, in units of the metric.
-            Negative if it is worse; then pruning has cost nothing.
+            If it is negative, pruning has cost nothing.
     """
 
     trials: int
@@ -96,11 +118,10 @@ class ControlTrials:
 
     def line(self, metric: str) -> str:
         """Return it as one line of text."""
-        what = "would have won" if self.gain > 0 else "at best"
-        where = f"{abs(self.gain):.4g} {'ahead of' if self.gain > 0 else 'behind'}"
+        would = "it would" if self.trials == 1 else "they would"
         return (
-            f"audited {self.trials} of the trials to be pruned to their end: {what} trial "
-            f"{self.best} with {metric} {self.value:.4g}, {where} the best of the others"
+            f"control trials: {self.trials} trained to the end although {would} be pruned; the "
+            f"best, trial {self.best}, has {metric} {self.value:.4g}, {_compared(self.gain)}"
         )
 
 
@@ -123,15 +144,20 @@ class RotationWorth:
     def line(self, metric: str) -> str:
         """Return it as one line of text."""
         return (
-            f"rotation here: {self.says} (weight {self.weight:.2f} ± {self.deviation:.2f} beside "
-            f"{self.metric_weight:.2f} for {metric})"
+            f"{self.words} (weight {self.weight:.2f} ± {self.deviation:.2f}; {metric} has "
+            f"{self.metric_weight:.2f})"
         )
+
+    @property
+    def words(self) -> str:
+        """The conclusion as a sentence without its full stop."""
+        return _CONCLUSIONS[self.says]
 
 
 def control_trials(result: StudyResult) -> ControlTrials | None:
     """Return the result of the complete control trials.
 
-    None if there is none, or no other complete trial.
+    None without a complete control trial, or without another complete trial.
     """
     audited = [trial for trial in result.trials if trial.audit and trial.state == "complete"]
     others = [t.value for t in result.trials if t.state == "complete" and not t.audit]
@@ -145,16 +171,16 @@ def control_trials(result: StudyResult) -> ControlTrials | None:
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """The trials of a study that have a mark, compared with all others.
+    """The trials of a study with a mark, compared with all other trials.
 
     Attributes:
         trials: the number of trials with a mark, >= 1.
-        ended: the number of them that have ended.
-        best: the number of the best complete one; None if none is complete.
-        mark: the mark of the best one; empty if none is complete.
-        value: the metric of the best one; NaN if none is complete.
-        gain: how much better it is than the best of all others, in units of the metric; NaN if
-            either is missing.
+        ended: how many of these trials have ended.
+        best: the number of the best complete trial with a mark; None if none is complete.
+        mark: the mark of this best trial; empty if none is complete.
+        value: the metric of this best trial; NaN if none is complete.
+        gain: how much better it is than the best of all other trials, in units of the metric; NaN
+            if one of the two is missing.
         noise: the noise of the metric, see `noise_of`; NaN if unknown.
     """
 
@@ -171,7 +197,12 @@ class GroupComparison:
 
     @classmethod
     def of(cls, result: StudyResult, mark_of: Callable[[TrialResult], str]) -> Self | None:
-        """Return the comparison of the trials with a mark; None if there are none."""
+        """Return the comparison; None if no trial has a mark.
+
+        Args:
+            result: the study.
+            mark_of: returns the mark of a trial, or an empty text.
+        """
         trials = [trial for trial in result.trials if mark_of(trial)]
         if not trials:
             return None
@@ -194,32 +225,31 @@ class GroupComparison:
         found = f"{head}; the best, trial {self.best} ({self.mark}), has {metric} {self.value:.4g}"
         if math.isnan(self.gain):
             return found
-        where = f"{abs(self.gain):.4g} {'ahead of' if self.gain > 0 else 'behind'}"
-        return f"{found}, {where} the best of the others{self._verdict}"
+        return f"{found}, {_compared(self.gain)}{self._verdict}"
 
     @property
     def _verdict(self) -> str:
         if abs(self.gain) < self.noise:
-            return f": within noise, which is about {self.noise:.2g}"
+            return f": less than the noise, which is about {self.noise:.2g}"
         ahead, behind = self._verdicts
         return ahead if self.gain > 0 else behind
 
 
 class AdvisedTrials(GroupComparison):
-    """The trials that test advice, compared with all others."""
+    """The trials that test advice, compared with all other trials."""
 
-    _head = "advised: {} trials have ended"
-    _verdicts = (": it helped", ": it did not help")
+    _head = "trials that test advice: {} have ended"
+    _verdicts = (": the advice helped", ": the advice did not help")
 
 
 class FirstTrials(GroupComparison):
-    """The first trials, on a ladder of rotations, compared with all others."""
+    """The first trials, on a ladder of rotations, compared with all other trials."""
 
-    _head = "started from rotation: {} first trials have ended"
+    _head = "first trials, on a ladder of rotations: {} have ended"
 
 
 def advised(result: StudyResult) -> AdvisedTrials | None:
-    """Return the result of the trials that test advice; None if there are none."""
+    """Return the result of the trials that test advice; None without such trials."""
     return AdvisedTrials.of(result, lambda trial: trial.advice)
 
 

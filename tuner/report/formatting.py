@@ -50,7 +50,7 @@ _CURVE = 8  # characters
 
 
 def pace(study: StudySnapshot) -> str:
-    """Return how fast trials end, how many are left, and how long they will take."""
+    """Return the rate of trials, the number of trials left, and the estimated time left."""
     if study.finished:
         return "finished"
     if study.per_hour is None:
@@ -72,7 +72,7 @@ def goal(study: StudySnapshot | StudyResult) -> str:
 
 
 def epochs_of(epochs: float, max_epochs: int) -> str:
-    """Return the epochs that a trial has trained, of those of a whole trial."""
+    """Return the epochs that a trial has trained, and the epochs of a whole trial, as "3/10"."""
     return f"{round(epochs, 2):g}/{max_epochs}"
 
 
@@ -87,7 +87,7 @@ def params(trial: TrialResult) -> str:
 
 
 def lowest(trial: TrialResult) -> str:
-    """Return the layer that has turned least; empty if the trial has reported none."""
+    """Return the layer with the least rotation; empty if the trial has reported no rotation."""
     return min(trial.rotation, key=trial.rotation.__getitem__, default="")
 
 
@@ -139,7 +139,7 @@ def load_call(name: str, folder: str | None) -> str:
 
 
 def distance_words(target: RotationTarget) -> str:
-    """Return how far hidden layers should turn, in words."""
+    """Return the target distance of hidden layers, in words."""
     return "a quarter turn" if target.distance == 1 else f"{target.distance:g}"
 
 
@@ -152,9 +152,9 @@ def target_words(target: RotationTarget) -> str:
 
 
 def other_bars(target: RotationTarget) -> str:
-    """Return what the layers that are not hidden should reach, in words.
+    """Return the targets of all layers except the hidden layers, in words.
 
-    Shortcuts are named only where their bar is not the default.
+    Shortcuts are named only if their target is not the default.
     """
     if target.first is None and target.head is None:
         bars = ["the first layer and the last have no target"]

@@ -102,7 +102,7 @@ def print_trial(
 
     Args:
         result: the study.
-        number: the trial's.
+        number: the number of the trial.
         console: the output.
         name: the name of the study in the shown call; its own name by default.
         folder: the folder of all studies in the shown call; None for the default.
@@ -122,7 +122,7 @@ def print_trial(
         console.print(Text(f"reason: {formatting.one_line(trial.reason)}"), soft_wrap=True)
     if trial.audit:
         why = formatting.one_line(trial.audit)
-        console.print(Text(f"control trial, else pruned: {why}"), soft_wrap=True)
+        console.print(Text(f"control trial; it would be pruned: {why}"), soft_wrap=True)
     if trial.error:
         console.print(Text(f"traceback: {trial.error}"), soft_wrap=True)
     if trial.retry_of is not None:

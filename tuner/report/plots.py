@@ -11,31 +11,51 @@ def plot_rotation(result: StudyResult) -> AnyChart:
     """Return the rotation curves by layer, with the forecasts of pruned trials.
 
     Raises:
-        InvalidInput: as of all charts here, the study has nothing to show in it.
+        InvalidInput: the study has no data for the chart.
     """
     return chart_of(result, "rotation").titled()
 
 
 def plot_metric(result: StudyResult) -> AnyChart:
-    """Return how far the hidden layers turned against the metric."""
+    """Return the mean rotation of the hidden layers against the metric.
+
+    Raises:
+        InvalidInput: the study has no data for the chart.
+    """
     return chart_of(result, "metric").titled()
 
 
 def plot_cost(result: StudyResult) -> AnyChart:
-    """Return the best metric so far against the epochs trained."""
+    """Return the best metric so far against the epochs trained.
+
+    Raises:
+        InvalidInput: the study has no data for the chart.
+    """
     return chart_of(result, "cost").titled()
 
 
 def plot_importance(result: StudyResult) -> AnyChart:
-    """Return how much each parameter matters to the metric."""
+    """Return the importance of each parameter for the metric.
+
+    Raises:
+        InvalidInput: the study has no data for the chart.
+    """
     return chart_of(result, "importance").titled()
 
 
 def plot_slices(result: StudyResult) -> AnyChart:
-    """Return the metric by each of the parameters that matter most."""
+    """Return the metric against each of the most important parameters.
+
+    Raises:
+        InvalidInput: the study has no data for the chart.
+    """
     return chart_of(result, "slices").titled()
 
 
 def plot_layers(result: StudyResult) -> AnyChart:
-    """Return which layers of which trials turned enough, too little or too fast."""
+    """Return a map that shows whether each layer of each trial turned enough.
+
+    Raises:
+        InvalidInput: the study has no data for the chart.
+    """
     return chart_of(result, "layers").titled()

@@ -24,11 +24,11 @@ from tuner.study.pruners import MAX_EPOCHS, METRIC
 from tuner.study.result import State, TrialResult, epochs_to_come
 from tuner.study.schema import read_target, reports_of
 
-# The rate of trials is measured over this many that ended last; as many are kept to be shown.
+# The rate of trials is measured over this many last ended trials, and a view can show as many.
 _RECENT = 20
-# While a study runs, a trial starts or ends at least once in the time that one trial takes. A gap
-# of more than this many times the longest trial is a time in which nobody ran the study. A gap of a
-# minute is none: Ray may take that long to start its workers.
+# While a study runs, a trial starts or ends at least once in the time that one trial takes. So in a
+# gap of more than _GAP times the longest trial, no process ran the study. A gap of a minute does
+# not count: Ray may take that long to start its workers.
 _GAP = 2
 _GAP_S = 60.0
 
@@ -62,20 +62,20 @@ class StudySnapshot:
         best: the best complete trial, or None.
         progress: epochs trained, as a share of these and the epochs to come, in [0, 1]. It grows
             while trials are paused.
-        epochs: epochs trained by complete and pruned trials.
+        epochs: the epochs of all complete and pruned trials together.
         saved: epochs that pruned trials did not train.
-        live: running and paused trials, those that reported last first; at most as many as were
-            asked for.
+        live: running and paused trials, sorted by their last report, latest first; at most `rows`
+            of `StudyFollower.poll`.
         recent: the trials that ended last, latest first.
-        per_hour: trials that end in an hour, measured over the last ones; None before two have
-            ended.
+        per_hour: trials that end in an hour, measured over the last ended trials; None before two
+            have ended.
         elapsed_s: seconds in which the study was run.
         eta_s: seconds until all trials have ended, by the epochs to come; None before two have
             ended.
         quiet_s: seconds since anything was written; None if unknown.
         changed_at: time of the last write, in seconds since 1970; None if unknown.
-        changed: numbers of the trials that have changed since the last snapshot; of all trials in
-            the first one.
+        changed: numbers of the trials that have changed since the last snapshot; in the first
+            snapshot, of all trials.
         rotation_target: the distances that the study's layers should reach.
     """
 
@@ -106,7 +106,7 @@ class StudySnapshot:
 
     @property
     def left(self) -> int:
-        """How many trials are still to end."""
+        """How many trials have not ended yet, including trials that have not started."""
         return max(self.num_trials - self.ended, self.live_count + self.counts["waiting"])
 
     @property
@@ -133,7 +133,7 @@ class StudyFollower:
         self, study: optuna.Study, folder: Path | None, now: Callable[[], float] = time.time
     ) -> None:
         self._study = study
-        # Whatever never changes is read once, so that a failed poll leaves the follower as it was.
+        # Constants are read once, here, so that a failed poll does not change the follower.
         self._name = study.study_name
         is_max = study.direction is StudyDirection.MAXIMIZE
         self._mode: Literal["min", "max"] = "max" if is_max else "min"
@@ -207,7 +207,7 @@ class StudyFollower:
     def _live(
         self, trials: Sequence[FrozenTrial], numbers: Sequence[int], max_epochs: int
     ) -> tuple[TrialResult, ...]:
-        """Return trials that have not ended; one that has written nothing new is not read again."""
+        """Return trials that have not ended; a trial without new data is not read again."""
         known, self._rows = self._rows, {}
         for number in numbers:
             written = self._open[number][0]
@@ -218,7 +218,7 @@ class StudyFollower:
         return tuple(self._rows[number][1] for number in numbers)
 
     def _update(self, trial: FrozenTrial, before: int, first: bool) -> bool:
-        """Record what a trial has written since the last poll; return whether it has ended."""
+        """Update the record of a trial since the last poll; return whether it has ended."""
         written = len(trial.user_attrs) + len(trial.intermediate_values) + len(trial.params)
         written += trial.state == TrialState.RUNNING
         ended = trial.state.is_finished()
@@ -272,7 +272,7 @@ class StudyFollower:
     def _trained_and_to_come(
         self, live: Sequence[FrozenTrial], num_trials: int, max_epochs: int
     ) -> tuple[float, float]:
-        """Return the epochs that were trained, and an estimate of those to come."""
+        """Return the epochs that were trained, and an estimate of the epochs to come."""
         reached = {trial.number: max(reports_of(trial), default=0.0) for trial in live}
         to_come = epochs_to_come(
             ended=self._reached,

@@ -41,10 +41,10 @@ def rows(result: StudyResult, sort: str = "rank", top: int | None = None) -> pd.
         result: the study.
         sort: a column of `StudyResult.ranking`; parameters also without the prefix ``params/``.
             The metric is sorted best first, other columns are ascending.
-        top: the number of rows, >= 0; None for all.
+        top: the number of rows, >= 0; None for all rows.
 
     Raises:
-        InvalidInput: there is no such column.
+        InvalidInput: the table has no column `sort`.
     """
     table = result.ranking()
     if table.empty:
@@ -120,7 +120,7 @@ def headline(result: StudyResult) -> str:
 def _rounded(
     shown: ControlTrials | RotationWorth | GroupComparison | None,
 ) -> dict[str, Any] | None:
-    """Return the fields of some evidence, with numbers to 6 decimals. Unknown values are None."""
+    """Return the fields of an evidence, with numbers to 6 decimals. Unknown values are None."""
     if shown is None:
         return None
     return {
@@ -162,19 +162,19 @@ def print_report(
 ) -> None:
     """Print the headline, the evidence, the ranked table, and how to load the best trial.
 
-    On a wide screen the table also has the parameters and the short reasons. On a narrow one they
-    follow the table. In a file each trial is one line.
+    On a wide screen the table also has the parameters and the short reasons. On a narrow screen
+    they follow the table. In a file each trial is one line.
 
     Args:
         result: the study.
         console: the output.
         sort: the column to sort by, as for `rows`.
-        top: the number of rows, >= 0; None for all.
+        top: the number of rows, >= 0; None for all rows.
         name: the name of the study in the shown commands; its own name by default.
         folder: the folder of all studies in the shown commands; None for the default.
 
     Raises:
-        InvalidInput: there is no such column.
+        InvalidInput: the table has no column `sort`.
     """
     records = rows(result, sort, top).to_dict("records")
     console.print(Text(headline(result), style="bold"), soft_wrap=not console.is_terminal)
@@ -185,7 +185,7 @@ def print_report(
 
 
 def _print_trials(records: list[dict[Any, Any]], result: StudyResult, console: Console) -> None:
-    # The default target is documented. Only another one is worth a line.
+    # The default target is documented, so only another target is printed.
     own_target = result.rotation_target != RotationTarget()
     target = [f"target: {target_words(result.rotation_target)}"] if own_target else []
     where = [f"checkpoints: {result.checkpoints}"] if result.checkpoints else []
@@ -226,8 +226,8 @@ def _figures(
 ) -> Table:
     """Return a table with one row per trial.
 
-    With `words`, the parameters as text by trial number, it also has the reason and the name of the
-    layer that turned least.
+    `words` holds the parameters as text, by trial number. With it, the table also has the reason
+    and the layer with the least rotation.
     """
     padding = (0, 1) if words else (0, 1, 0, 0)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=padding)
@@ -272,7 +272,7 @@ _TOP = 20
 
 
 def _last_lines(result: StudyResult, shown: int, name: str, folder: str | None) -> list[str]:
-    """Return the lines below the table: what it leaves out, and how to load the best trial."""
+    """Return the lines below the table: the omitted trials, and how to load the best trial."""
     lines = []
     report = f"quarterturn report {study_arguments(name, folder)}"
     if len(result.trials) > shown:

@@ -1,8 +1,8 @@
 """The live view of a study on the terminal, for the run itself and for `quarterturn watch`.
 
-`LiveView` reads the study and draws it. `RunProgress` shows it while this process runs the study;
-where the output is no terminal, it prints a line for each finished trial. `watch` shows a study
-that another process runs.
+`LiveView` reads the study and draws it. `RunProgress` shows a study that this process runs. If the
+output is not a terminal, it prints a line for each finished trial. `watch` shows a study that
+another process runs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _INDENT = 6  # of an ended trial's line, beside its number
 _WIDE = 90
 # Wider than any line, so that nothing is cut in a file.
 _PAPER = 10_000
-# A trial reports several times in its first epoch, so a longer silence is worth a word.
+# A trial reports several times in its first epoch, so a longer silence is shown.
 _QUIET_S = 60.0
 # A run prints a line at least this often, to show that it is alive.
 _LINE_EVERY_S = 30.0
@@ -79,7 +79,7 @@ class LiveView:
             with answering():
                 self.snapshot = self._follower.poll(rows=self._console.height)
         except DatabaseUnavailable as error:
-            lines.append(Text(f"{one_line(str(error))}; it is asked again", style="red"))
+            lines.append(Text(f"{one_line(str(error))}; trying again", style="red"))
         if self.snapshot:
             height = self._console.height - len(lines)
             lines.append(view(self.snapshot, self._console.width, height))
@@ -128,7 +128,7 @@ class RunProgress:
         self._view = LiveView(self._follower, self._console)
 
     def begun(self, so_far: StudyResult) -> None:
-        """Print the number of trials that have ended, where the output is no terminal."""
+        """Print the number of ended trials, if the output is not a terminal."""
         if not self._console.is_terminal:
             study = self._poll()
             self._line_at = time.monotonic()
@@ -146,7 +146,7 @@ class RunProgress:
             self._print_line(study, f"trials ended; {_running_words(study)}")
 
     def finished(self, number: int, state: State, value: float, epochs: float, reason: str) -> None:
-        """Print a line for a trial that has ended, where the output is no terminal."""
+        """Print a line for a trial that has ended, if the output is not a terminal."""
         if self._console.is_terminal:
             return
         study = self._poll()
@@ -174,8 +174,8 @@ class RunProgress:
 def watch(name_or_url: str, folder: Path | str, console: Console, interval_s: float = 1.0) -> None:
     """Show a study until all its trials have ended, or until Ctrl-C.
 
-    Only the study's storage is read; it is neither locked nor written. An output that is no
-    terminal gets one snapshot.
+    This only reads the study's storage; it takes no lock and writes nothing. An output that is not
+    a terminal gets one snapshot.
 
     Args:
         name_or_url: the study's name or URL, as for `load_study`.
@@ -184,7 +184,7 @@ def watch(name_or_url: str, folder: Path | str, console: Console, interval_s: fl
         interval_s: seconds between two snapshots, > 0.
 
     Raises:
-        InvalidInput: there is no such study.
+        InvalidInput: the study does not exist, or is removed while it is shown.
     """
     with opened(name_or_url, folder) as (study, path):
         follower = StudyFollower(study, path)
@@ -202,23 +202,23 @@ def watch(name_or_url: str, folder: Path | str, console: Console, interval_s: fl
                     live.update(shown.draw(), refresh=True)
         except FileNotFoundError as error:
             raise InvalidInput(
-                f"a study must stay where it is to be watched, {study.study_name!r} has been "
-                "removed; nothing is left to watch"
+                f"watch needs the files of the study, {study.study_name!r} has been removed; "
+                "nothing is left to watch"
             ) from error
         name = one_line(study.study_name)
         if shown.snapshot and shown.snapshot.finished:
             console.print(Text(f"{name} is finished: {shown.snapshot.ended} trials have ended"))
         else:
-            console.print(Text(f"no longer watching {name}; it goes on"))
+            console.print(Text(f"no longer watching {name}; the study continues"))
 
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[float], bool]]:
     """Yield a function that waits, and returns whether Ctrl-C was pressed.
 
-    Its argument is in seconds. A KeyboardInterrupt may be raised inside a callback that swallows
-    it; this cannot get lost. In a thread other than the main one, which Ctrl-C does not reach, the
-    function only waits.
+    The argument of the function is in seconds. A KeyboardInterrupt can get lost in a callback that
+    catches it; this function cannot miss it. Ctrl-C reaches only the main thread, so in any other
+    thread the function only waits.
     """
     if threading.current_thread() is not threading.main_thread():
         yield threading.Event().wait
@@ -300,7 +300,7 @@ def _best(study: StudySnapshot) -> str:
     if leading is None:
         return "best: no trial is complete yet"
     return (
-        f"best: none is complete; ahead is trial {leading.number} with {metric} "
+        f"best: no trial is complete; the best so far is trial {leading.number} with {metric} "
         f"{formatting.number(leading.value)} at epoch {round(leading.epochs, 2):g}"
     )
 
@@ -313,13 +313,13 @@ def _leading(study: StudySnapshot) -> TrialResult | None:
 
 
 def _running_words(study: StudySnapshot) -> str:
-    """Return how many trials run and are paused, and which of them leads."""
+    """Return the number of running and paused trials, and the best of them."""
     words = f"{study.counts['running']} running, {study.counts['paused']} paused"
     leading = _leading(study)
     if leading is None:
         return words
     return (
-        f"{words}; ahead of them trial {leading.number}, {study.metric} "
+        f"{words}; the best so far is trial {leading.number}, {study.metric} "
         f"{formatting.number(leading.value)}, "
         f"{formatting.epochs_of(leading.epochs, study.max_epochs)} epochs"
     )

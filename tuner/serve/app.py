@@ -114,10 +114,9 @@ class ServedStudy:
         }
 
 
-# A study without a client for so long is closed.
+# A study without a client for this long is closed.
 LINGER_S = 30.0
-# A request for the page of all studies waits so long for them to be read. Other rows follow as
-# events.
+# A request for the page of all studies waits this long for their data. Other rows follow as events.
 _FIRST_PAGE_S = 2.0
 
 
@@ -294,6 +293,6 @@ def _framework_error(request: Request, error: Exception) -> Response:
 
 def _error_response(request: Request, status: int, line: str) -> Response:
     if "text/html" in request.headers.get("accept", ""):
-        title = "Not here" if status == 404 else "Not to be read now" if status == 503 else "No"
+        title = "Not found" if status == 404 else "Not readable now" if status == 503 else "Refused"
         return page(plain_page(title, f"{line[:1].upper()}{line[1:]}."), status)
     return JSONResponse({"error": line}, status)

@@ -31,7 +31,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 @dataclass(frozen=True)
 class Access:
-    """What a request must contain to be answered.
+    """The rules that a request must meet.
 
     Attributes:
         token: the token; None admits every request.
@@ -87,8 +87,8 @@ class Token(NamedTuple):
 
     Attributes:
         text: the token.
-        where: its place, in words.
-        own: whether this program generated it.
+        where: the place of the token, in words.
+        own: whether this program generated the token.
     """
 
     text: str
@@ -121,7 +121,7 @@ def _read(file: Path) -> str:
             mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
             if mode & 0o077:
                 raise InvalidInput(
-                    f"the file of the token must be its owner's alone, {str(file)!r} has mode "
+                    f"only its owner may read the file of the token, {str(file)!r} has mode "
                     f"{mode:04o}; chmod 600 it, and change the token if others may have read it"
                 )
             return opened.read().strip()
@@ -147,7 +147,7 @@ def _make(file: Path) -> None:
             new.unlink()
     except OSError as error:
         raise InvalidInput(
-            f"a token must be kept where it can be read again, {str(file)!r} cannot be written "
+            f"the file of the token must be writable, {str(file)!r} cannot be written "
             f"({error.strerror}); give one with --token-file or {TOKEN_VARIABLE}"
         ) from error
 
@@ -222,7 +222,7 @@ class AccessMiddleware:
         async for chunk in request.stream():
             body += chunk
             if len(body) > _LARGEST_FORM:
-                return PlainTextResponse("a token is shorter\n", 413)
+                return PlainTextResponse("the form is too large for a token\n", 413)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if not self._access.is_token(given.strip()):
             return _unauthorized(request.headers, "That is not the token.")

@@ -19,9 +19,9 @@ from tuner.serve.studies import HTTPError, Reader, Signature, StudySource
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PACKAGE = "tuner.serve"
-# A study without a write for so long is closed. Its row stays.
+# A study without a write for this long is closed. Its row stays.
 _IDLE_S = 60.0
-# So often a study is read that has no signature and no running trial, or that could not be read.
+# A study without a signature and a running trial is read this often, as is an unreadable study.
 _RETRY_S = 10.0
 
 

@@ -18,7 +18,7 @@ from tuner.serve.app import StudyRegistry, application
 from tuner.serve.auth import access, find_token
 from tuner.serve.studies import DatabaseSource, FolderSource, StudySource
 
-# At shutdown event streams end at once. Other responses have so many seconds to complete.
+# At shutdown, event streams end at once. Other responses have this long to complete.
 _LAST_ANSWERS_S = 3
 
 
@@ -44,7 +44,7 @@ def serve(
         host: the address to bind to.
         port: the port to bind to; 0 for any free one.
         token_file: the file with the token; see `tuner.serve.auth.find_token`.
-        with_token: whether requests need a token. Without one only this machine is served.
+        with_token: whether requests need a token. Without a token only this machine is served.
         interval_s: seconds between two reads of the storage.
         say: is called with each line of output.
         on_terminal: whether only the user reads the output. Then it contains a sign-in link.
@@ -82,11 +82,11 @@ def serve(
         elif token:
             say(f"sign in with the token {token.where}")
         if not loopback:
-            say("nothing is encrypted on its way: use a network that you trust, or HTTPS in front")
+            say("the connection is not encrypted: use a network that you trust, or an HTTPS proxy")
         say("Ctrl-C ends it")
         with suppress(KeyboardInterrupt):  # uvicorn raises it again after its shutdown
             _Server(_config(app), registry).run([listener])
-        say("ended; the studies are as they were")
+        say("ended; no study was changed")
     finally:
         listener.close()
 
@@ -135,5 +135,5 @@ def _listen(host: str, port: int) -> socket.socket:
         taken = code == errno.EADDRINUSE
         remedy = "choose another with --port" if taken else "check --host and --port"
         raise InvalidInput(
-            f"the address must be free and this machine's, got {host}:{port} ({reason}); {remedy}"
+            f"the address must be free and local, got {host}:{port} ({reason}); {remedy}"
         ) from error

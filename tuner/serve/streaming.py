@@ -110,7 +110,7 @@ class EventStream:
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
-# A response is kept for at least so many times the seconds that it took to make it.
+# A response is kept for at least this many times the time that it took to make.
 _PATIENCE = 10.0
 
 

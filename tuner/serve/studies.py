@@ -148,13 +148,13 @@ def http_errors(what: str) -> Iterator[None]:
         AssertionError,
     ) as error:
         kind = type(error).__name__
-        line = f"{one_line(what)} cannot be read now ({kind}); it is tried again"
+        line = f"{one_line(what)} cannot be read now ({kind}); trying again"
         raise HTTPError(503, line) from error
 
 
 def not_found(what: str) -> HTTPError:
-    """Return the error for something that does not exist, or no longer."""
-    return HTTPError(404, f"{one_line(what)} is not here, or not any more")
+    """Return the error for a study or page that does not exist, or was removed."""
+    return HTTPError(404, f"{one_line(what)} does not exist, or was removed")
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Snapshot:
 
 @dataclass
 class _Reading:
-    """What was read of a study between opening and closing it.
+    """The data of a study that was read between opening and closing it.
 
     Attributes:
         study: the open study.

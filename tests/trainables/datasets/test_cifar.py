@@ -89,11 +89,11 @@ def folder(path: Path) -> None:
     [
         (Path.unlink, "needs {file}, which is not in"),
         (folder, "needs {file}, which is not in"),
-        (harmful, "{file} is not the published file: its MD5 checksum is another"),
-        (truncate, "{file} is not the published file: its MD5 checksum is another"),
-        (change_a_pixel, "{file} is not the published file: its MD5 checksum is another"),
-        (empty, "{file} is not the published file: its MD5 checksum is another"),
-        (html, "{file} is not the published file: its MD5 checksum is another"),
+        (harmful, "{file} is not the published file: its MD5 checksum is different"),
+        (truncate, "{file} is not the published file: its MD5 checksum is different"),
+        (change_a_pixel, "{file} is not the published file: its MD5 checksum is different"),
+        (empty, "{file} is not the published file: its MD5 checksum is different"),
+        (html, "{file} is not the published file: its MD5 checksum is different"),
     ],
 )
 def test_a_bad_file_is_one_line_from_the_first_step(

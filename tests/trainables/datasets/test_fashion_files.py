@@ -74,8 +74,8 @@ def no_zip(path: Path) -> None:
     [
         (TRAIN_IMAGES, remove, "needs train-images-idx3-ubyte[.gz], which is not in"),
         (TEST_LABELS, remove, "needs t10k-labels-idx1-ubyte[.gz], which is not in"),
-        (TRAIN_IMAGES, truncate, "holds 156799 bytes of data where its header says 156800"),
-        (TRAIN_IMAGES, lengthen, "holds 156801 bytes of data where its header says 156800"),
+        (TRAIN_IMAGES, truncate, "holds 156799 bytes of data, but its header says 156800"),
+        (TRAIN_IMAGES, lengthen, "holds 156801 bytes of data, but its header says 156800"),
         (TRAIN_IMAGES, empty, "starts with nothing, not 00000803"),
         (TRAIN_IMAGES, cut_header, "ends after 6 bytes, within its header"),
         (TRAIN_IMAGES, wrong_magic, "starts with 00000d03, not 00000803"),

@@ -196,7 +196,7 @@ def test_three_processes_train_as_one_on_a_dataset_and_end_with_the_trial():
 def test_a_trial_that_is_forgotten_ends_its_processes():
     trial = alone(processes=2)
     trial.step()
-    with pytest.raises(InvalidInput, match="one trial at a time"):
+    with pytest.raises(InvalidInput, match="only one trial on several processes"):
         alone(processes=2).step()
     del trial
     gc.collect()

@@ -44,8 +44,8 @@ def test_more_processes_than_gpus_are_refused():
         ("raises", 1, ValueError, "the loss is purple"),
         ("raises RuntimeError", 0, RuntimeError, "the loss is purple"),
         ("dies", 1, RuntimeError, "process 1 of the trial's 2 has died of SIGKILL"),
-        ("ends early", 0, InvalidInput, "as many steps in each process"),
-        ("ends early", 1, InvalidInput, "as many steps in each process"),
+        ("ends early", 0, InvalidInput, "the same number of steps in each process"),
+        ("ends early", 1, InvalidInput, "the same number of steps in each process"),
         ("calls a part", None, InvalidInput, "must have the same weights"),
     ],
 )

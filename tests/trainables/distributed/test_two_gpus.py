@@ -51,7 +51,7 @@ def test_batches_are_normalised_over_both_and_half_precision_learns(request):
     [
         ("raises", 1, ValueError, "the loss is purple"),
         ("dies", 1, RuntimeError, "process 1 of the trial's 2 has died of SIGKILL"),
-        ("ends early", 1, InvalidInput, "as many steps in each process"),
+        ("ends early", 1, InvalidInput, "the same number of steps in each process"),
     ],
 )
 def test_an_error_on_another_gpu_ends_the_trial_in_seconds(request, fault, rank, error, message):

@@ -35,12 +35,12 @@ def base(**changes: object) -> SGD:
         (lambda: Layca(base(), layer_rates={"*": None}), "each be a number >= 0, got None for '*'"),
         (
             lambda: Layca(SGD(net().parameters(), lr=0.1), layer_rates={"*": 1}),
-            "must have names to match, got ['*'] and layers without; give the base optimizer mod",
+            "needs layers with names, got ['*'] and layers without names; give the base optimizer",
         ),
         (lambda: Layca(SGD([nn.Parameter(torch.ones(3))])), "two or more dimensions, got none; g"),
         (
             lambda: Layca(SGD([nn.Parameter(torch.ones(3, 3, dtype=torch.complex64))])),
-            "a kernel must be real, one is complex; train it with an optimizer of its own",
+            "a kernel must be real, one is complex; train it with another optimizer",
         ),
         (
             lambda: Layca(SGD(nn.LazyLinear(3).parameters())),

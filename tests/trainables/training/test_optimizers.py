@@ -68,5 +68,5 @@ def test_rates_by_name_come_on_top_of_those_by_place():
 
 def test_rates_by_name_without_names_are_refused():
     kernel = nn.Parameter(torch.ones(2, 2))
-    with pytest.raises(InvalidInput, match="must have names to match"):
+    with pytest.raises(InvalidInput, match="needs layers with names"):
         build_optimizer([kernel], {"optimizer": "layca", "layer_rates": {"*": 2}})

@@ -6,7 +6,7 @@
 - base.py: LogWriter, the base class of loggers, and the events
 - tensorboard.py, mlflow.py: the two loggers
 
-Begin with base.py. Each logger has a process of its own and reads events from a pipe, so that
-logging never delays a decision and a server that does not answer stops nothing. A logger reads its
-own log to find what is missing, so that a resumed study writes nothing twice.
+Begin with base.py. Each logger has its own process, which reads events from a pipe. So logging
+never delays a decision, and a server that does not answer stops nothing. A logger reads its own log
+to find the missing events, so a resumed study writes no event twice.
 """

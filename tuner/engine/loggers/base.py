@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a trial.
+    """The start, a report or the end of a trial.
 
     Attributes:
-        trial: its number.
-        at: when, in seconds since 1970.
-        params: what it tries, if it started; a trial may start several times.
-        epoch: of a report, the epochs finished; None of anything else.
-        numbers: of a report, by key.
-        state: how it ended; empty while it has not.
-        reason: why it was pruned or failed.
+        trial: the number of the trial.
+        at: the time of the event, in seconds since 1970.
+        params: at a start, the trial's parameters. A trial may start several times.
+        epoch: at a report, the finished epochs; else None.
+        numbers: at a report, its numbers by key.
+        state: at an end, the state of the trial; else empty.
+        reason: at an end, why the trial was pruned or failed.
     """
 
     trial: int
@@ -37,46 +37,52 @@ class Event:
 
     @classmethod
     def start(cls, trial: int, params: Mapping[str, Any]) -> Event:
-        """Return that a trial starts, now."""
+        """Return the event of a trial that starts now."""
         return cls(trial, time.time(), params=params)
 
     @classmethod
     def report(cls, trial: int, epoch: float, numbers: Mapping[str, float]) -> Event:
-        """Return that a trial reports, now.
+        """Return the event of a trial that reports now.
 
-        Steps are whole; the exact epoch is a number like others, and last: it marks the report
-        whole.
+        A log has only whole steps, so the exact epoch is one of the numbers. It is the last of
+        them: a log that holds it holds the whole report.
         """
         kept = {key: value for key, value in numbers.items() if key not in ("epoch", "progress")}
         return cls(trial, time.time(), epoch=epoch, numbers={**kept, "epoch": epoch})
 
     @classmethod
     def end(cls, trial: int, state: State, reason: str) -> Event:
-        """Return that a trial ends, now."""
+        """Return the event of a trial that ends now."""
         return cls(trial, time.time(), state=state, reason=reason)
 
     @property
     def step(self) -> int:
-        """The whole epochs finished, which is where a report stands in a log."""
+        """The step of a report in a log: the whole finished epochs."""
         return int(self.epoch or 0)
 
 
 def to_line(event: Event) -> str:
-    """Return an event as one line; a parameter that JSON does not know goes as its text."""
+    """Return an event as one line of JSON; a value without a JSON type is written as text."""
     return json.dumps(vars(event), default=str)
 
 
 def from_line(line: str) -> Event:
+    """Return the event of a line from `to_line`.
+
+    Example:
+        >>> from_line(to_line(Event(3, 0.0, epoch=1.5))).step
+        1
+    """
     return Event(**json.loads(line))
 
 
-# Tells the epochs of two reports apart, in what a log keeps as 32-bit floats too.
+# Distinguishes the epochs of two reports, also in a log with 32-bit floats.
 _DECIMALS = 4
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a log holds of a trial: its start, the epochs of its reports, its end."""
+    """The content of a log on one trial: its start, the epochs of its reports, its end."""
 
     begun: bool = False
     epochs: frozenset[float] = frozenset()
@@ -84,11 +90,11 @@ class Known:
 
     @classmethod
     def of(cls, epochs: Iterable[float], ended: bool) -> Known:
-        """Return what is known of a trial that has been begun."""
+        """Return the content for a trial that has started."""
         return cls(True, frozenset(round(epoch, _DECIMALS) for epoch in epochs), ended)
 
     def lacks(self, event: Event) -> bool:
-        """Whether an event is not in the log; the end is written last, so nothing is after it."""
+        """Whether an event is missing in the log. After a trial's end, no event is missing."""
         if self.ended:
             return False
         if event.epoch is not None:
@@ -96,23 +102,28 @@ class Known:
         return bool(event.state) or not self.begun
 
     def plus(self, event: Event) -> Known:
+        """Return the content with one more event."""
         epochs = () if event.epoch is None else (round(event.epoch, _DECIMALS),)
         return replace(self, begun=True, epochs=self.epochs.union(epochs), ended=bool(event.state))
 
 
 class LogWriter(ABC):
-    """Writes events into a log, each once: what the log has of a trial is asked of the log."""
+    """Writes each event into a log once. It reads the log to find the missing events."""
 
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
 
     def write(self, events: Sequence[Event], lives: Callable[[], None] = lambda: None) -> None:
-        """Add those events that the log lacks; call `lives` after each trial.
+        """Add the events that are missing in the log.
 
-        After an error, all may be handed over again.
+        After an error, the same events may be passed again.
+
+        Args:
+            events: events of any trials, in order.
+            lives: called after each trial, to show that writing continues.
         """
         for number in dict.fromkeys(event.trial for event in events):
-            # Forgotten meanwhile: when adding fails, the log is asked what it got.
+            # Removed first: if `add` fails, the next call reads the content from the log.
             known = self._known.pop(number, None) or self.find(number)
             new = []
             for event in events:
@@ -126,8 +137,8 @@ class LogWriter(ABC):
 
     @abstractmethod
     def find(self, number: int) -> Known:
-        """Return what the log holds of a trial."""
+        """Return the content of the log on a trial."""
 
     @abstractmethod
     def add(self, number: int, events: Sequence[Event]) -> None:
-        """Append events of one trial, in their order."""
+        """Append events of one trial, in order."""

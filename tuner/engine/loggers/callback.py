@@ -1,4 +1,4 @@
-"""LoggerCallback: hands every event of a run to a logger's process."""
+"""LoggerCallback: sends every event of a run to a logger's process."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tuner.storage.batch_writer import BatchWriter
 from tuner.study.load import LOG_ID
 from tuner.study.result import State, StudyResult, TrialResult
 
-# What is left when the study ends takes a moment to write, and so long as trials get written it is
-# waited for; a server that hangs is left alone.
+# At the end of the study, the run waits while the logger still writes trials. After this long
+# without a written trial it stops waiting: the server does not answer.
 _SILENT_FOR_S = 60.0
 _POLL_S = 0.5
 _ROOT = str(Path(__file__).parents[3])
@@ -37,14 +37,14 @@ _PROGRAM = (
 
 
 class LoggerCallback(RunCallback):
-    """Has a process of its own write a log, and never waits for it but at the end.
+    """Starts a process that writes a log, and waits for it only at the end of the run.
 
     Args:
-        name: of the logger.
-        study: its name.
-        study_id: tells it from others of that name.
-        folder: of the study.
-        say: is told where the log is, and what goes wrong.
+        name: the name of the logger.
+        study: the name of the study.
+        study_id: the id of the study; other studies of this name have other ids.
+        folder: the folder of the study.
+        say: called with lines about the place of the log and about faults.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LoggerCallback(RunCallback):
         self._over = False
 
     def __enter__(self) -> Self:
-        # In a session of its own: Ctrl-C ends the study, and then there is a rest to write.
+        # A new session: Ctrl-C must end only the study, because the process then writes the rest.
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -82,7 +82,7 @@ class LoggerCallback(RunCallback):
     ) -> None:
         process = self._process
         try:
-            with contextlib.suppress(OSError):  # it has ended, and that is said below
+            with contextlib.suppress(OSError):  # the process has ended; `_wait` says so
                 self._writer.close()
             with contextlib.suppress(OSError):
                 process.stdin.close()  # type: ignore[union-attr]
@@ -95,7 +95,7 @@ class LoggerCallback(RunCallback):
         self._hand_on()
 
     def begun(self, so_far: StudyResult) -> None:
-        self._say(f"logging to {self._name}; to look: {how_to_look(self._name, self._folder)}")
+        self._say(f"logging to {self._name}; to see it: {how_to_look(self._name, self._folder)}")
         for trial in so_far.trials:
             self._put(*events_of(trial, so_far.metric))
 
@@ -130,31 +130,31 @@ class LoggerCallback(RunCallback):
                 self._said.append(said)
 
     def _hand_on(self) -> None:
-        """Say what the process has said, in the thread that the study runs in."""
+        """Pass on the lines of the process, in the thread of the study."""
         while self._said:
             self._say(self._said.popleft())
 
     def _wait(self) -> None:
-        """Wait until the process has written the rest, so long as it gets on with it."""
+        """Wait until the process has written all events, while it makes progress."""
         self._lived_at = time.monotonic()
         while time.monotonic() - self._lived_at < _SILENT_FOR_S:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if code := self._process.wait(_POLL_S):
                     self._said.append(
                         f"{self._name}'s process ended by itself ({code}); "
-                        f"quarterturn resume {self._study} brings in what it lacks"
+                        f"quarterturn resume {self._study} adds the missing events"
                     )
                 return
         self._said.append(
-            f"{self._name} has taken nothing for {_SILENT_FOR_S:g} s; "
-            f"quarterturn resume {self._study} brings in what it lacks"
+            f"{self._name} has written nothing for {_SILENT_FOR_S:g} s; "
+            f"quarterturn resume {self._study} adds the missing events"
         )
 
 
 def logs_of(
     names: Iterable[str], study: optuna.Study, folder: Path, say: Callable[[str], None]
 ) -> list[LoggerCallback]:
-    """Return an observer for each logger, of a study that is given an id to be found by."""
+    """Return a callback for each logger; give the study an id for its logs if it has none."""
     names = tuple(names)
     if names and LOG_ID not in study.user_attrs:
         study.set_user_attr(LOG_ID, uuid.uuid4().hex)
@@ -165,10 +165,10 @@ def logs_of(
 
 
 def events_of(trial: TrialResult, metric: str) -> Iterator[Event]:
-    """Yield the events of a trial so far, from the study."""
+    """Yield the events of a trial so far, as the study holds them."""
     curve = trial.curve
     if trial.state == "running" and not len(curve):
-        return  # it has yet to start, and may wait with a part of its parameters
+        return  # it has not started, and may have only a part of its parameters
     yield Event.start(trial.number, trial.setting)
     for at, report in enumerate(curve.reports(), start=1):
         numbers = report.to_result(metric)

@@ -14,10 +14,10 @@ from tuner.engine.loggers.base import Event, Known, LogWriter
 from tuner.engine.loggers.registry import tracking_uri
 
 _STUDY, _TRIAL = "quarterturn.study", "quarterturn.trial"  # tags
-# FINISHED are those whose metrics are final. MLflow marks the others alike, with a cross; the tag
-# `state` tells them apart.
+# Only complete trials are FINISHED: their metrics are final. MLflow marks the other two with the
+# same cross; the tag `state` distinguishes them.
 _STATUSES = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-# What MLflow takes.
+# The limits of MLflow.
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE, _RUNS_AT_ONCE = 800, 100, 1000  # 1000 of all kinds
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _NOT_IN_A_NAME = re.compile(r"[^\w\-. :/]")
@@ -29,9 +29,9 @@ class Mlflow(LogWriter):
     A run is found again by its tags, which hold the study's id and the trial's number.
 
     Args:
-        study: its name, which is the experiment's unless MLFLOW_EXPERIMENT_NAME says otherwise.
-        study_id: tells it from another study of that name.
-        folder: of the study.
+        study: the name of the study, and of the experiment unless MLFLOW_EXPERIMENT_NAME is set.
+        study_id: the id of the study; other studies of this name have other ids.
+        folder: the folder of the study.
     """
 
     def __init__(self, study: str, study_id: str, folder: Path) -> None:
@@ -64,8 +64,8 @@ class Mlflow(LogWriter):
             for key, value in event.params.items()
         ]
         end = events[-1]
-        # Few calls, since each is a transaction. MLflow takes the very same point only once, should
-        # this be tried again.
+        # Each call is a transaction, so there are few. If a call is repeated after an error, MLflow
+        # stores the same point only once.
         for at in range(max(_calls(metrics, _METRICS_AT_ONCE), _calls(params, _PARAMS_AT_ONCE), 1)):
             self._client.log_batch(
                 run_id,
@@ -96,12 +96,12 @@ class Mlflow(LogWriter):
         if found := self._client.get_experiment_by_name(name):
             experiment: str = found.experiment_id
             return experiment
-        # A server knows where its files go; a database in a folder would take the current one.
+        # A server chooses the place of its files. A local database would use the current folder.
         files = None if "MLFLOW_TRACKING_URI" in os.environ else (folder / "mlruns").as_uri()
         return str(self._client.create_experiment(name, artifact_location=files))
 
     def _stored(self) -> Iterator[Run]:
-        """Yield the runs of the study that the log has."""
+        """Yield the runs of the study in the log."""
         token = None
         while True:
             page = self._client.search_runs(
@@ -119,7 +119,7 @@ def _tags_of(end: Event) -> list[RunTag]:
     if not end.state:
         return []
     reason = end.reason[:_LONGEST_TAG]
-    # The page shows tags cut to a line, and the description whole.
+    # MLflow's page cuts tags to one line, but shows the whole description.
     tags = {"state": end.state, "reason": reason, "mlflow.note.content": reason}
     return [RunTag(name, text) for name, text in tags.items() if text]
 

@@ -1,4 +1,4 @@
-"""The process that writes a log: events come in by its standard input, complaints go out."""
+"""The process that writes a log: it reads events from its input and prints faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tuner.storage.batch_writer import BatchWriter
 _AGAIN_AFTER_S = 30.0
 _LONGEST_CAUSE = 200
 _PASSWORD = re.compile(r"://[^/@\s]*@")  # and the name before it, in a URL
-# MLflow reads these when it is imported. A server that is away is not waited for by its minutes.
+# MLflow reads these when it is imported. Its defaults wait minutes for a server.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -27,14 +27,14 @@ _ENVIRONMENT = {
 
 
 class RetryQueue:
-    """Keeps what a log does not take, and tries again later.
+    """Keeps the events that could not be written, and tries again later.
 
     Args:
-        name: of the logger.
-        study: its name.
+        name: the name of the logger.
+        study: the name of the study.
         make: opens the log.
-        say: is told once that the log cannot be written, and at the end what it lacks; an empty
-            line says that writing goes on.
+        say: called once if the log cannot be written, and at the end if events are missing. An
+            empty line shows that writing continues.
     """
 
     def __init__(
@@ -50,19 +50,20 @@ class RetryQueue:
         self._said = False
 
     def write(self, events: Iterable[Event]) -> None:
+        """Write events, or keep them if the log cannot be written now."""
         self._left += events
         if time.monotonic() >= self._not_before:
             self._try()
 
     def close(self) -> None:
-        """Try a last time."""
+        """Try to write the kept events a last time."""
         if self._left:
             self._try()
         if self._left:
             reports = sum(event.epoch is not None for event in self._left)
             self._say(
                 f"{self._name} lacks {reports} reports of this study; once it can be written, "
-                f"quarterturn resume {self._study} brings them in"
+                f"quarterturn resume {self._study} adds them"
             )
 
     def _try(self) -> None:
@@ -74,15 +75,15 @@ class RetryQueue:
             if not self._said:
                 self._said = True
                 self._say(
-                    f"{self._name} cannot be written ({_in_short(error)}); the study goes on, "
-                    f"and it is tried again every {_AGAIN_AFTER_S:g} s"
+                    f"{self._name} cannot be written ({_in_short(error)}); the study continues, "
+                    f"and writing is tried again every {_AGAIN_AFTER_S:g} s"
                 )
         else:
             self._left = []
 
 
 def main() -> None:
-    """Write what comes in until it ends: argv holds the logger, the study, its id, its folder."""
+    """Write all events of the input; argv has the logger, the study, its id and its folder."""
     name, study, study_id, folder = sys.argv[1:]
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
@@ -95,7 +96,7 @@ def main() -> None:
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # whoever ran the study is gone
+    with contextlib.suppress(BrokenPipeError):  # the process of the study has ended
         print(line, flush=True)
 
 

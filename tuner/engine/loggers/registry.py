@@ -1,4 +1,4 @@
-"""The loggers by name: what each needs, where it writes, and how to open what it wrote."""
+"""The loggers by name: the package of each, the place of its log, and how to open it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
 
 
 def check_loggers(names: Iterable[str]) -> None:
-    """Refuse loggers whose package is not installed.
+    """Check that the packages of some loggers are installed.
 
     Raises:
-        InvalidInput: one is not.
+        InvalidInput: a package is not installed.
     """
     for name in names:
         package = _PACKAGES[name]
@@ -34,12 +34,12 @@ def check_loggers(names: Iterable[str]) -> None:
 
 
 def tracking_uri(folder: Path) -> str:
-    """Return where MLflow's runs go: MLFLOW_TRACKING_URI, or a database in the study's folder."""
+    """Return the URI of MLflow's runs: MLFLOW_TRACKING_URI, or a database in the folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def how_to_look(name: str, folder: Path) -> str:
-    """Return what to type, or where to go, to see what a logger has written of a study."""
+    """Return the command or the URL that shows the log of a study."""
     if name == "tensorboard":
         return f"tensorboard --logdir {_short(folder / 'tensorboard')}"
     uri = tracking_uri(folder)
@@ -52,7 +52,7 @@ def how_to_look(name: str, folder: Path) -> str:
 
 
 def make_sink(name: str, study: str, study_id: str, folder: Path) -> LogWriter:
-    """Open a log for writing; importing its package takes seconds."""
+    """Open a log for writing. The import of its package takes seconds."""
     if name == "tensorboard":
         from tuner.engine.loggers.tensorboard import TensorBoard
 

@@ -1,4 +1,4 @@
-"""Trials as TensorBoard runs: one folder and one event file each, appended to in batches."""
+"""Trials as TensorBoard runs: a folder with one event file for each trial."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TensorBoard(LogWriter):
     """Writes a folder that TensorBoard reads.
 
     Args:
-        folder: of the study; the runs are in its folder ``tensorboard``.
+        folder: the folder of the study; the runs are in its folder ``tensorboard``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,12 +40,12 @@ class TensorBoard(LogWriter):
         if not file.exists():
             return Known()
         epochs, ended, whole = [], False, 0
-        for record, whole in _read(file):  # noqa: B007 - the last one is where the file is whole
+        for record, whole in _read(file):  # noqa: B007 - the last value is the length of the whole records
             for value in record.summary.value:
                 if value.tag == "epoch":
                     epochs.append(value.simple_value)
                 ended |= value.tag == _END
-        with file.open("rb+") as torn:  # by a writer that was killed; the next record would be lost
+        with file.open("rb+") as torn:  # a killed writer leaves a partial record
             torn.truncate(whole)
         return Known.of(epochs, ended) if whole else Known()
 
@@ -59,7 +59,7 @@ class TensorBoard(LogWriter):
             log.write(b"".join(map(_framed, records)))
 
     def _file(self, number: int) -> Path:
-        # The name that TensorBoard looks for; the same in every process that writes the study.
+        # TensorBoard looks for this name. It is the same in every process that writes the study.
         return self._folder / f"trial-{number:05}" / "events.out.tfevents.0.quarterturn"
 
 
@@ -99,7 +99,7 @@ def _hparams(event: Event, tag: str, **content: Any) -> Record:
 
 
 def _framed(record: Record) -> bytes:
-    """A record as it stands in an event file: its length and its bytes, each with a checksum."""
+    """Return a record as an event file stores it: length and bytes, each with a checksum."""
     data = record.SerializeToString()
     header = _HEADER.pack(len(data))
     checks = (_CHECK.pack(masked_crc32c(header)), _CHECK.pack(masked_crc32c(data)))
@@ -107,7 +107,7 @@ def _framed(record: Record) -> bytes:
 
 
 def _read(file: Path) -> Iterator[tuple[Record, int]]:
-    """Yield the records of a file, each with where it ends, up to one that is not whole."""
+    """Yield the records of a file, each with its end position; stop at a partial record."""
     content, at = file.read_bytes(), 0
     while at + _HEADER.size <= len(content):
         (length,) = _HEADER.unpack_from(content, at)

@@ -37,10 +37,10 @@ _RULES = (
 def advice(result: StudyResult) -> list[Advice]:
     """Return the advice that a study's trials support; empty if they support none.
 
-    All advice rests on several trials. A configuration that was tried is not advised again. Rules
-    that assume that more rotation is better are silent where rotation does not rank the study's
-    trials (`tuner.report.evidence`). Two rules still apply there, since they may explain it: the
-    layers turn too early, or they turn by weight decay.
+    All advice rests on several trials. A configuration that was tried is not advised again. Some
+    rules assume that more rotation is better. They return nothing if rotation does not rank the
+    study's trials (`tuner.report.evidence`). Two rules then still apply, since they may explain it:
+    the layers turn too early, or they turn by weight decay.
     """
     view = StudyView.of(result)
     tried = [(trial.params, trial.config) for trial in result.trials]

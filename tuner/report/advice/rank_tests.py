@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SURE = 1.64  # standard errors
-_NOTHING = 1e-9  # of a rank's variance
+_NOTHING = 1e-9  # share of a rank's variance
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return Spearman's rank correlation, in [-1, 1]; 0 if one of the samples is constant."""
+    """Return Spearman's rank correlation, in [-1, 1]; 0 if one of the samples is constant.
+
+    Example:
+        >>> round(correlation([1, 2, 3], [10, 20, 15]), 2)
+        0.5
+    """
     if len(first) < 2:
         return 0.0
     ranks = np.stack([_ranks(first), _ranks(second)])

@@ -14,7 +14,7 @@ from rich.text import Text
 from tuner.report.advice.study_view import Advice
 from tuner.report.formatting import one_line
 
-NONE = "no advice: the trials so far show nothing that is more than chance"
+NONE = "no advice: the trials so far show no significant effect"
 
 
 def print_advice(found: Sequence[Advice], console: Console) -> None:

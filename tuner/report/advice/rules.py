@@ -45,8 +45,8 @@ def turned_by_decay(view: StudyView) -> Iterator[Advice]:
     """Yield the advice to lower the weight decay and raise the rate.
 
     Weight decay shrinks the norm of a layer, and each step turns a smaller layer further. A study
-    does not store norms. But in the curves such rotation speeds up per learning rate spent. The
-    rule applies also where rotation was found uninformative, since it may explain that.
+    does not store norms. But in the curves, this rotation speeds up per learning rate spent. The
+    rule also applies where rotation does not rank the trials, since it may explain that.
     """
     trials = [trial for trial in view.learnt if _decay(view, trial) and view.rate(trial)]
     if len(trials) < ENOUGH:
@@ -75,17 +75,17 @@ def turned_by_decay(view: StudyView) -> Iterator[Advice]:
     lower = closest_value(spread, float(leader.params[name]) / 10)
     raised = closest_value(rates_spread, max(rate, value_at(rates_spread, 0.5)))
     yield Advice(
-        title=f"rotation follows {name}, not learning: lower it, and raise {rate_name}",
+        title=f"rotation comes from {name}, not from learning: lower it, and raise {rate_name}",
         evidence=(
-            f"over {count} trials rotation goes with {name} (rank correlation {by_decay:.2f}), not "
-            f"with {rate_name} ({by_rate:.2f}) nor with a better {view.result.metric} "
-            f"({by_score:.2f}); {speeding} of the {len(far)} that turned furthest, at a median "
-            f"{rate_name} of {median(slow):.3g}, turn faster the longer they run, as layers do "
-            "whose norm falls"
+            f"over {count} trials, rotation correlates with {name} (rank correlation "
+            f"{by_decay:.2f}), but not with {rate_name} ({by_rate:.2f}) or with a better "
+            f"{view.result.metric} ({by_score:.2f}); the {len(far)} trials that turned furthest "
+            f"have a median {rate_name} of {median(slow):.3g}; in {speeding} of them the rotation "
+            "speeds up, as it does in layers whose norm falls"
         ),
         action=f"{name} {leader.params[name]:.3g} -> {lower:.3g} and {rate_name} {rate:.3g} -> "
-        f"{raised:.3g} in trial {leader.number}'s configuration; trust {view.result.metric}, not "
-        "rotation, until then",
+        f"{raised:.3g} in trial {leader.number}'s configuration; until then compare trials by "
+        f"{view.result.metric}, not by rotation",
         params={**leader.params, name: lower, rate_name: raised},
         config=leader.config,
     )
@@ -116,15 +116,15 @@ def _speeds_up(view: StudyView, trial: TrialResult) -> bool:
 
 _EARLY = 0.1  # share of the training
 _MOST_EARLY = 0.5  # share of the rotation
-# Share of the target. Less rotation than this is never too early.
+# Share of the target. Rotation below this share is never too early.
 _LEAST = 0.2
 
 
 def turned_early(view: StudyView) -> Iterator[Advice]:
     """Yield the advice to warm up the learning rate.
 
-    The rule compares when layers turn, not how far. It applies also where rotation was found
-    uninformative: turning at once, without learning, may explain that.
+    The rule compares when layers turn, not how far. It also applies where rotation does not rank
+    the trials: early rotation without learning may explain that.
     """
     known = [(trial, *_turns(view, trial)) for trial in view.ended]
     known = [(trial, early, whole) for trial, early, whole in known if not math.isnan(early)]
@@ -148,10 +148,10 @@ def turned_early(view: StudyView) -> Iterator[Advice]:
     yield Advice(
         title="the layers turn too early: warm up",
         evidence=(
-            f"{len(too_early)} trials make {share:.0%} of their turn in the first tenth of the "
-            f"training and end at a median {metric} of "
-            f"{median(trial.value for trial, _, _ in too_early):.4g}; the {len(others)} others at "
-            f"{median(trial.value for trial in others):.4g}"
+            f"{len(too_early)} trials make {share:.0%} of their rotation in the first tenth of the "
+            f"training; their median {metric} is "
+            f"{median(trial.value for trial, _, _ in too_early):.4g}; the median of the "
+            f"{len(others)} other trials is {median(trial.value for trial in others):.4g}"
         ),
         action=how,
         params=params,
@@ -174,17 +174,17 @@ def _warmer(
 ) -> tuple[dict[str, Any] | None, dict[str, Any], str] | None:
     """Return the best of these trials with a warmup of a tenth of the training.
 
-    The result is its parameters, its config and the change in words. None if most of the trials
-    already have about that warmup, so that it does not help.
+    The result is the trial's parameters, its config and the change in words. None if most of the
+    trials already have about that warmup, since it then does not help.
     """
     epochs = _EARLY * view.result.max_epochs
     names = {name_of("warmup", trial.params, view.space) for trial in too_early}
     if names == {None}:
-        how = f"let the learning rate climb over the first {epochs:.2g} epochs"
-        return None, {}, f"{how} (warmup_epochs in the config; no parameter of this space does it)"
+        how = f"raise the learning rate from 0 over the first {epochs:.2g} epochs"
+        return None, {}, f"{how} (warmup_epochs in the config; this space has no parameter for it)"
     if len(names) > 1 or (name := names.pop()) is None:
         return None
-    # The unit of a parameter without "epoch" in its name is unknown: take its largest value.
+    # The unit of a parameter without "epoch" in its name is unknown, so take its largest value.
     longer = closest_value(view.space[name], epochs if "epoch" in name else math.inf)
     short = [trial for trial in too_early if trial.params[name] <= longer / 2]
     if not short or len(short) < _MOST_EARLY * len(too_early):
@@ -208,7 +208,7 @@ _QUARTER, _HALF, _LEAST_FACTOR = 0.25, 0.5, 3.0
 
 
 def at_the_edge(view: StudyView) -> Iterator[Advice]:
-    """Yield the advice to widen a range, for each range at whose edge the best trials are."""
+    """Yield the advice to widen a range, for each range with the best trials at its edge."""
     leading = view.best[: max(3, round(_BEST * len(view.ended)))]
     ended = [trial for trial in view.result.trials if trial.state in ("complete", "pruned")]
     for name, spread in sorted(view.space.items()):
@@ -236,7 +236,7 @@ def _is_at(spread: Range, value: float, high: bool) -> bool:
 
 
 def _chance(spread: Range, high: bool) -> float:
-    """Return the share of the values that are at the edge: with few whole numbers it is large."""
+    """Return the share of the values that are at the edge; it is large with few whole numbers."""
     if spread.step is None or spread.log:
         return _OUTER
     steps = round((spread.high - spread.low) / spread.step)
@@ -254,11 +254,11 @@ def _advice(
     elsewhere: int,
 ) -> Advice | None:
     if not high and role_of(name) in ("decay", "warmup"):
-        return None  # less decay or warmup than the least makes no difference
+        return None  # decay or warmup below a small value makes no difference
     wider = _wider(name, spread, high)
     if wider is None:
         return None
-    end = spread.high if high else spread.low
+    side, end = ("upper", spread.high) if high else ("lower", spread.low)
     to, beyond = wider
     tested = closest_value(spread, beyond, beyond=True)
     values = sorted(
@@ -269,15 +269,15 @@ def _advice(
     leader = edge[0]
     params = {**leader.params, name: tested}
     return Advice(
-        title=f"{name} wants to be {'larger' if high else 'smaller'} than its range lets it",
+        title=f"the best {name} is at the {side} end of its range: widen it",
         evidence=(
-            f"{len(edge)} of the best {len(best)} trials have it {held}, on the edge of "
-            f"{spread.low:g} to {spread.high:g}; {elsewhere} trials away from that edge did worse"
+            f"{len(edge)} of the best {len(best)} trials have {name} {held}, at the {side} end of "
+            f"{spread.low:g} to {spread.high:g}; {elsewhere} trials away from that end are worse"
         ),
         action=(
-            f"search {name} {'up' if high else 'down'} to {to:.3g}, not {end:g}, in a job of "
-            f"another name (a study keeps its space); {name}={tested:.3g} in trial "
-            f"{leader.number}'s configuration, outside of the range, tests it in this one"
+            f"search {name} {'up' if high else 'down'} to {to:.3g}, not {end:g}, in a job with "
+            f"another name (a study keeps its space); to test it in this study, take trial "
+            f"{leader.number}'s configuration with {name}={tested:.3g}, which is outside the range"
         ),
         params=params,
         config=leader.config,
@@ -316,8 +316,8 @@ def _places(spread: Range, by: float, high: bool) -> tuple[float, float]:
     return value_at(spread, ends[0]), value_at(spread, ends[1])
 
 
-# Most hidden layers of the paper's best runs end at .91 to .99 (arXiv:1806.01603). Its target is a
-# quarter turn.
+# Most hidden layers of the paper's best runs end at .91 to .99 (arXiv:1806.01603). The paper's
+# target is a quarter turn.
 GOAL = 0.95  # of the target's distance
 
 
@@ -345,9 +345,9 @@ def not_far_enough(view: StudyView) -> Iterator[Advice]:
         title=f"turn the layers further: raise {name}",
         evidence=(
             f"the best {len(view.best)} trials end at {now:.2f} of a quarter turn; over "
-            f"{len(view.learnt)} trials more rotation goes with a better {view.result.metric} "
-            f"(rank correlation {view.rotation_rho:.2f}), and "
-            f"{'only one has' if there else 'none has'} reached {view.target.floor:.2f}"
+            f"{len(view.learnt)} trials, more rotation correlates with a better "
+            f"{view.result.metric} (rank correlation {view.rotation_rho:.2f}); "
+            f"{'only one trial has' if there else 'no trial has'} reached {view.target.floor:.2f}"
         ),
         action=f"{name} {value:.3g} -> {raised:.3g} in trial {best.number}'s configuration "
         f"({how.words})",
@@ -359,7 +359,7 @@ def not_far_enough(view: StudyView) -> Iterator[Advice]:
 def _is_tried(view: StudyView, name: str, value: float, raised: float) -> bool:
     """Return whether several trials are closer to the raised rate than to the best trial's rate.
 
-    They were worse than the best one.
+    These trials were worse than the best trial.
     """
     middle = (value * raised) ** 0.5
     tried = [trial for trial in view.result.trials if trial.params.get(name, 0.0) >= middle]
@@ -379,7 +379,7 @@ def with_alpha(
 ) -> dict[str, Any] | None:
     """Return the leader's configuration with the alpha that brings the layers closest to `goal`.
 
-    None if no alpha is searched, or if another one would not help this layer.
+    None if no alpha is searched, or if no other alpha helps this layer.
     """
     if (name := name_of("alpha", leader.params, space)) is None:
         return None
@@ -412,27 +412,27 @@ def _multipliers(alpha: float, layers: tuple[str, ...]) -> dict[str, float]:
     return dict(zip(layers, rates, strict=True))
 
 
-# A layer is behind if it turns less than this share of the other layers' rotation.
+# A layer is behind if it turns less than this share of the other layers' median rotation.
 _SHARE = 0.5
-# It must be behind in this share of the best trials.
+# A layer must be behind in this share of the best trials.
 _MOST_BEHIND = 0.75
 # If the other layers turned less than this, all layers should turn further.
 _OTHERS_TURNED = 0.3
-# If more layers than this share are behind, it is a property of the network.
+# If more than this share of the layers is behind, it is a property of the network.
 _FEW = 1 / 3
 _RATES = "layer_rates"
 
 
 @dataclass(frozen=True)
 class _Behind:
-    """A layer that stays behind.
+    """A layer that turns much less than the other layers.
 
     Attributes:
-        layer: its name.
-        reached: the distance at which it ends in the best trials.
-        peers: the distance at which it would end if it turned as far as the other layers.
+        layer: the name of the layer.
+        reached: the distance of the layer at the end of the best trials.
+        peers: the distance of the layer if it turned as far as the other layers.
         rho: the rank correlation of its rotation with the metric.
-        alone: the same, given the rotation of the other layers.
+        alone: the partial rank correlation, given the rotation of the other layers.
     """
 
     layer: str
@@ -443,11 +443,11 @@ class _Behind:
 
 
 def layer_behind(view: StudyView) -> Iterator[Advice]:
-    """Yield the advice to raise the rate of layers that stay behind, the slowest first.
+    """Yield the advice to raise the rate of layers that turn too little, the slowest first.
 
-    With Layca one trial raises the rates of all of them. A layer whose rotation does not go with
-    the metric is left alone: in most networks a higher rate for it does harm (docs/log.md,
-    2026-11-25).
+    With Layca one trial raises the rates of all these layers. The rule leaves out a layer whose
+    rotation does not correlate with the metric: in most networks a higher rate for it does harm
+    (docs/log.md, 2026-11-25).
     """
     if not view.rotation_may_tell:
         return
@@ -476,7 +476,9 @@ def _behind(
     alike: Sequence[TrialResult],
     units: Mapping[str, float],
 ) -> list[_Behind]:
-    """Return the layers that are behind and whose rotation goes with the metric, slowest first.
+    """Return the layers that are behind, slowest first.
+
+    The rotation of each of them correlates with the metric.
 
     Empty if many layers are behind.
     """
@@ -531,7 +533,7 @@ def _at_once(
 ) -> Advice | None:
     """Return the advice to raise the rates of all these layers in the best trial, under Layca.
 
-    The new rates bring them to the distance of the other layers. None if they have reached it.
+    With the new rates they reach the distance of the other layers. None if they have reached it.
     """
     leader = best[0]
     now = leader.config.get(_RATES, {})
@@ -546,12 +548,12 @@ def _at_once(
         return None
     names = " and ".join(each.layer for each in raised)
     return Advice(
-        title=f"{names} {'stay' if len(raised) > 1 else 'stays'} behind: raise "
+        title=f"{names} {'turn' if len(raised) > 1 else 'turns'} too little: raise "
         f"{'their rates' if len(raised) > 1 else 'its rate'}",
         evidence="; ".join(_seen(view, each, best, alike) for each in raised),
         action=(
-            f"{_RATES}={rates} in trial {leader.number}'s configuration, for them to come to where "
-            "the others end; the space has no parameter for it"
+            f"{_RATES}={rates} in trial {leader.number}'s configuration, to turn as far as the "
+            "other layers; the space has no parameter for it"
         ),
         params=leader.params,
         config={**leader.config, _RATES: {**now, **rates}},
@@ -576,16 +578,16 @@ def _one_by_one(
         assert name is not None
         what = (
             f"{name} {leader.params[name]:g} -> {params[name]:g} in trial {leader.number}'s "
-            f"configuration, which shifts rotation towards it; it would take {factor:.1f} times "
-            f"the others' rate ({how.words})"
+            f"configuration, which raises the layer's share of the rate; the layer needs "
+            f"{factor:.1f} times the rate of the other layers ({how.words})"
         )
     else:
         what = (
-            f"give it {factor:.1f} times the rate of the others ({how.words}): a parameter group "
-            f"of its own, or under Layca {_RATES}={{{layer!r}: {factor:.1f}}}"
+            f"train it at {factor:.1f} times the rate of the other layers ({how.words}): give it "
+            f"its own parameter group, or set {_RATES}={{{layer!r}: {factor:.1f}}} under Layca"
         )
     return Advice(
-        title=f"{layer} stays behind: raise its rate",
+        title=f"{layer} turns too little: raise its rate",
         evidence=_seen(view, each, best, alike),
         action=what,
         params=params,
@@ -597,10 +599,10 @@ def _seen(
     view: StudyView, each: _Behind, best: Sequence[TrialResult], alike: Sequence[TrialResult]
 ) -> str:
     return (
-        f"in the best {len(best)} trials {each.layer} ends at {each.reached:.2f} where the others "
-        f"come to {each.peers:.2f}; over {len(alike)} trials its rotation goes with a better "
-        f"{view.result.metric} (rank correlation {each.rho:.2f}; {each.alone:.2f} where the others "
-        "turn alike)"
+        f"in the best {len(best)} trials {each.layer} ends at {each.reached:.2f} and the other "
+        f"layers at {each.peers:.2f}; over {len(alike)} trials, its rotation correlates with a "
+        f"better {view.result.metric} (rank correlation {each.rho:.2f}; {each.alone:.2f} given the "
+        "rotation of the other layers)"
     )
 
 
@@ -610,7 +612,7 @@ _MOST_TIMES = 10.0
 def too_few_epochs(view: StudyView) -> Iterator[Advice]:
     """Yield the advice to train longer.
 
-    It has no trial that tests it, since all trials of a study have the same epochs.
+    No trial of the study can test this advice, since all its trials have the same epochs.
     """
     if not view.rotation_ranks:
         return
@@ -630,16 +632,16 @@ def too_few_epochs(view: StudyView) -> Iterator[Advice]:
     times = min(s_of(GOAL * view.target.distance) / max(s_of(reached), 1e-6), _MOST_TIMES)
     epochs = max(round(times * view.result.max_epochs), view.result.max_epochs + 1)
     yield Advice(
-        title="train longer: the layers do not get there in time",
+        title="train longer: the layers do not reach the target in time",
         evidence=(
             f"the best {len(tops)} trials have learning rates of {min(r for r, _ in tops):.3g} to "
             f"{max(r for r, _ in tops):.3g}, at the top of the range, and end at {reached:.2f} of "
-            f"a quarter turn, short of {view.target.floor:.2f}; over {len(view.learnt)} trials "
-            f"more rotation goes with a better {view.result.metric} (rank correlation "
+            f"a quarter turn, below {view.target.floor:.2f}; over {len(view.learnt)} trials, more "
+            f"rotation correlates with a better {view.result.metric} (rank correlation "
             f"{view.rotation_rho:.2f})"
         ),
         action=(
-            f"--epochs {epochs}, not {view.result.max_epochs}, in a job of another name (a study "
+            f"--epochs {epochs}, not {view.result.max_epochs}, in a job with another name (a study "
             "keeps its epochs per trial)"
         ),
     )

@@ -120,8 +120,8 @@ class Advice:
         title: the change, in a few words.
         evidence: the observations in the study's trials, with numbers.
         action: how to make the change.
-        params: all parameters of a trial that tests it; None if no trial of the study can. They
-            are inside the space, except for advice on a range, whose action says so.
+        params: all parameters of a trial that tests the change; None if no trial of the study can
+            test it. They are inside the space, except in advice to widen a range.
         config: config entries of that trial that override the space.
     """
 
@@ -139,7 +139,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study as the rules read it.
+    """A study, as the rules of advice read it.
 
     Attributes:
         result: the study.
@@ -200,7 +200,7 @@ class StudyView:
 
     @cached_property
     def rotation_may_tell(self) -> bool:
-        """Whether enough trials have rotation, and it was not found uninformative here."""
+        """Whether enough trials have rotation, and `rotation_worth` is not "not informative"."""
         if len(self.learnt) < ENOUGH:
             return False
         worth = rotation_worth(self.result)
@@ -250,8 +250,8 @@ def _space(text: str) -> dict[str, BaseDistribution]:
 
 # The largest factor by which advice changes a rate at once.
 _MOST = 10.0
-# An exponent is fitted to at least so many trials, whose highest rate is at least so many times
-# the lowest, with at least this correlation.
+# An exponent is fitted to at least _ENOUGH trials. Their highest rate is at least _SPREAD times the
+# lowest, and the correlation is at least _TIGHT.
 _ENOUGH, _SPREAD, _TIGHT = 6, 4.0, 0.6
 # Weights that move in one direction have an exponent of 2. Slow layers have less than 1. An
 # exponent outside these bounds is noise.
@@ -279,7 +279,7 @@ class Relation:
     def words(self) -> str:
         """The origin of the factor, in words."""
         if not self.trials:
-            return "taking -ln(1 - distance) to grow with the learning rate"
+            return "assuming that -ln(1 - distance) is proportional to the learning rate"
         return (
             f"in {self.trials} trials -ln(1 - distance) grows as the rate to the power "
             f"{self.exponent:.1f}"

@@ -5,7 +5,7 @@
 - search.py: importance and slices of parameters, metric against rotation, cost
 - export.py: a chart by name, and as a .png or .svg file
 
-Begin with base.py. Parts that other packages' charts need too are in `tuner.vega`.
+Begin with base.py. Parts that the charts of other packages also use are in `tuner.vega`.
 """
 
 from __future__ import annotations

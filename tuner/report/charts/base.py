@@ -26,7 +26,7 @@ class ChartSpec:
     Attributes:
         chart: the chart without a title.
         title: the finding that the chart shows, in a sentence.
-        caption: the content of the chart, and its selection if it does not show all data.
+        caption: a description of the data, and of the selection if the chart does not show all.
     """
 
     chart: AnyChart
@@ -58,13 +58,13 @@ def state_shape(**how: Any) -> alt.Shape:
     return alt.Shape(field="state", type="nominal", scale=scale, **{"title": None, **how})
 
 
-# A range this many times that of the middle nine tenths has outliers, such as a diverged loss.
+# There are outliers if the range is this many times the range of the middle 90 % of the values.
 _OUTLYING = 5.0
 _DECADES = 100.0
 
 
 def metric_scale(values: Sequence[float]) -> tuple[dict[str, Any], str]:
-    """Return the scale of the metric's axis, and a sentence if outliers are outside of it."""
+    """Return the scale of the metric's axis, and a sentence if outliers are outside the scale."""
     low, few, many, high = np.quantile(np.array(values), [0, 0.05, 0.95, 1])
     if many <= few or high - low <= _OUTLYING * (many - few):
         return {}, ""
@@ -74,7 +74,7 @@ def metric_scale(values: Sequence[float]) -> tuple[dict[str, Any], str]:
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a finite number; a bool is none."""
+    """Return whether a value is a finite number; a bool is not a number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -84,7 +84,7 @@ def is_wide(values: Sequence[float]) -> bool:
 
 
 def is_drawn_by_log(result: StudyResult, name: str, values: Sequence[float]) -> bool:
-    """Return whether a parameter's axis is logarithmic: as in its space, if that is known."""
+    """Return whether a parameter's axis is logarithmic: as in the space, if the study has one."""
     drawn = json.loads(result.space or "{}").get(name)
     by_log = json.loads(drawn)["attributes"].get("log") if isinstance(drawn, str) else None
     if by_log is None:

@@ -19,25 +19,25 @@ def chart_of(result: StudyResult, kind: str) -> ChartSpec:
         kind: a key of `charts.KINDS`.
 
     Raises:
-        InvalidInput: there is no such kind, or the study has nothing to show in it.
+        InvalidInput: the kind is unknown, or the study has no data for the chart.
     """
     if kind not in KINDS:
         raise unknown_name("kind of plot", kind, list(KINDS))
     shown = KINDS[kind](result)
     if shown is None:
         raise InvalidInput(
-            f"a study must have reported what a plot shows, {result.name!r} has nothing for "
-            f"{kind!r} among {len(result.trials)} trials; run more trials"
+            f"a plot needs reports with its data, {result.name!r} has none for {kind!r} among "
+            f"{len(result.trials)} trials; run more trials"
         )
     return shown
 
 
 def write_plot(result: StudyResult, kind: str, path: Path) -> None:
-    """Write a chart, titled with its finding, to a .png or .svg file; an existing file is replaced.
+    """Write a chart with its title to a .png or .svg file; an existing file is replaced.
 
     Raises:
-        InvalidInput: the file has another ending or cannot be written, or the study has nothing to
-            show.
+        InvalidInput: the file has another suffix or cannot be written, or the study has no data
+            for the chart.
     """
     check_picture(path)
     write_picture(chart_of(result, kind).titled(), path)

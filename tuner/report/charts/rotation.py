@@ -56,7 +56,7 @@ def _most_common_network(trials: list[TrialResult]) -> tuple[str, ...]:
 def _bars(
     turned: list[TrialResult], layers: list[str], target: RotationTarget
 ) -> list[dict[str, Any]]:
-    """Return how far each of these layers should turn; none for a layer that has no target."""
+    """Return the target distance of each of these layers that has a target."""
     network = _most_common_network(turned)
     return [
         {"layer": layer, "bar": round(bar, 4)}
@@ -99,7 +99,7 @@ def _curve(trial: TrialResult, kind: str, layers: list[str]) -> list[dict[str, A
 
 
 def _forecasts(trial: TrialResult, layers: list[str]) -> list[dict[str, Any]]:
-    """Return the point of the verdict and the forecast of a pruned trial, for each layer."""
+    """Return the last report and the forecast of a pruned trial, for each layer."""
     curve = trial.curve
     expected = forecast(curve)
     if expected is None:
@@ -214,7 +214,7 @@ def _curves_chart(
 def _curves_finding(turned: list[TrialResult], target: RotationTarget) -> str:
     best = next((t for t in turned if t.state == "complete"), None)
     if best is None:
-        return "How far each layer has turned so far"
+        return "Rotation of each layer so far"
     hidden = target.hidden(best.curve.layers)
     known = [
         best.rotation[name]
@@ -222,7 +222,7 @@ def _curves_finding(turned: list[TrialResult], target: RotationTarget) -> str:
         if name in best.rotation
     ]
     if not known:
-        return "How far each layer turned"
+        return "Rotation of each layer"
     low, high = min(known), max(known)
     far = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
     goal = "1 is a quarter turn" if target.distance == 1 else f"the target is {target.distance:g}"
@@ -242,8 +242,8 @@ def _curves_caption(
     whole = max(len(trial.curve.layers) for trial in turned)
     fewer = "" if len(layers) >= whole else f" {len(layers)} of {whole} layers are drawn."
     cut = (
-        " A dot is the moment of the verdict, the dashed line leads to the forecast's middle, the "
-        "bar on the right is its 90 % interval."
+        " A dot marks the pruning of a trial. The dashed line leads to the middle of its forecast. "
+        "The bar on the right is the 90 % interval of the forecast."
         if counts[_PRUNED_KIND]
         else ""
     )
@@ -255,8 +255,8 @@ def _curves_caption(
 
 
 _MAP_TRIALS, _MAP_LAYERS = 120, 40
-# A layer is too fast if it makes more than _MOST of its turn in the first _EARLY of the training,
-# and that is more than _LEAST of the target.
+# A layer is too fast if it makes more than _MOST of its rotation in the first _EARLY of the
+# training, and this rotation is more than _LEAST of the target.
 _EARLY, _MOST, _LEAST = 0.1, 0.5, 0.2
 _LITTLE, _ENOUGH, _FAST, _FREE = "too little", "enough", "too fast", "no target"
 _COLOURS = {_LITTLE: "#e0a458", _ENOUGH: BLUE, _FAST: "#a83e6c", _FREE: "#b3b9c1"}
@@ -313,14 +313,14 @@ def _cells(
 
 
 def _verdict(trial: TrialResult, layer: int, end: float, floor: float, least: float) -> str:
-    """Return how a layer turned.
+    """Return whether a layer turned enough, too little or too fast, or has no target.
 
     Args:
-        trial: whose layer it is.
-        layer: its index.
-        end: the distance that it ends at, or is forecast to.
+        trial: the trial with the layer.
+        layer: the index of the layer.
+        end: the distance of the layer at the end, or its forecast.
         floor: the distance that is enough; NaN for a layer without a target.
-        least: a smaller distance is never too fast.
+        least: the smallest early distance that can be too fast.
     """
     curve = trial.curve
     known = [
@@ -397,10 +397,10 @@ def _map_finding(cells: list[dict[str, Any]], trials: int) -> str:
 def _layer_finding(
     cells: list[dict[str, Any]], layer: str, verdict: str, count: int, trials: int
 ) -> str:
-    """Return how often a layer has this verdict, and whether the best trial has it too."""
+    """Return the number of trials with this verdict on a layer, and whether the best has it."""
     text = f"{layer} turned {verdict} in {count} of {trials} trials"
     best = min((cell for cell in cells if cell["layer"] == layer), key=lambda cell: cell["rank"])
-    return f"{text}, the best among them" if best["verdict"] == verdict else text
+    return f"{text}, including the best trial" if best["verdict"] == verdict else text
 
 
 def _map_caption(
@@ -413,14 +413,14 @@ def _map_caption(
 ) -> str:
     others = len(turned) - alike
     sentences = [
-        "Where each layer ends, or is forecast to end, trial by trial, best on the left.",
+        "Final distance of each layer, or its forecast. A column is a trial, the best on the left.",
         f"Enough is {target.floor:.3g} or more in hidden layers; {other_bars(target)}.",
-        "Too fast is most of a turn within the first tenth of the training.",
+        "Too fast is more than half of the rotation in the first tenth of the training.",
     ]
     if picked < alike:
         sentences.append(f"{picked} of {alike:,} trials are drawn, evenly by rank.")
     if others:
-        sentences.append(f"{others:,} trials of other networks are left out.")
+        sentences.append(f"{others:,} trials of other networks are not drawn.")
     if layers > _MAP_LAYERS:
         sentences.append(f"{_MAP_LAYERS} of {layers} layers are drawn.")
     return " ".join(sentences)

@@ -47,7 +47,7 @@ _PARAMETERS = 15
 def draw_importance(result: StudyResult) -> ChartSpec | None:
     """Return the importance of parameters as bars.
 
-    None with too few complete trials, or if no parameter varies.
+    None with fewer than 8 complete trials, or if no parameter varies.
     """
     shares = importances(result)
     if not shares:
@@ -84,12 +84,12 @@ def draw_importance(result: StudyResult) -> ChartSpec | None:
         f", evenly picked by rank from {complete:,}" if taken < complete else ""
     )
     fewer = "" if len(shown) == len(shares) else f" The {len(shown)} largest of {len(shares)}."
-    few = " With so few trials it is a hint, no more." if taken < 30 else ""
+    few = " With so few trials it is only a hint." if taken < 30 else ""
     return ChartSpec(
         chart,
-        f"{names[0]} matters most to {result.metric} ({rows[0]['share']:.0%})",
-        f"Importance by PED-ANOVA, Optuna's own evaluator, over {whose}: what sets the best tenth "
-        f"apart.{fewer}{few}",
+        f"Most important parameter for {result.metric}: {names[0]} ({rows[0]['share']:.0%})",
+        f"Importance by PED-ANOVA, Optuna's own evaluator, over {whose}: the difference of the "
+        f"best tenth from the other trials.{fewer}{few}",
     )
 
 
@@ -119,7 +119,7 @@ def importances(result: StudyResult) -> dict[str, float]:
 def space_of(result: StudyResult, trials: Sequence[TrialResult]) -> dict[str, BaseDistribution]:
     """Return the distribution of each parameter that varies.
 
-    It is that of the study's space, or one that fits the values if the study has no space.
+    It is the distribution in the study's space. Without a space it is fitted to the values.
     """
     stored = _stored_space(result.space)
     seen: dict[str, list[Any]] = {}
@@ -198,8 +198,8 @@ def draw_slices(result: StudyResult) -> ChartSpec | None:
     return ChartSpec(
         chart,
         f"The best trial has {where}" if where else f"{result.metric} by parameter",
-        f"{result.metric} of each trial at its last report, by the parameters that matter most or "
-        f"vary; blue are complete, orange pruned.{some}{outliers}",
+        f"{result.metric} of each trial at its last report, by the most important "
+        f"parameters; complete trials are blue, pruned trials are orange.{some}{outliers}",
     )
 
 
@@ -215,7 +215,7 @@ def _names(result: StudyResult, picked: list[TrialResult]) -> list[str]:
 
 
 def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
-    """Return a trial as a row. Parameters get keys of their own, since names may be anything."""
+    """Return a trial as a row. Parameters get short keys: a name may contain any character."""
     held = {f"p{i}": trial.params[name] for i, name in enumerate(names) if name in trial.params}
     return {
         "trial": trial.number,
@@ -316,8 +316,8 @@ def draw_metric(result: StudyResult) -> ChartSpec | None:
         .properties(width=WIDTH, height=HEIGHT)
     )
     caption = (
-        f"Each trial at its last report: how far its hidden layers had turned, and "
-        f"{result.metric}. Trials pruned early had less time for both.{some}{outliers}"
+        f"Rotation of the hidden layers and {result.metric} of each trial at its last report. "
+        f"Trials pruned early had less time for both.{some}{outliers}"
     )
     return ChartSpec(chart, _finding(result, known), caption)
 
@@ -352,8 +352,8 @@ def _finding(result: StudyResult, known: list[tuple[TrialResult, float]]) -> str
     if abs(rho) < 1.96 / math.sqrt(len(complete) - 1):
         how = "no clear relation"
     else:
-        how = "those that turned further did " + ("better" if rho > 0 else "worse")
-    return f"Among {len(complete):,} complete trials {how} (rank correlation {rho:.2f})"
+        how = "trials that turned further are " + ("better" if rho > 0 else "worse")
+    return f"In {len(complete):,} complete trials: {how} (rank correlation {rho:.2f})"
 
 
 _AS_RUN, _WHOLE = "as run", "without pruning"
@@ -408,13 +408,13 @@ def draw_cost(result: StudyResult) -> ChartSpec | None:
         later = next(row for row in whole if row["value"] == whole[-1]["value"])["epochs"]
         title += f"; without pruning after {later:,.0f}"
     caption = (
-        f"Best {result.metric} of a complete trial so far, by the epochs that all trials up to it "
-        f"took, in the order of their suggestion.{outliers}"
+        f"Best {result.metric} of the complete trials so far, against the epochs of all trials so "
+        f"far. The trials are in the order of their suggestion.{outliers}"
     )
     if pruned:
         caption += (
-            " The dashed line counts every trial as trained to its end; what the pruned ones would "
-            "have reached there is not known."
+            " The dashed line counts every trial as trained to its end. The final metric of the "
+            "pruned trials is not known."
         )
     return ChartSpec(chart, title, caption)
 

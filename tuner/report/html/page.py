@@ -31,11 +31,11 @@ class Winner:
     """The best trial as text.
 
     Attributes:
-        number: its number.
-        value: its metric.
-        params: its configuration by name.
-        test: its metrics on the test split by name.
-        checkpoint: folder or URL of its checkpoint, or None.
+        number: the number of the trial.
+        value: the metric of the trial.
+        params: the configuration of the trial, by name.
+        test: the metrics of the trial on the test split, by name.
+        checkpoint: the folder or URL of the checkpoint, or None.
         lines: Python code that loads the trial.
     """
 
@@ -57,7 +57,7 @@ class Pruning:
         ratio: `whole` over `trained`; empty if nothing was trained.
         share: `trained` over `whole`, in [0, 1].
         rules: how many trials each rule has pruned.
-        audited: the result of the control trials, or empty.
+        audited: the result of the control trials as a sentence, or empty.
     """
 
     trained: str
@@ -73,7 +73,7 @@ class Worth:
     """How well rotation ranked the trials, as text.
 
     Attributes:
-        says: the conclusion in a few words.
+        says: the conclusion, as a sentence without its full stop.
         meaning: its explanation.
         figures: the learned weights.
     """
@@ -101,7 +101,7 @@ def winner(result: StudyResult, name: str, folder: str | None) -> Winner | None:
         f"best.{'setting' if best.config else 'params'}  # its configuration",
     ]
     if best.checkpoint:
-        lines.append("model.load_state_dict(best.weights())  # into the network it describes")
+        lines.append("model.load_state_dict(best.weights())  # into the same network")
     return Winner(
         number=best.number,
         value=figure(best.value),
@@ -160,24 +160,25 @@ def worth(result: StudyResult) -> Worth | None:
         return None
     meanings = {
         "informative": (
-            "Trials whose layers had turned further at the first comparisons also did better "
-            "later, so rotation had a say in which trials went on."
+            "Trials whose layers had turned further at the first comparisons also had a better "
+            "metric later. So rotation helped to decide which trials continued."
         ),
         "not informative": (
-            "How far layers had turned did not tell good trials of this study from bad ones, so "
-            "trials were compared by what did. Read the curves below as description, not advice."
+            "The rotation of the layers did not separate good trials of this study from bad "
+            "trials. So other signals ranked the trials. Read the curves below as a description, "
+            "not as advice."
         ),
         "not known yet": (
-            "There are too few comparisons in this study to tell whether trials that had turned "
-            "further by then did better in the end. More trials may tell."
+            "This study has too few comparisons to show whether trials that had turned further at "
+            "the first comparisons had a better metric later. More trials may show it."
         ),
     }
     return Worth(
-        says=known.says,
+        says=capital(known.words),
         meaning=meanings[known.says],
         figures=(
-            f"weight {known.weight:.2f} ± {known.deviation:.2f}, beside {known.metric_weight:.2f} "
-            f"for {result.metric}"
+            f"Weight of rotation: {known.weight:.2f} ± {known.deviation:.2f}. Weight of "
+            f"{result.metric}: {known.metric_weight:.2f}."
         ),
     )
 

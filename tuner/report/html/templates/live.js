@@ -1,7 +1,7 @@
 // The page of a running study: events announce changes, and the script then fetches them.
 const live = JSON.parse(byId("live").textContent);
 const TABLE_MS = 2000, STORY_MS = 5000, QUIET_S = 60;
-// After a response the script waits for so many times the time that the response took.
+// The next request waits this many times the duration of the last response.
 const PATIENCE = 10;
 let latest = live.revision, tableAt = live.revision, storyAt = live.revision;
 let finished = live.finished;

@@ -25,7 +25,7 @@ function tellTrial(row) {
   const lede = byId("trial-lede");
   lede.replaceChildren(element("span", `state ${state}`, state));
   lede.append(`, rank ${words(row + 1)} of ${words(data.number.length)}`);
-  const reason = data.reason[row] || (data.audit[row] && `Trained on to check pruning; it would have been pruned: ${data.audit[row]}`);
+  const reason = data.reason[row] || (data.audit[row] && `Control trial, trained to the end although it would be pruned: ${data.audit[row]}`);
   byId("trial-reason").textContent = reason || "";
   facts(byId("trial-params"), data.names.flatMap((name, i) =>
     data.params[i][row].length ? [[name, python(data.params[i][row][0])]] : []));
@@ -77,7 +77,7 @@ async function drawTrial(row) {
   const place = byId("trial-charts");
   place.replaceChildren();
   if (!data.curves[row]) {
-    place.append(element("p", "note", `Curves are kept of the best ${words(data.kept)} trials.`));
+    place.append(element("p", "note", `This page has curves of the best ${words(data.kept)} trials only.`));
     return;
   }
   const sets = trialData(row);
@@ -88,7 +88,7 @@ async function drawTrial(row) {
     chart.setAttribute("role", "img");
     const last = sets[kind].seen[sets[kind].seen.length - 1];
     chart.setAttribute("aria-label",
-      `${titles[kind]} by epoch, to epoch ${words(last.epoch)}, where it is ${words(last.value ?? last.distance)}`);
+      `${titles[kind]} by epoch; ${words(last.value ?? last.distance)} at epoch ${words(last.epoch)}`);
     place.append(element("h3", "", titles[kind]), chart);
     await draw(chart, {
       ...spec,
