@@ -1,8 +1,8 @@
-"""What one decision costs, by how many trials of the study are known.
+"""Measure the cost of one decision, by the number of known trials of the study.
 
-The trial has ten layers and twenty reports, four to each epoch, and is the worst of all, so that
-the reason is written too. `with_report` is one more report at a rung; between rungs there is next
-to nothing to do.
+The trial has ten layers and twenty reports, four in each epoch. It is the worst of all, so the
+decision also writes a reason. `with_report` adds one more report at a rung. Between rungs a report
+costs almost nothing.
 
     python benchmarks/decide.py --json
 """
@@ -25,7 +25,7 @@ MAX_EPOCHS = 20
 PER_EPOCH = 4
 REPORTS = 20
 LAYERS = tuple(f"block{n}.conv.weight" for n in range(10))
-# What a trial reports at a rung, within the first epoch and at the end of the first four.
+# The epochs of the rungs: within the first epoch, and at the end of the first, second and fourth.
 AT_RUNGS = (0.25, 1.0, 2.0, 4.0)
 
 
@@ -44,15 +44,15 @@ def trial_of(quality: float, epochs: tuple[float, ...]) -> RotationCurve:
 
 
 def state_of(known: int) -> HalvingState:
-    """Return the state of trials of random quality, all as far as the last rung."""
+    """Return the state of trials of random quality that have all reached the last rung."""
     draw = random.Random(0)
     curves = {number: trial_of(draw.uniform(0.01, 1), AT_RUNGS) for number in range(known)}
     return HalvingState(PruningConfig(audit=0), MAX_EPOCHS).with_curves(curves)
 
 
 def median_ms(call: Callable[[], object], times: int) -> float:
-    """Return the median of the milliseconds that a call takes."""
-    call()  # what is done on first use only is not counted
+    """Return the median time of a call, in milliseconds."""
+    call()  # the first call also does one-time work
     taken_ms = []
     for _ in range(times):
         begun = time.perf_counter()
@@ -62,7 +62,7 @@ def median_ms(call: Callable[[], object], times: int) -> float:
 
 
 def measure(times: int) -> dict[str, dict[str, float]]:
-    """Return the milliseconds of one decision, and of one more report, by the trials known."""
+    """Return the milliseconds of a decision, without and with one more report, by known trials."""
     decide_ms, with_report_ms = {}, {}
     worst = trial_of(0.001, tuple(report / PER_EPOCH for report in range(1, REPORTS + 1)))
     at_rung = trial_of(0.001, AT_RUNGS)

@@ -1,4 +1,4 @@
-"""Five small families of networks on Fashion-MNIST, which train in seconds on a CPU core."""
+"""Five small families of networks on Fashion-MNIST that train in seconds on a CPU core."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TRAIN = 4000
 
 
 class Small(SmallFashion):
-    """A network on 4,000 images of 14x14 pixels for 12 epochs; 2,000 and 10,000 to judge it by."""
+    """A network on 4,000 training, 2,000 validation and 10,000 test images of 14x14, 12 epochs."""
 
     epochs = 12
     defaults: Mapping[str, Any] = {"train_samples": TRAIN}
     evaluation_batch = 500
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return floats, already standardised."""
+        """Return the images as standardised floats."""
         data = super().build_data(data_dir)
         return Data(_floats(data.train), _floats(data.validation), _floats(data.test))
 

@@ -1,9 +1,9 @@
-"""The best of k trials: usual optimizers, Layca among them, a start from rotation, a found rate.
+"""Compare the best of k trials: usual optimizers, with Layca, from a ladder, at a found rate.
 
-Trains trials of the five families, as ordinary studies in --folder (what is there is not trained
-again), and prints what the best of k by validation accuracy has on the test images, and the best of
-as many epochs. All trials are whole but for those of `pruned`, the default with its pruner. Of the
-default there are also its ladders with what random search drew after them.
+Trains trials of the five families, as ordinary studies in --folder. A study that is there is not
+trained again. Prints the test accuracy of the best of k trials by validation accuracy, and of the
+best within as many epochs. All trials run to their end, except those of `pruned`, which is the
+default with its pruner. The default is also shown with its ladders followed by random search.
 
 python benchmarks/few_trials.py [--json] [--families cnn ...] [--methods ...] [--folder DIR]
     [--plot FILE]
@@ -49,7 +49,7 @@ _PLAIN: Mapping[str, Callable[[optuna.Trial], dict[str, Any]]] = {
 
 
 class _Named:
-    """A trial whose parameters carry their optimizer's name, but for what all share."""
+    """A trial whose parameters have the prefix of their optimizer, except shared ones."""
 
     def __init__(self, trial: optuna.Trial, prefix: str) -> None:
         self._trial, self._prefix = trial, prefix
@@ -63,13 +63,13 @@ class _Named:
 
 
 def plain(trial: optuna.Trial) -> dict[str, Any]:
-    """SGD, Adam or AdamW over the ranges of their own spaces."""
+    """Suggest SGD, Adam or AdamW over the ranges of their own spaces."""
     chosen = trial.suggest_categorical("optimizer", list(_PLAIN))
     return _PLAIN[chosen](_Named(trial, f"{chosen}_"))  # type: ignore[arg-type]
 
 
 def layca(trial: optuna.Trial) -> dict[str, Any]:
-    """Layca over SGD with momentum by the final distance, cosine schedule."""
+    """Suggest Layca over SGD with momentum by the final distance, with a cosine schedule."""
     return {
         "optimizer": "layca",
         "final_distance": trial.suggest_float("layca_final_distance", 0.05, 0.98),
@@ -79,7 +79,7 @@ def layca(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def with_layca(trial: optuna.Trial) -> dict[str, Any]:
-    """Layca as one more choice."""
+    """Suggest SGD, Adam, AdamW or Layca."""
     chosen = trial.suggest_categorical("optimizer", [*_PLAIN, "layca"])
     if chosen == "layca":
         return layca(trial)
@@ -87,7 +87,7 @@ def with_layca(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def at_rate(rate: float | None) -> Callable[[optuna.Trial], dict[str, Any]]:
-    """Return a space of Layca over SGD with momentum at one rate, cosine schedule."""
+    """Return a space of Layca over SGD with momentum at one rate, with a cosine schedule."""
 
     def space(trial: optuna.Trial) -> dict[str, Any]:
         return {
@@ -103,7 +103,7 @@ def at_rate(rate: float | None) -> Callable[[optuna.Trial], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Method:
-    """How trials are suggested; random ones are pooled and drawn from, others taken in order."""
+    """How trials are suggested. Random trials are pooled and drawn; others keep their order."""
 
     space: Callable[[optuna.Trial], dict[str, Any]]
     trials: int
@@ -125,7 +125,7 @@ METHODS: Mapping[str, Method] = {
 
 
 def studies(family: str, name: str, folder: Path) -> list[StudyResult]:
-    """Run what is missing of a method's studies, and return them."""
+    """Run the missing studies of a method, and return all of its studies."""
     method = METHODS[name]
     found = []
     for seed in range(method.studies):
@@ -147,7 +147,7 @@ def studies(family: str, name: str, folder: Path) -> list[StudyResult]:
 
 
 def outcomes(study: StudyResult) -> list[tuple[float, float]]:
-    """Return each trial's validation and test accuracy, in their order; 0 where it failed."""
+    """Return the validation and test accuracy of each trial, in order; 0 for a failed trial."""
     return [
         (trial.value, trial.test["test_accuracy"])
         if trial.state == "complete" and "test_accuracy" in trial.test
@@ -157,7 +157,7 @@ def outcomes(study: StudyResult) -> list[tuple[float, float]]:
 
 
 def by_epochs(study: StudyResult) -> list[tuple[float, float]]:
-    """Return the best of the trials within the epochs of one whole trial, of two, and so on."""
+    """Return the best trial within the epochs of one whole trial, of two, and so on."""
     used = list(accumulate(trial.epochs for trial in study.trials))
     found = outcomes(study)
     whole = Small.epochs
@@ -171,7 +171,7 @@ def by_epochs(study: StudyResult) -> list[tuple[float, float]]:
 
 
 def best_of(sequences: Sequence[Sequence[tuple[float, float]]]) -> dict[int, dict[str, float]]:
-    """Return, for each k, the means over the sequences of what the best of the first k has."""
+    """Return the accuracies of the best of the first k, for each k, averaged over sequences."""
     shown = {}
     for k in TRIALS:
         if k <= min(map(len, sequences)):
@@ -187,7 +187,7 @@ def best_of(sequences: Sequence[Sequence[tuple[float, float]]]) -> dict[int, dic
 
 
 def drawn(pools: Sequence[tuple[float, list[tuple[float, float]]]]) -> Any:
-    """Return sequences of trials drawn from pools with these shares, each without putting back."""
+    """Return sequences of trials, drawn from pools with these shares, each without replacement."""
     draw = np.random.default_rng(0)
     shares = np.array([share for share, _ in pools])
     sequences = []
@@ -202,10 +202,10 @@ def drawn(pools: Sequence[tuple[float, list[tuple[float, float]]]]) -> Any:
 
 
 def after_ladder(started: Sequence[StudyResult], pool: Sequence[tuple[float, float]]) -> Any:
-    """Return sequences that begin with a study's ladder and go on with trials drawn from a pool.
+    """Return sequences that begin with a study's ladder and continue with trials from a pool.
 
-    That is what a study does up to ten trials while the ladder does not lead, without the chance
-    that lies in the few trials that its sampler drew.
+    A study does the same up to ten trials while the ladder does not lead. Here the chance in the
+    few trials of its sampler is averaged.
     """
     draw = np.random.default_rng(0)
     ladders = [
@@ -220,8 +220,10 @@ def after_ladder(started: Sequence[StudyResult], pool: Sequence[tuple[float, flo
 
 
 def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
-    """Return the table of one family, and the trials that each method needs to reach what random
-    search among the usual optimizers has after 50; of `pruned`, in units of a whole trial's epochs.
+    """Return the table of one family, and the trials that each method needs to reach the bar.
+
+    The bar is the result of 50 random trials of the usual optimizers. The trials of `pruned` are
+    counted in units of a whole trial's epochs.
     """
     pools = {
         name: [outcome for study in found[name] for outcome in outcomes(study)] for name in found
@@ -259,7 +261,7 @@ def compared(found: Mapping[str, list[StudyResult]]) -> dict[str, Any]:
 
 
 def plot(shown: Mapping[str, Any], file: Path) -> None:
-    """Draw what the best of k has on the test images, a panel for each family."""
+    """Plot the test accuracy of the best of k trials, a panel for each family."""
     panels = []
     for family, found in shown.items():
         rows = [

@@ -1,11 +1,11 @@
-"""What `find_rate`'s probes forecast of whole runs, against what these then reach.
+"""Compare the forecasts of `find_rate`'s probes with the whole runs that follow.
 
 python benchmarks/find_rate.py [--json] [--networks cnn resnet ...] [--optimizers layca sgd adamw]
 
-Under the usual optimizers five learning rates between the lowest and the highest probed, and those
-found for .6 and .95; the five families are trained for 12 epochs in batches of 128. Beside the
-forecast stand those of a random walk (s as the learning rate spent) and of motion in one direction
-(s as its square), on from the end of the same probes.
+Usual optimizers train at five learning rates between the lowest and the highest probed, and at
+those found for .6 and .95. The five families train for 12 epochs in batches of 128. The forecast is
+compared with a random walk (s as the learning rate spent) and with motion in one direction (s as
+its square). Both start at the end of the same probes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SIMPLER = {"random walk": 1.0, "one direction": 2.0}
 
 @dataclass(frozen=True)
 class Whole:
-    """What a whole run reached: train loss, the hidden layers' median, and each layer's end."""
+    """A whole run's train loss, the hidden layers' median distance, and each layer's distance."""
 
     loss: float
     middle: float
@@ -66,7 +66,7 @@ class Whole:
 
 
 def of_layca(network: str) -> dict[str, Any]:
-    """Probe a network, train it at five rates, and return what was said and what came of it."""
+    """Probe a network, train it at five rates of Layca, and return forecasts and results."""
     kind, settings = NETWORKS[network]
     config = {"optimizer": "layca", "momentum": 0.9, "schedule": "cosine", "seed": 1, **settings}
     probed = run_probes(kind, config)
@@ -93,7 +93,7 @@ def of_layca(network: str) -> dict[str, Any]:
 
 
 def of_plain(network: str, optimizer: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Probe a network, train it at some learning rates, and return what was said and what came."""
+    """Probe a network, train it at some learning rates, and return forecasts and results."""
     kind, length = NETWORKS[network]
     length = {"max_epochs": 12, "batch_size": 128} if network in FAMILIES else length
     config = {"optimizer": optimizer, "schedule": "cosine", "seed": 1, **length, **settings}
@@ -139,7 +139,7 @@ def _told(found: FoundRates, rate: float, whole: Whole) -> dict[str, Any]:
 
 
 def _behind(found: FoundRates, whole: Whole) -> dict[str, Any]:
-    """Return which layers were said to lag at the rate for the distance, and which did."""
+    """Return the layers forecast to lag at the rate for the distance, and those that did."""
     ways = found.relation.path_lengths(found.turned, found.rate)
     hidden, aim = list(found.turned), found.distance - found.target.tolerance
     return {
@@ -153,7 +153,7 @@ def _behind(found: FoundRates, whole: Whole) -> dict[str, Any]:
 
 
 def _simpler(probed: ProbeRuns, found: FoundRates, rate: float, power: float) -> float:
-    """Return the hidden layers' middle where s goes on as a power of the learning rate spent."""
+    """Return the hidden layers' median if s is a power of the learning rate spent."""
     known = []
     for probe in probed.probes:
         middle = float(np.median([probe.distances[-1][layer] for layer in found.turned]))
@@ -173,7 +173,7 @@ def _within(run: Mapping[str, Any]) -> bool:
 
 
 def summary(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how far the forecasts of several settings erred, those that broke down left out."""
+    """Return the errors of the forecasts of several settings, without failed runs."""
     found = list(found)
     runs = [run for each in found for run in each["runs"] if run["measured"] is not None]
     errors = np.array([abs(run["probes"][1] - run["measured"]) for run in runs])

@@ -1,9 +1,9 @@
-"""How well the final rotation is forecast: every layer of recorded runs, cut off early.
+"""Measure the error of the forecast of the final rotation, on recorded runs.
 
-Each run is cut after 10, 20, 30 and 50 % of its epochs, its layers are forecast along the
-learning-rate clock and along the epochs, and what comes out is held against the end of the run:
-mean absolute error, the share of layers inside the 90 % interval, and the interval's mean width;
-for each file, and within it for each optimizer and schedule, and for all files together.
+Each run is cut after 10, 20, 30 and 50 % of its epochs. Its layers are forecast along the
+learning-rate clock and along the epochs. The forecast is compared with the end of the run: mean
+absolute error, the share of layers inside the 90 % interval, and the interval's mean width. The
+table has each file, its optimizers and schedules, and all files together.
 
     python benchmarks/forecast.py benchmarks/curves/*.parquet
     python benchmarks/forecast.py benchmarks/curves/*.parquet --json
@@ -25,13 +25,13 @@ from tuner.rotation import RotationCurve, forecast
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.5)
 CLOCKS = ("lr", "epochs")
-# Fractions of epochs are sums of fractions.
+# Fractions of epochs are sums of fractions, so they have rounding errors.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One layer's forecast after a fraction of a run, and what came of it.
+    """One layer's forecast after a fraction of a run, compared with the end of the run.
 
     `error` is signed, forecast minus truth; it and the width are NaN for a layer not forecast.
     """
@@ -43,7 +43,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: what is known of one group of layers after a fraction of the run."""
+    """A row of the table: the errors of one group of layers after a fraction of the run."""
 
     file: str
     clock: str
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(files: Sequence[str | Path]) -> list[Row]:
-    """Return every row of the table: file by file, and all files together where there are more."""
+    """Return all rows of the table: each file, and all files together if there are several."""
     found: dict[tuple[str, str, str, float], list[list[Outcome]]] = defaultdict(list)
     for file in files:
         recording = read_recording(file)
@@ -89,7 +89,7 @@ def measure(files: Sequence[str | Path]) -> list[Row]:
 
 
 def groups_of(trial: RecordedTrial) -> Iterator[str]:
-    """Yield the groups that a trial counts in; a config may use short or long keys."""
+    """Yield the groups to which a trial belongs. A config may use short or long keys."""
     yield "all"
     for title, keys in (("optimizer", ("optimizer", "opt")), ("schedule", ("schedule", "sched"))):
         for key in keys:
@@ -99,7 +99,7 @@ def groups_of(trial: RecordedTrial) -> Iterator[str]:
 
 
 def outcomes_of(curve: RotationCurve, fraction: float, clock: str) -> Iterator[Outcome]:
-    """Yield what came of each layer's forecast; nothing if there was no report by then."""
+    """Yield the outcome of each layer's forecast; nothing if there was no report by then."""
     reports = sum(epoch <= fraction * curve.max_epochs * (1 + _ROUNDING) for epoch in curve.epochs)
     result = forecast(first_reports(curve, reports, known_schedule=clock == "lr"))
     if result is None:
@@ -111,7 +111,7 @@ def outcomes_of(curve: RotationCurve, fraction: float, clock: str) -> Iterator[O
 
 
 def first_reports(curve: RotationCurve, reports: int, *, known_schedule: bool) -> RotationCurve:
-    """Return the curve as it was after so many reports."""
+    """Return the curve of its first `reports` reports."""
     lr_progress = curve.lr_progress[:reports] if known_schedule else (math.nan,) * reports
     return replace(
         curve,
@@ -124,7 +124,7 @@ def first_reports(curve: RotationCurve, reports: int, *, known_schedule: bool) -
 
 
 def summary(file: str, clock: str, group: str, fraction: float, runs: list[list[Outcome]]) -> Row:
-    """Return the row of one group; NaN where no layer was forecast."""
+    """Return the row of one group; NaN if no layer was forecast."""
     every = [outcome for outcomes in runs for outcome in outcomes]
     known = [outcome for outcome in every if not math.isnan(outcome.error)]
     return Row(
@@ -143,7 +143,7 @@ def summary(file: str, clock: str, group: str, fraction: float, runs: list[list[
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield Markdown, a table for each file and clock: error / coverage / width a fraction."""
+    """Yield a Markdown table for each file and clock: error / coverage / width by fraction."""
     by_group: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         by_group[row.file, row.clock][row.group].append(row)
@@ -165,7 +165,7 @@ def _cell(row: Row) -> str:
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: null where no layer was forecast."""
+    """Return the value, or None for NaN, which JSON does not have."""
     return {name: None if value != value else value for name, value in row.items()}
 
 

@@ -1,9 +1,9 @@
-"""How far off it is when a study will end, as foretold while it runs.
+"""Measure the error of the forecast of a study's end.
 
-Recorded studies are replayed with pausing as jobs are, an epoch taking every trial one unit of
-time. At a quarter, half and three quarters of the time until the end it is asked how long the rest
-takes: by the epochs to come, as `quarterturn watch` and `run` do now, and as they did before, by
-the trials that have not ended at the rate of the last 20 that have (`watch`) or of all (`run`).
+Recorded studies are replayed with pausing, as in jobs. An epoch takes one unit of time for every
+trial. At a quarter, half and three quarters of the run, the time left is forecast in three ways:
+from the epochs that remain, as `quarterturn watch` and `run` do now; and as they did before, from
+the trials that have not ended, at the rate of the last 20 ended ones (`watch`) or of all (`run`).
 
     python benchmarks/foretold.py benchmarks/curves/*.parquet --json
 """
@@ -31,8 +31,15 @@ RECENT = 20
 
 @dataclass(frozen=True)
 class Moment:
-    """A study at a report: the time, the epochs of its trials by how they stand, and when those
-    that have ended did."""
+    """A study at a report.
+
+    Attributes:
+        at: the time.
+        ended: the epochs of the ended trials.
+        running: the epochs of the running trials.
+        waiting: the epochs of the paused trials.
+        ends: the times at which trials ended.
+    """
 
     at: float
     ended: tuple[float, ...]
@@ -43,7 +50,7 @@ class Moment:
 
 @dataclass
 class Watched(Policy):
-    """A policy that is watched: it keeps what there was to see at each report."""
+    """A policy that records a `Moment` at each report."""
 
     policy: Policy
     numbers: Sequence[int]  # in the order in which trials are suggested
@@ -80,7 +87,7 @@ class Watched(Policy):
 
 
 def by_epochs(now: Moment, trials: int, max_epochs: int) -> float | None:
-    """Return the time left by the epochs to come, at the rate of those so far."""
+    """Return the time left from the epochs that remain, at the rate so far; None if unknown."""
     if not now.ends:
         return None
     epochs = (*now.ended, *now.running, *now.waiting)
@@ -95,7 +102,7 @@ def by_epochs(now: Moment, trials: int, max_epochs: int) -> float | None:
 
 
 def by_last_trials(now: Moment, trials: int, max_epochs: int) -> float | None:
-    """Return it by the trials that have not ended, at the rate of the last that have."""
+    """Return the time left from the trials that remain, at the rate of the last ended ones."""
     last = now.ends[-RECENT:]
     if len(last) < 2 or last[-1] == last[0]:
         return None
@@ -103,7 +110,7 @@ def by_last_trials(now: Moment, trials: int, max_epochs: int) -> float | None:
 
 
 def by_all_trials(now: Moment, trials: int, max_epochs: int) -> float | None:
-    """Return it by the trials that have not ended, at the rate of all that have."""
+    """Return the time left from the trials that remain, at the rate of all ended ones."""
     return (trials - len(now.ends)) * now.at / len(now.ends) if now.ends else None
 
 
@@ -115,7 +122,7 @@ WAYS: dict[str, Callable[[Moment, int, int], float | None]] = {
 
 
 def replayed(recording: Recording, count: int, workers: int, seed: int) -> list[Moment]:
-    """Return what there was to see of a study of some of the recorded trials."""
+    """Replay a study of some of the recorded trials, and return its moments."""
     trials = random.Random(seed).sample(recording.trials, min(count, len(recording.trials)))
     config = PruningConfig(
         target=recording.rotation_target,
@@ -132,7 +139,7 @@ def replayed(recording: Recording, count: int, workers: int, seed: int) -> list[
 def measure(
     recordings: Sequence[Recording], count: int, workers: int, repeats: int
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Return for each way and share of a run what was foretold over what came."""
+    """Return forecast divided by true time left, for each way and share of a run."""
     ratios: dict[tuple[str, float], list[float | None]] = {}
     for recording in recordings:
         for seed in range(repeats):

@@ -1,8 +1,8 @@
-"""What Layca adds to an optimizer's step on ResNet-18, on the CPU and on a GPU if there is one.
+"""Measure what Layca adds to an optimizer's step on ResNet-18, on the CPU and on a GPU if any.
 
-Base and wrapper step in turn in one process, so that a busy machine slows both; `ratio` is the
-median over the pairs. `loop` is the peer: the paper's algorithm written down layer by layer. With
---compile the whole step is compiled as well, the base's own and the wrapper's.
+The base and the wrapper step in turn in one process, so that a busy machine slows both. `ratio` is
+the median over the pairs. `loop` is the peer: the paper's algorithm, layer by layer. With --compile
+the steps of the base and of the wrapper are also measured compiled.
 
     OMP_NUM_THREADS=1 python benchmarks/layca_step.py --json
 """
@@ -34,7 +34,7 @@ Step = Callable[[], object]
 
 
 def parameters_of(device: str) -> list[Tensor]:
-    """Return the parameters of a ResNet-18, each with a random gradient of its own."""
+    """Return the parameters of a ResNet-18, each with its own random gradient."""
     torch.manual_seed(0)
     parameters = list(resnet18().to(device).parameters())
     for parameter in parameters:
@@ -43,7 +43,7 @@ def parameters_of(device: str) -> list[Tensor]:
 
 
 def loop(base: Optimizer, parameters: list[Tensor]) -> Step:
-    """Return the peer's step: the four lines of the algorithm for one kernel after another."""
+    """Return the peer's step: the four lines of the algorithm, for each kernel in turn."""
 
     @torch.no_grad()
     def step() -> None:
@@ -63,7 +63,7 @@ def loop(base: Optimizer, parameters: list[Tensor]) -> Step:
 
 
 def steps_of(build: Callable[[Any], Optimizer], device: str, compiled: bool) -> dict[str, Step]:
-    """Return the steps to compare, each of an optimizer and parameters of its own."""
+    """Return the steps to compare. Each has its own optimizer and parameters."""
     looped = parameters_of(device)
     steps: dict[str, Step] = {
         "base": build(parameters_of(device)).step,
@@ -78,7 +78,7 @@ def steps_of(build: Callable[[Any], Optimizer], device: str, compiled: bool) -> 
 
 
 def measure(device: str, pairs: int, compiled: bool) -> dict[str, dict[str, float]]:
-    """Return the median milliseconds of each step, and its median ratio to the base's beside it."""
+    """Return the median milliseconds of each step, and its median ratio to the base's step."""
 
     def taken_ms(step: Step) -> float:
         begun = time.perf_counter()
@@ -90,7 +90,7 @@ def measure(device: str, pairs: int, compiled: bool) -> dict[str, dict[str, floa
     measured = {}
     for name, build in BASES.items():
         steps = steps_of(build, device, compiled)
-        for _ in range(3):  # what is done on first use only is not counted
+        for _ in range(3):  # the first calls also do one-time work
             for step in steps.values():
                 taken_ms(step)
         taken = [{kind: taken_ms(step) for kind, step in steps.items()} for _ in range(pairs)]

@@ -1,12 +1,12 @@
-"""What it brings to give each layer a rate of its own, so that all end equally far.
+"""Measure the effect of a separate rate for each layer, so that all layers end equally far.
 
-Trains the five families under Layca to a final distance of .95 and of .6, from several seeds; takes
-the layers' median distances, sets the multipliers that bring them to the hidden layers' median, and
-trains again from the same seeds:
+Trains the five families under Layca to a final distance of .95 and of .6, from several seeds. Takes
+the layers' median distances, and computes the multipliers that bring them to the hidden layers'
+median. Trains again from the same seeds with these multipliers:
 
-    hidden    the hidden layers' multipliers
-    all       those of the first layer, the head and shortcuts too
-    planted   that of one hidden layer in the middle, which was held at an eighth of the rate before
+    hidden    of the hidden layers
+    all       of the first layer, the head and the shortcuts too
+    planted   of one hidden layer in the middle, whose first run had an eighth of the rate
 
 python benchmarks/layer_rates.py [--json] [--families cnn ...] [--scopes hidden ...] [--seeds 6]
     [--first-seed 0]
@@ -37,7 +37,7 @@ Report = Mapping[str, Any]
 
 
 def trained(family: str, aim: float, rates: Rates, seeds: Sequence[int]) -> list[Report]:
-    """Train from each seed, and return the last reports."""
+    """Train from each seed, and return the last report of each run."""
     reports = []
     for seed in seeds:
         config = {"optimizer": "layca", "momentum": 0.9, "final_distance": aim, "seed": seed}
@@ -65,7 +65,7 @@ def means(reports: Sequence[Report]) -> dict[str, float]:
 
 
 def gains(before: Sequence[Report], after: Sequence[Report]) -> dict[str, list[float]]:
-    """Return by how much each metric has risen, seed by seed, and the standard error of that."""
+    """Return the mean gain of each metric over the seeds, and its standard error."""
     shown = {}
     for key in METRICS:
         by = np.array([late[key] - early[key] for early, late in zip(before, after, strict=True)])
@@ -77,7 +77,7 @@ def gains(before: Sequence[Report], after: Sequence[Report]) -> dict[str, list[f
 def compared(
     family: str, aim: float, seeds: Sequence[int], scopes: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Train without multipliers and with each scope's, and yield what came of it."""
+    """Train without multipliers and with those of each scope, and yield the results."""
     plain = trained(family, aim, {}, seeds)
     layers = list(ends_of(plain))
     hidden = [layers[index] for index in RotationTarget().hidden(layers)]

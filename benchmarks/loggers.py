@@ -1,7 +1,8 @@
-"""What loggers cost a study: no-op trials with and without, in turn, in one Ray session.
+"""Measure the cost of loggers: no-op trials with and without them, in turn, in one Ray session.
 
-Per system: seconds a trial from the study's begin to its last trial's end, which is what a logger
-must not slow down, and the seconds from there until `run` returns, in which the rest is written.
+For each system there are two times. The first is the seconds a trial from the study's begin to the
+end of its last trial; a logger must not increase it. The second is the seconds from there until
+`run` returns, in which the logger writes the rest.
 
     python benchmarks/loggers.py --json
 """
@@ -33,7 +34,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
 
 
 class Noop(tune.Trainable):
-    """Reports 20 times, eight layers and the rest of what a trial reports, and does nothing."""
+    """Reports 20 times, with eight layers and all other keys of a report, and does nothing else."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)
@@ -57,14 +58,14 @@ class Noop(tune.Trainable):
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to keep."""
+        """Save nothing."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load."""
+        """Load nothing."""
 
 
 class Clock(RunCallback):
-    """Notes when the study began and when its last trial ended."""
+    """Records the times of the study's begin and of its last trial's end."""
 
     def begun(self, so_far: tuner.StudyResult) -> None:
         self.begin = self.end = time.perf_counter()
@@ -74,7 +75,7 @@ class Clock(RunCallback):
 
 
 def space(trial: optuna.Trial) -> dict[str, Any]:
-    """One number in [0, 1]."""
+    """Suggest one number in [0, 1]."""
     return {"x": trial.suggest_float("x", 0, 1)}
 
 
@@ -105,7 +106,7 @@ def measure_once(
 
 
 def measure(trials: int, repeats: int) -> dict[str, Any]:
-    """Run every system `repeats` times in turn, after one that warms up."""
+    """Run every system `repeats` times in turn, after a warm-up run."""
     runs: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
     with tempfile.TemporaryDirectory() as name:
         measure_once((), 10, Path(name), 0)

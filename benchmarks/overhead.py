@@ -1,8 +1,8 @@
-"""What a trial costs beyond its training: no-op trials, pruned as they go, against Ray Tune.
+"""Measure the cost of a trial beyond its training: pruned no-op trials, compared with Ray Tune.
 
 Every system runs the same trials in one Ray session: up to 20 reports each, successive halving with
 eta 4 from the first report, one CPU a trial. The peers are Ray Tune with OptunaSearch and
-ASHAScheduler: as documented, with actors reused, and tuned further (no default loggers, more than
+ASHAScheduler: as documented, with reused actors, and further tuned (no default loggers, more than
 one pending trial).
 
     python benchmarks/overhead.py --json
@@ -43,7 +43,7 @@ def noop(config: dict[str, Any]) -> None:
 
 
 class Noop(tune.Trainable):
-    """The same as a class."""
+    """The same trial as a class."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)
@@ -58,19 +58,19 @@ class Noop(tune.Trainable):
         return {"epoch": self.n, "val_accuracy": value, "done": self.n == REPORTS}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to keep."""
+        """Save nothing."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load."""
+        """Load nothing."""
 
 
 def space(trial: optuna.Trial) -> dict[str, Any]:
-    """One number in [0, 1]."""
+    """Suggest one number in [0, 1]."""
     return {"x": trial.suggest_float("x", 0, 1)}
 
 
 def ours(trainable: Any, trials: int, folder: Path, seed: int) -> dict[str, float]:
-    """Run the trials here."""
+    """Run the trials with quarterturn."""
     job = tuner.TuningJob(
         name=f"noop-{seed}-{time.monotonic_ns()}",
         trainable=trainable,
@@ -132,7 +132,7 @@ def rays(
 
 
 def measure(trials: int, repeats: int, documented: bool) -> dict[str, Any]:
-    """Run every system `repeats` times in turn; the documented default, which is slow, once."""
+    """Run every system `repeats` times in turn, but the slow documented default only once."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     runs: dict[str, list[dict[str, float]]] = {}

@@ -1,10 +1,10 @@
-"""What the page of a study weighs, and how long a browser takes until it can be used.
+"""Measure the size of a study's page, and the time until a browser can use it.
 
-Of made-up studies (20 epochs, 5 layers): the file that `report --html` writes, and the page that
-`serve` answers with, from a journal, over this machine's own network. `usable_ms` is when the
-table answers, `drawn_ms` when all charts are drawn, `carried_mb` what crosses the network; of
-several times each is opened, the median.
-Needs a Chromium, and the test extras.
+The studies are generated (20 epochs, 5 layers). The pages are the file that `report --html` writes,
+and the page that `serve` sends, from a journal, over the local network. `usable_ms` is the time
+until the table responds, `drawn_ms` the time until all charts are drawn, `carried_mb` the data that
+cross the network. Each figure is the median of several openings. Needs Chromium and the test
+extras.
 
     python benchmarks/page.py --json
 """
@@ -49,7 +49,7 @@ def timed(browser: Any, page: Path | str, repeats: int, **how: Any) -> dict[str,
 
 
 def seconds(name: str, call: Callable[[], object]) -> dict[str, float]:
-    """Return what a call took, and how much of a core, which a busy machine changes less."""
+    """Return the time of a call, and its CPU time, which a busy machine changes less."""
     begun, used = time.perf_counter(), time.process_time()
     call()
     took, cpu = time.perf_counter() - begun, time.process_time() - used
@@ -67,7 +67,7 @@ def file_of(browser: Any, trials: int, folder: Path, repeats: int) -> dict[str, 
 
 
 def page_of(browser: Any, trials: int, folder: Path, repeats: int) -> dict[str, float]:
-    """Measure what is served: the first answer, those that are kept, and what a change costs."""
+    """Measure the served page: the first answer, cached answers, and the cost of a change."""
     store(night(trials), folder / f"{trials}")
     with server(folder / f"{trials}", interval_s=1.0) as served:
         first = seconds("first_answer", lambda: served.ask("/studies/night"))
@@ -83,14 +83,14 @@ def page_of(browser: Any, trials: int, folder: Path, repeats: int) -> dict[str, 
 
 
 def change_of(served: Served, folder: Path) -> dict[str, float]:
-    """Measure what a page asks for when one trial has ended."""
+    """Measure the request of a page after one trial has ended."""
     from tests.serve.serving import written
     from tuner.study.folder import StudyFolder
 
     revision = served.ask("/studies/night/records.json?since=").json["revision"]
     with written(StudyFolder(folder / "night")) as (study, _):
         study.tell(study.ask(), 0.5)
-    time.sleep(1.1)  # the study is looked at once a second
+    time.sleep(1.1)  # the server reads the study once a second
     path = f"/studies/night/records.json?since={revision}"
     change = seconds("change", lambda: served.ask(path))
     news = served.ask(path)

@@ -1,8 +1,8 @@
-"""How long an epoch takes on several processes of one thread, and on one of as many threads.
+"""Compare an epoch on several one-thread processes with one process of as many threads.
 
-Times whole epochs, validation included, of `digits-mlp` and of `fashion-cnn` on part of its
-images. Each way trains in turn, each round anew; the first epoch of a round is not counted, and
-the median over all others is told, with the rounds' shortest and longest.
+Measures whole epochs, with validation, of `digits-mlp` and of `fashion-cnn` on a part of its
+images. The ways train in turn, from the start in each round. The first epoch of a round does not
+count. Prints the median over all other epochs, and the shortest and the longest round.
 
     python benchmarks/processes.py --json
 """
@@ -25,7 +25,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 def epoch_times(task: str, processes: int, threads: int) -> list[float]:
-    """Return the seconds of each epoch but the first, in a trial with so many threads in all."""
+    """Return the seconds of each epoch after the first, in a trial with this many threads."""
     torch.set_num_threads(threads)
     config = {**TASKS[task], "reports_per_epoch": 1, "processes": processes}
     trial = find(task)(config=config)

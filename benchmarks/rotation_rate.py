@@ -1,4 +1,4 @@
-"""How far Layca's rate turns the hidden layers, against what the relation said before training.
+"""Compare the rotation of hidden layers under Layca with the forecast before training.
 
 python benchmarks/rotation_rate.py [--json] [--networks digits cnn ...]
 """
@@ -36,7 +36,7 @@ NETWORKS: Mapping[str, tuple[Any, dict[str, Any]]] = {
 
 
 def runs(network: str) -> Iterator[dict[str, Any]]:
-    """Train at each rate with each base, and yield what was said and what came of it."""
+    """Train at each rate with each base, and yield the forecasts and the results."""
     kind, settings = NETWORKS[network]
     for base, momentum in BASES:
         for rate in RATES:

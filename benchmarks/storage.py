@@ -1,7 +1,7 @@
-"""What recording a report costs the process that decides, by where the study is kept.
+"""Measure what recording a report costs the driver, by the kind of storage.
 
-Each trial makes 20 reports of ten layers' rotation and one metric, and asks to be pruned after
-each, through Optuna's own API. The peers are Optuna's storages written directly.
+Each trial makes 20 reports of ten layers' rotation and one metric through Optuna's own API. After
+each it calls `should_prune`. The peers are Optuna's own storages.
 
     python benchmarks/storage.py --json
 """
@@ -27,7 +27,7 @@ LAYERS = {f"block{n}.conv.weight": 0.1 * n for n in range(10)}
 
 
 def ms_per_report(storage: BaseStorage, trials: int) -> float:
-    """Run the trials, and return the milliseconds that each report took."""
+    """Run the trials, and return the milliseconds per report."""
     study = optuna.create_study(
         storage=storage,
         study_name="bench",
@@ -52,7 +52,7 @@ def ms_per_report(storage: BaseStorage, trials: int) -> float:
 def measure(trials: int) -> dict[str, float]:
     """Return the milliseconds per report for each storage."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    ms_per_report(InMemoryStorage(), trials=1)  # what is imported on first use is not counted
+    ms_per_report(InMemoryStorage(), trials=1)  # the first run also imports modules
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         journal = WriteBehindJournal(folder / "behind.log")

@@ -1,12 +1,12 @@
-"""What a training step costs here, in a hand-written loop, and as tutorials show it.
+"""Compare the cost of a training step: quarterturn, a hand-written loop, a tutorial's loop.
 
-All three train the net of `FashionCnn` on the same images of random pixels, SGD with momentum, one
-epoch a round, in turn:
+All three train the net of `FashionCnn` on the same images of random pixels, with SGD with momentum,
+one epoch a round, in turn:
 
 - own: `RotationTrainable.train_epoch`, which the trials run;
 - hand: a loop over tensors on the device, written for speed, without reports or checkpoints;
-- dataloader: a torchvision-style dataset of single PIL images, ToTensor and Normalize, in a
-  DataLoader without workers, and the loss read at every step.
+- dataloader: a torchvision-style dataset of single PIL images, with ToTensor and Normalize, in a
+  DataLoader without workers. It reads the loss at every step.
 
     python benchmarks/train_step.py --json
 """
@@ -47,13 +47,13 @@ class RandomFashion(FashionCnn):
     """The net of `FashionCnn` on images of random pixels."""
 
     def build_data(self, data_dir: str | None) -> Data:
-        """Return all images to train on, and a few to validate by."""
+        """Return all images as training data, and a few as validation data."""
         images, labels = pixels()
         return Data((images, labels), (images[:BATCH], labels[:BATCH]))
 
 
 class SingleImages(Dataset):
-    """One PIL image after the other, as torchvision's data sets give them."""
+    """A data set that returns single PIL images, as torchvision's data sets do."""
 
     def __init__(self) -> None:
         images, labels = pixels()
@@ -70,13 +70,13 @@ class SingleImages(Dataset):
 
 
 def new_net(device: torch.device) -> nn.Module:
-    """Return the net, as the trainable builds it."""
+    """Return the net that the trainable builds."""
     torch.manual_seed(0)
     return RandomFashion().build_model(CONFIG).to(device).train()
 
 
 def own(device: torch.device) -> Callable[[], object]:
-    """Return an epoch of a trial."""
+    """Return a function that trains an epoch of a trial."""
     trial = RandomFashion(config={**CONFIG, "max_epochs": 10_000})
     run = trial.training_state
 
@@ -88,7 +88,7 @@ def own(device: torch.device) -> Callable[[], object]:
 
 
 def by_hand(device: torch.device) -> Callable[[], object]:
-    """Return an epoch of a loop over tensors on the device."""
+    """Return a function that trains an epoch in a loop over tensors on the device."""
     net = new_net(device)
     images, labels = (tensor.to(device) for tensor in pixels())
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
@@ -110,9 +110,9 @@ def by_hand(device: torch.device) -> Callable[[], object]:
 
 
 def dataloader(device: torch.device) -> Callable[[], object]:
-    """Return an epoch as tutorials write it."""
+    """Return a function that trains an epoch as in tutorials."""
     net = new_net(device)
-    net = nn.Sequential(*list(net.children())[1:])  # the images come standardised
+    net = nn.Sequential(*list(net.children())[1:])  # the images are already standardised
     loader = DataLoader(SingleImages(), batch_size=BATCH, shuffle=True)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 
@@ -130,7 +130,7 @@ def dataloader(device: torch.device) -> Callable[[], object]:
 
 
 def measure(rounds: int) -> dict[str, object]:
-    """Return the median milliseconds of a step of each, and ratios to the hand-written loop."""
+    """Return the median milliseconds of a step, and ratios to the hand-written loop."""
     device = trial_device(False)
     loops = {"own": own(device), "hand": by_hand(device), "dataloader": dataloader(device)}
     taken: dict[str, list[float]] = {name: [] for name in loops}
@@ -141,7 +141,7 @@ def measure(rounds: int) -> dict[str, object]:
             epoch()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if round_:  # the first warms up
+            if round_:  # the first round is a warm-up
                 taken[name].append(1000 * (time.perf_counter() - begun) / steps)
     ratios = {
         name: statistics.median(np.divide(taken[name], taken["hand"]).tolist()) for name in loops

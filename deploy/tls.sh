@@ -3,7 +3,7 @@
 #
 #   deploy/tls.sh ~/.ray/tls 192.168.1.10 192.168.1.11 192.168.1.12
 #
-# The authority's own key is used once and thrown away: for another node, make all anew.
+# The authority's own key is used once and deleted. For another node, generate all files again.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   echo "usage: $0 FOLDER ADDRESS...   (the addresses of all nodes, the head's first)" >&2

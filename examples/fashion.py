@@ -1,6 +1,6 @@
 """Fashion-MNIST on a small convolutional net: `quarterturn run examples/fashion.py`.
 
-An epoch takes about 20 s on one CPU core; on a GPU add `--gpus-per-trial 0.25` or the like.
+An epoch takes about 20 s on one CPU core. On a GPU, add for example `--gpus-per-trial 0.25`.
 """
 
 import optuna
@@ -10,7 +10,7 @@ from tuner import RotationTarget, TuningJob
 
 
 def space(trial: optuna.Trial) -> dict:
-    """SGD or AdamW, over the rates that people try."""
+    """Suggest SGD or AdamW with a learning rate in the usual range."""
     return {
         "optimizer": trial.suggest_categorical("optimizer", ["sgd", "adamw"]),
         "lr": trial.suggest_float("lr", 1e-4, 1.0, log=True),

@@ -37,6 +37,36 @@ def job(**fields: Any) -> TuningJob:
     return TuningJob(**{**given, **fields})
 
 
+class TestMode:
+    @pytest.mark.parametrize(("metric", "mode"), [("val_loss", "min"), ("f1", "max")])
+    def test_left_out_it_is_what_the_metrics_name_implies(self, metric, mode):
+        assert job(metric=metric).mode == mode
+        assert job(trainable=Loss, metric=metric).mode == mode
+
+    def test_given_it_comes_before_the_name(self):
+        assert job(metric="val_loss", mode="max").mode == "max"
+
+    def test_the_trainables_own_holds_for_its_own_metric_only(self):
+        class Odd(Loss):
+            metric = "speed"
+            mode = "max"
+
+        assert job(trainable=Odd, metric=None).mode == "max"
+        assert job(trainable=Odd, metric="val_loss").mode == "min"
+
+    def test_another_metric_has_another_mode(self):
+        assert job().with_changes(metric="val_loss").mode == "min"
+        assert job(mode="min").with_changes(num_trials=3).mode == "min"
+        assert job(mode="min").with_changes(metric="f1", mode="min").mode == "min"
+
+    def test_it_must_be_given_where_the_name_does_not_tell_it(self):
+        with pytest.raises(
+            InvalidInput, match=r"mode must be given for the metric .speed., .*--mode max"
+        ):
+            job(metric="speed")
+        assert job(metric="speed", mode="max").mode == "max"
+
+
 class TestDefaults:
     def test_what_is_left_out_has_its_documented_default(self):
         made = job()

@@ -106,7 +106,7 @@ def test_the_paper_command_runs_at_its_size(folder: Path) -> None:
     [
         ("monitor.measure())  #", "'0.weight': 0."),
         ("Layca(torch.optim.SGD", "0.0"),
-        ("RotationPruner(max_epochs", "saves"),
+        ("RotationPruner(max_epochs", "Saves"),
         ("# function.py", "complete"),
     ],
     ids=["a plain loop", "Layca", "plain Optuna", "a function trainable"],

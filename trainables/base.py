@@ -7,9 +7,13 @@ the process's `TrainingState`. `DistributedTrainable` and `TrainingState` do not
 
 from __future__ import annotations
 
+import copy
+import dis
 import time
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -159,6 +163,19 @@ class RotationTrainable(DistributedTrainable):
             metrics["val_accuracy"] = hits.item() / answers
         return metrics
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return state of your own for the checkpoint, such as a running mean.
+
+        Tensors, numbers, texts, lists and dicts. Called in the process of rank 0.
+        """
+        return {}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_extra_state` returned; called in every process of the trial.
+
+        A trial that pauses may continue in another process, where it has only this state.
+        """
+
     # `train_epoch`, `loss` and `evaluate` may use these.
 
     @property
@@ -210,12 +227,26 @@ class RotationTrainable(DistributedTrainable):
     # Ray Tune calls these.
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Do nothing: the trial is built at its first step."""
+        """Do nothing: the trial is built at its first step.
+
+        A subclass may override it. It runs once for every trial.
+        """
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Prepare this process for another trial; the data stays loaded."""
-        self.config = new_config
+        """Prepare this process for another trial; of the last one only the loaded data stays.
+
+        Attributes that the last trial has set are removed. Then `setup` runs as in a new process,
+        and so does the `__init__` of a subclass that has one.
+        """
         self._release_state()
+        own = {name: value for name, value in vars(self).items() if name in _own_attributes()}
+        vars(self).clear()
+        vars(self).update(own, config=new_config)
+        if type(self).__init__ is RotationTrainable.__init__:
+            self.setup(copy.deepcopy(new_config))
+        else:  # of a subclass; it calls `setup`
+            self.__init__(config=copy.deepcopy(new_config), storage=self._storage)  # type: ignore[misc]
+            vars(self).update(own, config=new_config)
         return True
 
     def cleanup(self) -> None:
@@ -249,7 +280,8 @@ class RotationTrainable(DistributedTrainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the whole run as `model.pt`; its key "model" is for `load_state_dict`."""
         state = self.training_state
-        state.save(checkpoint_dir, self.in_all_processes(self._random_state))
+        random_states = self.in_all_processes(self._random_state)
+        state.save(checkpoint_dir, random_states, self.get_extra_state())
         self._saved_at = time.monotonic()
 
     def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
@@ -358,9 +390,29 @@ class RotationTrainable(DistributedTrainable):
         return self.training_state.random_state()
 
     def _load(self, folder: str) -> None:
-        self.training_state.load(folder)
+        self.set_extra_state(self.training_state.load(folder))
 
     def _release_state(self) -> None:
         if self._state is not None:
             self._state.close()
             self._state = None
+
+
+@cache
+def _own_attributes() -> frozenset[str]:
+    """Return the names that `RotationTrainable` and its bases assign to an instance.
+
+    Ray's `Trainable` gives no list of them, so they are read from the code of the methods.
+    """
+    methods = [
+        method
+        for base in RotationTrainable.__mro__
+        for method in vars(base).values()
+        if isinstance(method, FunctionType)
+    ]
+    return frozenset(
+        str(instruction.argval)
+        for method in methods
+        for instruction in dis.get_instructions(method)
+        if instruction.opname == "STORE_ATTR"
+    )

@@ -1,6 +1,6 @@
-"""The verbs `run` and `resume`: the engine's, with a live view where no observer is given.
+"""`run` and `resume`: run a study with the engine, by default with a live view.
 
-The engine knows no terminal, so the view is handed to it here, as one of its callbacks.
+The engine does not import the terminal. This module passes the live view to it as a callback.
 """
 
 from __future__ import annotations
@@ -21,25 +21,37 @@ class ShownProgress(RunProgress, RunCallback):
 
 
 def run(
-    job: TuningJob, *, observer: RunCallback | None = None, code: Path | None = None
+    job: TuningJob,
+    *,
+    observer: RunCallback | None = None,
+    code: Path | None = None,
+    retry_failed: bool = False,
 ) -> StudyResult:
     """Run a job until all its trials have ended, and return its study.
 
     An existing study of this name is continued if its space, metric and budget per trial are the
-    same. Interrupted trials go on from their checkpoints. New trials are made until there are
-    `num_trials` in all. Ctrl-C ends the run early; the result is then not `finished`.
+    same. Interrupted trials continue from their checkpoints. New trials are created until the study
+    has `num_trials`. Ctrl-C ends the run early; the result is then not `finished`.
 
     Args:
         job: the job.
-        observer: its methods are called at each start, report and end of a trial. The default
-            shows the study on the terminal.
-        code: a folder of modules that the job imports, to keep with the study for `resume`.
+        observer: receives each start, report and end of a trial. Default: a live view on the
+            terminal.
+        code: a folder of modules that the job imports. It is stored with the study for `resume`.
+        retry_failed: whether to run each failed trial once more, as a new trial.
 
     Raises:
-        InvalidInput: the job cannot be run. A study that this call has made is removed, unless
-            trials of it have ended.
+        InvalidInput: the job cannot be run. A study that this call has created is then removed,
+            unless a trial of it has reported or has a checkpoint.
+
+    Example:
+        >>> from tuner.jobfile import built_in_job
+        >>> job = built_in_job("digits-mlp", "adamw", num_trials=10, max_epochs=5)
+        >>> best = run(job).best  # doctest: +SKIP
     """
-    return engine.run(job, observer=observer or ShownProgress(), code=code)
+    return engine.run(
+        job, observer=observer or ShownProgress(), code=code, retry_failed=retry_failed
+    )
 
 
 def resume(
@@ -47,20 +59,32 @@ def resume(
     *,
     folder: Path | str = DEFAULT_FOLDER,
     observer: RunCallback | None = None,
+    retry_failed: bool = False,
     **changes: Any,
 ) -> StudyResult:
-    """Continue a study with the job that it was last run with.
+    """Continue a study with the job of its last run.
 
-    Ended trials are not run again. Interrupted trials go on from their checkpoints, and are judged
-    as if they had not been interrupted.
+    Ended trials are not run again. Interrupted trials continue from their checkpoints. The
+    interruption does not change whether they are pruned.
 
     Args:
         name: the study's name.
-        folder: the folder of studies.
+        folder: the folder of all studies.
         observer: as for `run`.
+        retry_failed: as for `run`.
         changes: fields of the job to replace, for example ``num_trials=100``.
 
     Raises:
-        InvalidInput: there is no such study, or its job cannot be read.
+        InvalidInput: the study does not exist, or its job cannot be read.
+
+    Example:
+        >>> study = resume("digits-mlp-adamw", num_trials=20)  # doctest: +SKIP
+
+        The error for an unknown name lists the studies in the folder:
+
+        >>> resume("digits-mlp-adamw", folder="no-folder")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        tuner.errors.InvalidInput: unknown study 'digits-mlp-adamw'; known: none (in ...)
     """
-    return engine.resume(name, folder=folder, observer=observer or ShownProgress(), **changes)
+    shown = observer or ShownProgress()
+    return engine.resume(name, folder=folder, observer=shown, retry_failed=retry_failed, **changes)

@@ -1,4 +1,4 @@
-"""Write a result to a file: check the file's name before the work, then write it whole."""
+"""Write a result to a file: check the file's name before the work, then write it completely."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _PICTURES = (".png", ".svg")
 
 
 def check_file(path: Path, suffixes: tuple[str, ...], what: str) -> None:
-    """Check that a file can be written, before the work that fills it.
+    """Check the name and the folder of a file, before the work that produces its content.
 
     Args:
         path: the file.
-        suffixes: the endings that it may have, in lower case.
+        suffixes: the allowed endings, in lower case.
         what: the file's content as the error names it, for example "the plot".
 
     Raises:
-        InvalidInput: the ending is another, or the folder does not exist.
+        InvalidInput: the ending is not allowed, or the folder does not exist.
     """
     if path.suffix.lower() not in suffixes:
         raise InvalidInput(
@@ -34,7 +34,10 @@ def check_file(path: Path, suffixes: tuple[str, ...], what: str) -> None:
 
 
 def check_picture(path: Path) -> None:
-    """Check that a picture can be written, before the work that it shows.
+    """Check the name and the folder of a picture, before the work that produces it.
+
+    Args:
+        path: the picture.
 
     Raises:
         InvalidInput: the file is neither .png nor .svg, or its folder does not exist.
@@ -47,13 +50,13 @@ def write_whole(path: Path, write: Callable[[Path], object], what: str) -> None:
 
     Args:
         path: the file.
-        write: writes the content to the path that it is given, a temporary file beside `path`.
+        write: writes the content to its argument, the path of a temporary file beside `path`.
         what: the file's content as the error names it, for example "the plot".
 
     Raises:
         InvalidInput: the file cannot be written.
     """
-    # The suffix stays last, because some writers choose the format by it.
+    # The temporary file has the same suffix, because some writers choose the format by it.
     unfinished = path.parent / f".{uuid.uuid4().hex}{path.suffix}"
     try:
         write(unfinished)

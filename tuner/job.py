@@ -1,8 +1,9 @@
-"""TuningJob: the one description of a tuning job; `tuner.run` and `tuner.submit` run it."""
+"""TuningJob: the description of a tuning job, for `tuner.run` and `tuner.submit`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ from trainables.training import DEFAULT_EPOCHS
 from tuner.errors import InvalidInput, unknown_name
 from tuner.rotation import RotationTarget
 from tuner.storage.paths import StoragePath
+from tuner.study.direction import mode_of
 from tuner.study.folder import DEFAULT_FOLDER
 from tuner.study.pruners import PRUNERS
 from tuner.study.samplers import SAMPLERS
@@ -31,29 +33,32 @@ LOGGERS = ("tensorboard", "mlflow")
 
 
 class TuningJob(BaseModel):
-    """The description of a study: what to train, what may be tried, and what it may cost.
+    """The description of a study: the trainable, the search space and the resources.
 
-    The fields are checked here, once; `tuner.run` relies on it.
+    The constructor checks all fields. `tuner.run` does not check them again.
 
     Args:
-        name: of the study and of its folder: letters, digits, dots, dashes and underscores.
+        name: the name of the study and of its folder: letters, digits, dots, dashes and
+            underscores.
         trainable: a Ray Tune class trainable (see `trainables.RotationTrainable`), or a function
             that takes a config and calls `tune.report`.
         search_space: a function of an Optuna trial that returns a dict, a dict of Optuna
             distributions, or a dict of Ray Tune domains.
         metric: the key of the report to optimise. Default: the trainable's own.
-        mode: "max" or "min". Default: the trainable's own, or "max".
-        num_trials: trials in all, >= 1.
+        mode: "max" or "min". Default: the trainable's own for its own metric; else the mode that
+            the metric's name implies, such as "min" for a loss.
+        num_trials: the number of trials of the whole study, >= 1.
         max_epochs: epochs of a trial that is not pruned, >= 1. Default: the trainable's own
             `epochs`, or 20.
-        rotation_target: the rotation that the layers should reach, for the ``rotation`` pruner.
+        rotation_target: the distances that the layers should reach, for the ``rotation`` pruner.
         pruner: a name (``rotation``, ``none``, ``median``, ...) or any Optuna pruner.
         sampler: a name (``tpe``, ``random``, ...) or any Optuna sampler.
-        start: how the first trials are chosen. ``rotation`` begins with a ladder of rotations,
+        start: the choice of the first trials. ``rotation`` begins with a ladder of rotations,
             trained to the end, if the space sets the rotation (Layca's rate or `final_distance`).
             ``random`` begins with the sampler. Default: ``rotation``, except with the samplers
             ``random`` and ``qmc`` or a sampler instance, where it is ``random``.
-        seed: of the suggestions, and of the training of every trial whose space sets no seed.
+        seed: the seed of the suggestions, and of the training of every trial whose space sets no
+            seed.
         cpus_per_trial: CPUs that a trial reserves, > 0 unless it reserves a GPU.
         gpus_per_trial: GPUs that a trial reserves, >= 0; fractions share one GPU. A
             `RotationTrainable` trains on all of them; another trainable must do so itself.
@@ -62,14 +67,16 @@ class TuningJob(BaseModel):
         node_labels: the labels that a trial's node must have. A value may also be ``!value``,
             ``in(a,b)`` or ``!in(a,b)``.
         resources_per_trial: amounts > 0 of the cluster's custom resources that a trial reserves.
-        max_concurrent: trials that run at the same time, >= 1. Default: as many as fit.
+        max_concurrent: the number of trials that run at the same time, >= 1. Default: as many as
+            the cluster's resources allow.
         data_dir: folder with the training data. Default: the trainable's own.
         storage: database URL of the study. Default: a file in the study's folder.
-        checkpoints: where trials keep their checkpoints: a folder that every node of the cluster
-            sees, or a URL such as ``s3://bucket/path`` without credentials. Default: the study's
-            folder.
-        loggers: ``tensorboard``, ``mlflow`` or both; they receive every report too.
-        folder: where the study's own folder is made; ~ is the home folder of the user who runs it.
+        checkpoints: the path of the trials' checkpoints: a folder that every node of the cluster
+            can read and write, or a URL such as ``s3://bucket/path`` without credentials. Default:
+            the study's folder.
+        loggers: ``tensorboard``, ``mlflow`` or both. They also receive every report.
+        folder: the folder of all studies, in which the study's folder is made. ~ is the home folder
+            of the user who runs the job.
 
     Raises:
         InvalidInput: a value breaks its rule.
@@ -116,8 +123,11 @@ class TuningJob(BaseModel):
 
     def __init__(self, **fields: Any) -> None:
         trainable = fields.get("trainable")
-        fields["metric"] = fields.get("metric") or getattr(trainable, "metric", "")
-        fields["mode"] = fields.get("mode") or getattr(trainable, "mode", "max")
+        own_metric = getattr(trainable, "metric", "")
+        metric = fields["metric"] = fields.get("metric") or own_metric
+        if not fields.get("mode"):
+            own_mode = getattr(trainable, "mode", "") if metric == own_metric else ""
+            fields["mode"] = own_mode or (mode_of(metric) if isinstance(metric, str) else "") or ""
         if own := getattr(trainable, "epochs", None):
             fields.setdefault("max_epochs", own)
         try:
@@ -145,6 +155,19 @@ class TuningJob(BaseModel):
         if not metric:
             raise ValueError("must name a key that the trainable reports, e.g. 'val_accuracy'")
         return metric
+
+    @field_validator("mode")
+    @classmethod
+    def _is_given(cls, mode: str, info: Any) -> str:
+        metric = info.data.get("metric")
+        if not mode and metric:
+            own = getattr(info.data.get("trainable"), "metric", "")
+            meant = f" (is {own!r} meant?)" if get_close_matches(metric, [own]) else ""
+            raise InvalidInput(
+                f"mode must be given for the metric {metric!r}{meant}, whose name does not tell "
+                'it; use mode="max" (--mode max) if larger is better, else "min"'
+            )
+        return mode
 
     @field_validator("pruner", "sampler")
     @classmethod
@@ -187,7 +210,7 @@ class TuningJob(BaseModel):
         if not isinstance(given, str | Path) or not str(given):
             raise ValueError("must be a folder or a URL such as s3://bucket/path")
         place = StoragePath(str(given))
-        # A study can be resumed from any folder; its checkpoints stay where they are.
+        # Absolute, because a study can be resumed from any working directory.
         return str(place if place.is_url else Path(given).expanduser().absolute())
 
     @field_validator("loggers", mode="before")
@@ -202,11 +225,22 @@ class TuningJob(BaseModel):
         return tuple(name for name in dict.fromkeys(names) if name != "none")
 
     def with_changes(self, **changes: Any) -> TuningJob:
-        """Return a copy of the job with some fields replaced, after the same checks."""
-        # The job of an earlier version may lack the newest fields.
+        """Return a copy of the job with some fields replaced.
+
+        Another metric without a mode has the mode that its name implies.
+
+        Args:
+            changes: the new values by field, for example ``num_trials=100``.
+
+        Raises:
+            InvalidInput: a value breaks its rule.
+        """
+        # A pickled job of an earlier version may lack the newest fields.
         fields = {
             name: self.__dict__[name] for name in type(self).model_fields if name in vars(self)
         }
+        if changes.get("metric", self.metric) != self.metric:
+            del fields["mode"]
         return TuningJob(**{**fields, **changes})
 
 

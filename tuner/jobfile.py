@@ -1,4 +1,4 @@
-"""A tuning job from a Python file, or from names on the command line."""
+"""Load a tuning job from a Python file, or make one from names on the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import trainables
 from tuner.errors import InvalidInput, unknown_name
 from tuner.job import TuningJob
 
-# Modules that jobs of earlier versions name, and where their contents are now.
+# Modules that jobs of earlier versions name, with the modules that replaced them.
 _MOVED_MODULES = {
     "trainables.augment": "trainables.datasets.images",
     "trainables.batches": "trainables.training.data",
@@ -57,7 +57,7 @@ _RENAMED = {
 
 
 class _JobUnpickler(pickle.Unpickler):
-    """Finds the classes and functions of jobs of earlier versions, although modules have moved."""
+    """Unpickles jobs of earlier versions, whose classes and functions are in other modules now."""
 
     def find_class(self, module: str, name: str) -> Any:
         name = _RENAMED.get((module, name), name)
@@ -78,7 +78,8 @@ def load_job(reference: str) -> TuningJob:
             ``FILE.pkl`` with the bytes of `pickle_job`.
 
     Raises:
-        InvalidInput: the file does not exist, fails to run, or defines no job or several.
+        InvalidInput: the file does not exist, fails to run, defines no job, or defines several jobs
+            and none is named.
 
     Example:
         >>> job = load_job("examples/fashion.py")  # doctest: +SKIP
@@ -104,7 +105,7 @@ def load_job(reference: str) -> TuningJob:
 
 
 def pickle_job(job: TuningJob) -> bytes:
-    """Return a job as bytes, with the user's own code that it needs."""
+    """Return a job as bytes that contain the user's code that it needs."""
     from ray import cloudpickle
 
     pickled: bytes = cloudpickle.dumps(job)
@@ -116,15 +117,18 @@ def unpickle_job(file: Path) -> TuningJob:
 
     Unpickling runs code that the file names, so read only files that you trust.
 
+    Args:
+        file: the file.
+
     Raises:
         InvalidInput: the file cannot be unpickled.
     """
     try:
         job: TuningJob = _JobUnpickler(io.BytesIO(file.read_bytes())).load()
-    except Exception as error:  # unpickling runs whatever the job refers to
+    except Exception as error:  # unpickling runs code of the user, which may raise anything
         raise InvalidInput(
-            f"a kept job must be readable with this Python and these packages, {file} raises "
-            f"{_in_one_line(error)}; run its Python file again instead, and the study goes on"
+            f"a stored job must be readable with this Python and these packages, {file} raised "
+            f"{_in_one_line(error)}; run its Python file instead to continue the study"
         ) from error
     return job
 
@@ -153,10 +157,13 @@ def built_in_job(trainable: str, space: str, **fields: Any) -> TuningJob:
 
 
 def find_space(reference: str) -> Callable[..., Any]:
-    """Return a search space, given its name or ``module:function``.
+    """Return a search space by its name or by ``module:function``.
+
+    Args:
+        reference: an included name or ``module:function``.
 
     Raises:
-        InvalidInput: no such space exists.
+        InvalidInput: the space does not exist.
     """
     space: Callable[..., Any] = _look_up(reference, search_spaces.find)
     return space
@@ -195,7 +202,7 @@ def _run_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except InvalidInput:
         raise
-    except (Exception, SystemExit) as error:  # the file is the user's code: anything may come
+    except (Exception, SystemExit) as error:  # the file is the user's code and may raise anything
         where = getattr(_innermost(error), "tb_lineno", None) or getattr(error, "lineno", "?")
         raise InvalidInput(
             f"a job file must run, {path} raised {_in_one_line(error)} (line {where}); "
@@ -205,7 +212,7 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def _innermost(error: BaseException) -> Any:
-    """Return the first frame of the traceback outside of this module: the user's file."""
+    """Return the first frame of the traceback outside this module, which is in the user's file."""
     frame = error.__traceback__
     found = None
     while frame is not None:

@@ -1,7 +1,7 @@
-"""What all charts share: colours, data, axes and tooltips for Altair, and writing a picture.
+"""The shared parts of all charts: colours, data, axes and tooltips for Altair, and pictures.
 
-Altair takes half a second to import, so a module that also runs without a chart imports this one
-only where it draws.
+Altair takes half a second to import. So a module that also runs without a chart imports this module
+only in the functions that draw.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ AnyChart = (
     | alt.VConcatChart
 )
 
-# Readable on light and dark ground, and distinct for the colour-blind (after Okabe and Ito).
+# Readable on light and dark backgrounds, and distinct for colour-blind readers (after Okabe and
+# Ito).
 BLUE, ORANGE, GREEN, ROSE, GREY = "#2b83ba", "#d9791a", "#1b9e77", "#c2577f", "#8a919b"
 
 # Vega-Lite writes titles into its expressions, where a backslash would end its quoting.
@@ -33,8 +34,8 @@ def values(rows: list[dict[str, Any]]) -> alt.InlineData:
     """Return rows as a chart's data.
 
     Args:
-        rows: one dict for each row. The keys must be the program's own: a user's name may contain
-            characters that Vega-Lite reads as a path.
+        rows: one dict for each row. The keys must not be names that a user gave, because these may
+            contain characters that Vega-Lite reads as a path.
     """
     return alt.InlineData(values=rows)
 
@@ -49,7 +50,7 @@ def number_of(field: str, title: str | None, **scale: Any) -> dict[str, Any]:
 
     Args:
         field: the key in the rows.
-        title: of the axis; None for an axis without one.
+        title: the title of the axis; None for an axis without a title.
         scale: arguments of `altair.Scale`.
     """
     return {
@@ -67,7 +68,7 @@ def tip(field: str, title: str, kind: Any = "nominal", form: str | None = None) 
         field: the key in the rows.
         title: the line's label.
         kind: the Vega-Lite type of the field.
-        form: a d3 number format; the value as it is by default.
+        form: a d3 number format. Default: the value unformatted.
     """
     shown_as = form if form else alt.Undefined
     return alt.Tooltip(field=field, type=kind, title=label(title), format=shown_as)
@@ -75,6 +76,10 @@ def tip(field: str, title: str, kind: Any = "nominal", form: str | None = None) 
 
 def write_picture(chart: AnyChart, path: Path) -> None:
     """Write a chart to a .png or .svg file; an existing file is replaced.
+
+    Args:
+        chart: the chart.
+        path: the file.
 
     Raises:
         InvalidInput: the file has another ending, or cannot be written.

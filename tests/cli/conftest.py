@@ -101,7 +101,7 @@ def at_once(preloaded, tmp_path_factory) -> Callable[..., Said]:
 @pytest.fixture(scope="session")
 def first(shared_ray, tmp_path_factory) -> tuple[Path, Said]:
     """A folder with the finished study of the README's first example, and what the run said."""
-    shared_ray.have(2)
+    shared_ray.start()
     folder = tmp_path_factory.mktemp("first")
     command = "run --trainable digits-mlp --space sgd --name first --trials 4 --epochs 3"
     return folder, run_here(*command.split(" "), cwd=folder)

@@ -21,7 +21,7 @@ def test_a_run_prints_a_line_per_trial_and_the_report_and_nothing_else(first):
     folder, said = first
     assert (said.code, said.err) == (0, "")
     begun, *lines = said.out.splitlines()
-    assert begun == "study first: 0/4 trials"
+    assert begun == "study first: 0/4 trials, maximising val_accuracy"
     for done, line in enumerate(lines[:4], start=1):
         assert re.match(rf"{done}/4 trial [0-3] (complete|pruned), val_accuracy 0\.\d+, ", line)
         assert ": " in line or "3/3 epochs" in line
@@ -36,7 +36,7 @@ def test_a_run_prints_a_line_per_trial_and_the_report_and_nothing_else(first):
     assert one == ["everything about a trial: quarterturn report first --trial N"] * pruned
     assert best.startswith("best: trial ")
     assert checkpoint.startswith(f"its checkpoint: {folder}/studies/first/trials/trial-")
-    assert python == "in Python: model.load_state_dict(tuner.load_study('first').best.weights())"
+    assert python == "in Python: import tuner; weights = tuner.load_study('first').best.weights()"
     assert files == f"files: {folder}/studies/first"
     assert [path.name for path in folder.iterdir()] == ["studies"]
 
@@ -105,6 +105,7 @@ def test_csv_and_json_hold_the_same_trials(first, at_once):
             "params",
             "reason",
             "reason_short",
+            "status",
         }
         assert trial["value"] == pytest.approx(row["val_accuracy"])
         assert trial["trial"] == row["trial"]

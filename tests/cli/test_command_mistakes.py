@@ -57,6 +57,9 @@ BEFORE_RAY = {
     DIGITS + "--checkpoints file/x": "checkpoints must be in a folder or bucket that can be",
     DIGITS + "--checkpoints nfs://host/x": "use a folder, or a URL with s3://",
     DIGITS + "--log tensorbord": "unknown logger 'tensorbord'; known: tensorboard, ",
+    DIGITS + "--metric val_accurracy": (
+        r"mode must be given for the metric 'val_accurracy' \(is 'val_accuracy' meant\?\), whose"
+    ),
     DIGITS + "--mode best": "'best' is not one of 'min', 'max'",
     DIGITS + "--storage nonsense": "storage must be the URL of a database that answers",
     DIGITS + "--folder file/studies": "the output folder must be writable, got",
@@ -105,7 +108,7 @@ BEFORE_RAY = {
     ),
 }
 WITH_RAY = {
-    DIGITS + "--metric val_accurracy": (
+    DIGITS + "--mode max --metric val_accurracy": (
         "every epoch must report the metric, 'val_accurracy' was not among: .*val_accuracy"
     ),
     DIGITS + "--gpus-per-trial 99": "at most the [0-9]+ GPUs? that one node has",
@@ -152,7 +155,7 @@ def is_refused(run, folder, command, message, **more):
     assert re.search(message, said.err), said.err
     # A mistake that only a trial meets comes after the line that says that the study has begun.
     assert said.code == 2
-    assert said.out in ("", "study new: 0/50 trials\n")
+    assert re.fullmatch(r"(study new: 0/50 trials, maximising val_accur+acy\n)?", said.out)
     assert contents(folder) == before
 
 

@@ -102,5 +102,7 @@ def test_too_much_is_refused_with_the_largest_named(folder, tmp_path, monkeypatc
     monkeypatch.setattr(package, "MAX_MB", 1.0)
     (folder / "data" / "one.csv").write_bytes(b"0" * 3_000_000)
     files = files_of(folder / "job.py", ["data"])
-    with pytest.raises(InvalidInput, match=r"1 MB together, got 3 MB: data/one.csv \(3 MB\)"):
+    with pytest.raises(
+        InvalidInput, match=r"at most 1 MB together, got 3 MB: data/one.csv \(3 MB\)"
+    ):
         stage(files, folder, tmp_path / "staged")

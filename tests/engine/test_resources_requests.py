@@ -70,7 +70,9 @@ class Together(RunCallback):
         (
             {"cpus_per_trial": 4.0},
             "--cpus-per-trial must be at most the 2 CPUs that one node has, got 4; there are "
-            "1 node with 2 CPUs, 1 node with 1 CPU; ask for less",
+            # Kinds of which there are equally many come in any order.
+            "(1 node with 2 CPUs, 1 node with 1 CPU|1 node with 1 CPU, 1 node with 2 CPUs)"
+            "; ask for less",
         ),
         (
             {"node_labels": {"disk": "slow"}},

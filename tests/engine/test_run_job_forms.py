@@ -60,7 +60,7 @@ def test_a_plain_script_may_define_everything_itself(tmp_path):
     lines = done.stdout.splitlines()
     result = load_study("own", folder=tmp_path / "studies")
     assert [trial.state for trial in result.trials] == ["complete"] * 3
-    assert lines[0] == "study own: 0/3 trials"
+    assert lines[0] == "study own: 0/3 trials, maximising score"
     assert len(lines) == 1 + 3 + 1
     assert float(lines[-1]) == result.best.value
     assert result.best.value == pytest.approx(4 * 0.25 * result.best.params["speed"])

@@ -36,8 +36,13 @@ CLASS_ENDINGS = {
         "ThresholdPruner: score -1 at epoch 3, .*\\. Saves 3 of 6 epochs\\.",
     ),
     "is pruned at once": (TrialState.PRUNED, -1.0, 1, "ThresholdPruner: score -1 at epoch 1, .*"),
-    "crashes": (TrialState.FAIL, 0.1, 1, "RuntimeError: the disk is full"),
-    "crashes at once": (TrialState.FAIL, None, 0, "RuntimeError: the disk is full"),
+    "crashes": (TrialState.FAIL, 0.1, 1, r"RuntimeError: the disk is full\. In test_trial.*"),
+    "crashes at once": (
+        TrialState.FAIL,
+        None,
+        0,
+        r"RuntimeError: the disk is full\. In test_trial.*",
+    ),
     "crashes in setup": (TrialState.FAIL, None, 0, ".*the disk is full.*"),
     "is not a number": (TrialState.FAIL, 0.1, 1, "score must be a number, got nan at epoch 2"),
     "is infinite": (TrialState.PRUNED, -math.inf, 2, "ThresholdPruner: score -inf at epoch 2, .*"),
@@ -47,7 +52,7 @@ FUNCTION_ENDINGS = {
     "returns early": (TrialState.COMPLETE, 0.3, 3, ""),
     "reports for ever": (TrialState.COMPLETE, 0.6, EPOCHS, ""),
     "reports nothing": (TrialState.FAIL, None, 0, "it ended without a report of score"),
-    "raises": (TrialState.FAIL, 0.1, 1, "RuntimeError: the disk is full"),
+    "raises": (TrialState.FAIL, 0.1, 1, r"RuntimeError: the disk is full\. In test_trial.*"),
     "turns bad": (TrialState.PRUNED, -1.0, 2, "ThresholdPruner: score -1 at epoch 2, .*"),
 }
 

@@ -99,7 +99,7 @@ def test_their_config_goes_over_the_spaces_and_holds_when_they_are_interrupted(
     assert turned["hidden2.weight"] > 0.1
     assert failed.state == "failed"
     assert re.fullmatch(
-        r"InvalidInput: layer_rates pattern 'hidden7\*' matches no layer; known: hidden1.weight.*",
+        r"layer_rates pattern 'hidden7\*' matches no layer; known: hidden1.weight.*",
         failed.reason,
     )
 

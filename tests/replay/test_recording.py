@@ -236,7 +236,9 @@ class TestRefusals:
 
     def test_a_missing_file_and_a_folder_are_refused(self, tmp_path):
         for path in (tmp_path / "missing.parquet", tmp_path, ""):
-            with pytest.raises(InvalidInput, match=r"must be a file, .* is not a file; "):
+            with pytest.raises(
+                InvalidInput, match=r"a recording must be a file, .* is not a file; "
+            ):
                 read_recording(path)
 
     @pytest.mark.parametrize("content", [b"", b"trial,epoch\n0,1\n", b"PAR1" + bytes(20) + b"PAR1"])

@@ -79,7 +79,7 @@ class TestInAFile:
         lines = shown(study_result(*TRIALS), None, False, name="a b", folder="my studies")
         assert lines.splitlines()[-2:] == [
             "everything about a trial: quarterturn report 'a b' --folder 'my studies' --trial N",
-            "best: trial 0 with val_accuracy 0.5123",
+            "best: trial 0 with val_accuracy 0.5123 (larger is better)",
         ]
 
     def test_a_reason_of_several_lines_is_still_one(self):
@@ -188,9 +188,9 @@ class TestOutcome:
         text = self.outcome(study_result(best, *TRIALS), tmp_path)
         # Not wrapped, so that it can be copied.
         assert text.splitlines()[-4:] == [
-            "best: trial 7 with val_accuracy 0.75",
+            "best: trial 7 with val_accuracy 0.75 (larger is better)",
             f"its checkpoint: {checkpoint}",
-            "in Python: model.load_state_dict(tuner.load_study('example').best.weights())",
+            "in Python: import tuner; weights = tuner.load_study('example').best.weights()",
             f"files: {tmp_path}",
         ]
 
@@ -201,7 +201,7 @@ class TestOutcome:
         print_outcome(result, console, tmp_path, studies="my studies")
         assert isinstance(console.file, io.StringIO)
         call = "tuner.load_study('example', folder='my studies').best.weights()"
-        assert f"in Python: model.load_state_dict({call})" in console.file.getvalue()
+        assert f"in Python: import tuner; weights = {call}" in console.file.getvalue()
 
     def test_without_a_complete_trial_there_is_no_best_one(self, tmp_path):
         text = self.outcome(study_result(*TRIALS[1:]), tmp_path)
@@ -211,7 +211,7 @@ class TestOutcome:
     def test_without_a_checkpoint_none_is_named(self, tmp_path):
         text = self.outcome(study_result(*TRIALS), tmp_path)
         assert text.splitlines()[-2:] == [
-            "best: trial 0 with val_accuracy 0.5123",
+            "best: trial 0 with val_accuracy 0.5123 (larger is better)",
             f"files: {tmp_path}",
         ]
 

@@ -152,7 +152,7 @@ def test_the_study_and_the_view_say_which_trials_are_paused_as_long_as_they_are(
 
 def test_off_a_terminal_there_is_a_line_for_each_trial_that_ended(ended):
     first, *lines = ended.text.getvalue().splitlines()
-    assert first == f"study study: 0/{TRIALS} trials"
+    assert first == f"study study: 0/{TRIALS} trials, maximising score"
     lines = [each for each in lines if "trials ended" not in each]
     assert len(lines) == TRIALS
     line = re.compile(

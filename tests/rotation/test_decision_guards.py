@@ -100,5 +100,18 @@ def test_rotating_without_learning_waits_for_warmup_and_two_whole_epochs():
 def test_its_reason_names_the_losses_the_rotation_the_threshold_and_what_is_saved():
     assert judged(curve_of([0.4, 0.6], losses=[2.3, 2.4])).reason == (
         "rotating without learning: train loss 2.3 to 2.4. By epoch 2 the hidden layers have "
-        "turned by 0.60, more than 0.5, and the train loss has not fallen. Saves 18 of 20 epochs."
+        "turned by 0.60, more than 0.5, and neither the train loss nor the metric has improved. "
+        "Saves 18 of 20 epochs."
     )
+
+
+@pytest.mark.parametrize(("mode", "pruned"), [("max", False), ("min", True)])
+def test_a_trial_whose_metric_improves_learns_though_its_train_loss_rises(mode, pruned):
+    curve = RotationCurve(LAYERS, 20)
+    for epoch, metric in ((1, 0.5), (2, 0.6), (3, 0.7)):
+        curve = curve.append(
+            epoch, dict.fromkeys(LAYERS, 0.6), train_loss=float(epoch), metric=metric
+        )
+    verdict = judged(curve, mode=mode)
+    assert verdict.prune is pruned
+    assert (rule_of(verdict) == "rotating without learning") is pruned

@@ -177,7 +177,7 @@ def test_where_nothing_has_a_weight_nobody_is_pruned_and_a_reason_says_so():
     state = learnt(state_of(own, [by_metric(0.9)] * 3), (-1.0, 0.0, 0.0, 0.0))
     assert not decide(OWN, own, state).prune
     assert decide(OWN, own, state, may_pause=True).reason == (
-        "peers: 1st of 4 at epoch 1; its place is taken. Compared by nothing that all of them "
+        "peers: 1st of 4 at epoch 1; its place is taken. Compared by no feature that all of them "
         "have; the study has 4 trials so far"
     )
 

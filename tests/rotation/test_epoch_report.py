@@ -183,3 +183,29 @@ class TestCurves:
         curve = RotationCurve((), 4).with_report(self.REPORTS[0])
         with pytest.raises(InvalidInput, match="must name the same layers in the same order"):
             curve.with_report(EpochReport(epoch=1.0, layers=("b",), distances=(0.1,)))
+
+
+@pytest.mark.parametrize("key", ["train_loss", "rotation/a", "lr_progress", "epoch_s", "epoch"])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "None"),
+        ([0.5], "[0.5]"),
+        ("0.5", "'0.5'"),
+        (True, "True"),
+        ({"a": 1}, "{'a': 1}"),
+        (np.zeros(2), "array([0., 0.])"),
+        ("x" * 999, f"'{'x' * 58}…"),
+    ],
+)
+def test_a_value_that_is_no_number_is_refused_in_a_line(key, value, shown):
+    with pytest.raises(InvalidInput) as caught:
+        parsed(**{key: value})
+    line = str(caught.value)
+    assert line.startswith(f"a report's {key} must be a number, got {shown}; report a float")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("value", [1, np.float32(1), np.int64(1), np.array(1.0)])
+def test_a_number_of_another_type_is_read(value):
+    assert parsed(train_loss=value).train_loss == 1.0

@@ -259,3 +259,37 @@ def test_layers_are_judged_by_the_target():
     assert at(state_of({0: curve}), 0.25)[0][2] == 0.4
     modest = RotationTarget(distance=0.3)
     assert at(state_of({0: curve}, target=modest), 0.25)[0][2] == 0.3
+
+
+class TestDiverged:
+    """A trial that diverges after a rung leaves its place there to the next one."""
+
+    def state(self, *, diverged_late: bool) -> HalvingState:
+        curves = {
+            number: RotationCurve(LAYERS, 20).append(
+                1, dict.fromkeys(LAYERS, 0.1), lr_progress=0.05, metric=0.1 * number, train_loss=1.0
+            )
+            for number in range(8)
+        }
+        state = HalvingState(config_of(keep=0.25, warmup_epochs=1), 20).with_curves(curves)
+        for number in (6, 7):
+            longer = curves[number].append(
+                2, {}, lr_progress=0.1, metric=0.9, train_loss=math.inf if diverged_late else 0.5
+            )
+            state = state.with_report(number, longer)
+            curves[number] = longer
+        again = HalvingState(config_of(keep=0.25, warmup_epochs=1), 20).with_curves(curves)
+        for mine, theirs in zip(state.rungs, again.rungs, strict=True):
+            np.testing.assert_array_equal(mine.features, theirs.features)
+            np.testing.assert_array_equal(mine.scores, theirs.scores)
+        return state
+
+    def test_the_next_trial_is_promotable(self):
+        assert self.state(diverged_late=False).next_promotable(range(6), False) is None
+        assert self.state(diverged_late=True).next_promotable(range(6), False) == 5
+
+    def test_it_is_last_at_every_rung_and_its_rotation_is_no_evidence(self):
+        rung = self.state(diverged_late=True).rungs[0]
+        assert rung.place(7) == rung.place(6) == 7
+        assert np.isnan(rung.features[6:, 2]).all()
+        assert len(rung) == 8

@@ -184,7 +184,10 @@ def test_what_is_reported_while_the_database_is_away_is_in_it_afterwards(
     assert known(stored[:1]) == here[:1]
     assert stored[1].state == TrialState.WAITING
     assert stored[1].user_attrs == {"late": 1}
-    lost = "; trials train on and their reports are kept until it does, for 30 min at most"
+    lost = (
+        "; trials continue to train and their reports stay in memory until it does, "
+        "for 30 min at most"
+    )
     for first, second in (lines, said):
         assert first.startswith("the database does not answer (connection ")
         assert first.endswith(lost)

@@ -99,5 +99,5 @@ def test_a_study_that_never_began_is_refused(tmp_path):
     home = StudyFolder(tmp_path / "empty")
     home.path.mkdir()
     home.journal.touch()
-    with pytest.raises(InvalidInput, match="must have been begun"):
+    with pytest.raises(InvalidInput, match="must have started before"):
         enqueue(home, [QueuedTrial("one", ONE)])

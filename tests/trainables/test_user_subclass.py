@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from smallest_net import Smallest, epochs, points, reports
+from smallest_net import Smallest, comparable, epochs, points, reports
 from torch import nn
 
 from trainables import Data, RotationTrainable
@@ -162,3 +163,106 @@ def test_excluded_layers_are_not_reported():
 @pytest.mark.parametrize("batch_size", [99, 33, 11])
 def test_a_last_batch_of_one_sample_does_not_stop_batch_normalisation(batch_size):
     epochs(Smallest(config={"batch_size": batch_size}))
+
+
+class Sized(Smallest):
+    """Keeps what it was configured with, and counts its epochs, as people do."""
+
+    def setup(self, config):
+        super().setup(config)
+        self.width = config["width"]
+
+    def build_model(self, config):
+        return super().build_model({"width": self.width})
+
+    def train_epoch(self):
+        self.calls = getattr(self, "calls", 0) + 1
+        self.mean = 0.5 * getattr(self, "mean", 0.0) + 0.5
+        return super().train_epoch()
+
+    def get_extra_state(self):
+        return {"calls": np.int64(self.calls), "means": [np.float32(self.mean), np.ones(2)]}
+
+    def set_extra_state(self, state):
+        self.calls, self.mean = state["calls"], state["means"][0]
+
+
+def test_setup_runs_for_every_trial_and_nothing_of_the_last_one_stays():
+    trial = Sized(config={"width": 4, "max_epochs": 2, "reports_per_epoch": 1})
+    epochs(trial, 2)
+    assert trial.calls == 2
+    assert trial.reset({"width": 16, "max_epochs": 2, "reports_per_epoch": 1})
+    assert not hasattr(trial, "calls")
+    assert not hasattr(trial, "mean")
+    assert trial.width == 16
+    assert trial.model[0].out_features == 16
+    again = [comparable(report) for report in epochs(trial, 2)]
+    fresh = Sized(config={"width": 16, "max_epochs": 2, "reports_per_epoch": 1})
+    assert again == [comparable(report) for report in epochs(fresh, 2)]
+
+
+def test_state_of_ones_own_is_in_the_checkpoint(tmp_path):
+    config = {"width": 4, "max_epochs": 3, "reports_per_epoch": 1}
+    first = Sized(config=dict(config))
+    first.train()
+    first.save_checkpoint(str(tmp_path))
+    again = Sized(config=dict(config))
+    again.load_checkpoint(str(tmp_path))
+    assert (again.calls, again.mean) == (1, 0.5)
+    again.train()
+    assert again.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"seen": {1, 2}}, r"the extra state\['seen'\] is a builtins.set"),
+        ({"a": [object()]}, r"the extra state\['a'\]\[0\] is a builtins.object"),
+    ],
+)
+def test_state_that_no_checkpoint_can_hold_is_refused_at_the_first_one(tmp_path, state, message):
+    class Odd(Smallest):
+        def get_extra_state(self):
+            return state
+
+    trial = Odd(config={"max_epochs": 3})
+    trial.train()
+    with pytest.raises(InvalidInput, match=message):
+        trial.save_checkpoint(str(tmp_path))
+
+
+def test_numbers_of_numpy_in_an_optimizer_are_saved_and_read(tmp_path):
+    class Numpy(Smallest):
+        def build_optimizer(self, model, config):
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            optimizer.param_groups[0]["scale"] = np.float64(0.5)
+            return optimizer
+
+    trial = Numpy(config={"max_epochs": 3})
+    trial.train()
+    trial.save_checkpoint(str(tmp_path))
+    again = Numpy(config={"max_epochs": 3})
+    again.load_checkpoint(str(tmp_path))
+    assert again.optimizer.param_groups[0]["scale"] == 0.5
+    assert again.train()["train_loss"] == trial.train()["train_loss"]
+
+
+def test_what_an_own_constructor_sets_is_set_again_for_every_trial():
+    class Remembering(Smallest):
+        def __init__(self, *args, **kwargs):
+            self.early = []
+            super().__init__(*args, **kwargs)
+            self.history = []
+
+        def train_epoch(self):
+            self.history.append(1)
+            self.early.append(1)
+            return super().train_epoch()
+
+    config = {"max_epochs": 2, "reports_per_epoch": 1}
+    trial = Remembering(config=dict(config))
+    for _ in range(3):
+        epochs(trial, 2)
+        assert (trial.history, trial.early) == ([1, 1], [1, 1])
+        assert trial.reset(dict(config))
+        assert trial.iteration == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from trainables.distributed.data_parallel import (
 from trainables.training.config import Settings
 from trainables.training.data import Batches, Data
 from trainables.training.optimizers import step_momentum
+from trainables.training.plain_state import plain_state
 from trainables.training.precision import Precision
 from trainables.training.randomness import random_state, restore_random_state, seed_apart
 from trainables.training.schedules import lr_factors, lr_spent
@@ -277,27 +278,34 @@ class TrainingState:
             state["shuffle"] = self._order_state
         return state
 
-    def save(self, folder: str, random_states: Sequence[dict[str, Any]]) -> None:
+    def save(
+        self, folder: str, random_states: Sequence[dict[str, Any]], extra: Mapping[str, Any]
+    ) -> None:
         """Write the checkpoint `model.pt`, which `torch.load` can read with `weights_only`.
 
         Args:
             folder: the folder to write to.
             random_states: `random_state()` of every process, by rank.
+            extra: the trainable's own state.
+
+        Raises:
+            InvalidInput: a state holds an object that a checkpoint cannot hold.
         """
         state: dict[str, Any] = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": plain_state(self.model.state_dict(), "the model's state"),
+            "optimizer": plain_state(self.optimizer.state_dict(), "the optimizer's state"),
             "scaler": self.precision.scaler.state_dict(),
             "monitor": self.monitor.state_dict(),
             "position": asdict(self.position),
             "batch_size": self.settings.batch_size,
             "rng": random_states[0],
             "rng_of_others": list(random_states[1:]),
+            "extra": plain_state(extra, "the extra state"),
         }
         torch.save(state, Path(folder, CHECKPOINT_FILE))
 
-    def load(self, folder: str) -> None:
-        """Continue from the checkpoint in a folder as if the run had never stopped.
+    def load(self, folder: str) -> dict[str, Any]:
+        """Continue from the checkpoint in a folder, and return the trainable's own state.
 
         With another batch size the run continues with the batch that holds the next sample. With
         more processes than before, the new ones draw from new seeds.
@@ -318,6 +326,8 @@ class TrainingState:
         restore_random_state(own_state, self.shuffle, self.precision.device)
         if rank >= len(states):
             seed_apart(self.settings.seed, rank, self.position.epoch, self.position.step)
+        extra: dict[str, Any] = state.get("extra", {})
+        return extra
 
     def close(self) -> None:
         """Stop averaging the gradients with other processes."""

@@ -22,7 +22,7 @@ from tuner.errors import InvalidInput, NotStored
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="quarterturn")
 def cli() -> None:
-    """Tune hyperparameters on Ray, watch how far each layer turns, and prune with a reason.
+    """Tune hyperparameters on Ray, measure how far each layer turns, and prune with a reason.
 
     \b
     quarterturn run --trainable digits-mlp --space sgd --name first
@@ -38,8 +38,8 @@ for module in (studies, cluster, lab):
 def main() -> None:
     """Run the command line.
 
-    A mistake of the user is one line on stderr and exit code 2. A study that could not be written
-    is one line and exit code 1.
+    A mistake of the user prints one line on stderr and exits with code 2. A study that could not
+    be written prints one line and exits with code 1.
     """
     try:
         sys.exit(cli(standalone_mode=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from tuner.cluster.job_client import Job, JobServer
 
 
-# `submit` waits this long for the job to begin, to show mistakes that only the cluster can find.
+# `submit` waits this long for the job to start, to show mistakes that only the cluster can find.
 _BEGINS_WITHIN_S = 60.0
 
-AT = click.option("--address", help="Cluster that has the study: http://HEAD:8265.")
+AT = click.option(
+    "--address", help="Job server of the cluster that has the study: http://HEAD:8265."
+)
 _ADDRESS = click.option(
     "--address",
     envvar="RAY_API_SERVER_ADDRESS",
     required=True,
-    help="The cluster's job server, http://HEAD:8265; or RAY_API_SERVER_ADDRESS.",
+    help="The cluster's job server: http://HEAD:8265.  [default: RAY_API_SERVER_ADDRESS]",
 )
 _FOLLOW = click.option("--follow", "-f", is_flag=True, help="Print the job's output until it ends.")
 
@@ -34,9 +36,13 @@ _FOLLOW = click.option("--follow", "-f", is_flag=True, help="Print the job's out
 @options(
     click.option(
         "--folder",
-        help="Folder of studies there.  [default: its QUARTERTURN_FOLDER, or ~/studies]",
+        help="Folder of studies on the cluster.  [default: its QUARTERTURN_FOLDER, or ~/studies]",
     ),
-    click.option("--include", multiple=True, help="Also send this file beside FILE; repeatable."),
+    click.option(
+        "--include",
+        multiple=True,
+        help="Also send this file or folder, which is beside FILE; repeatable.",
+    ),
     _ADDRESS,
     _FOLLOW,
 )
@@ -52,8 +58,9 @@ def submit(
 ) -> None:
     """Send a tuning job to a Ray cluster, where it runs without this terminal.
 
-    The job is checked here first. The modules that FILE imports from its own folder are sent with
-    it, and the packages of quarterturn; at most 100 MB. Submit it again to continue the study.
+    The command first checks the job. It sends the job, the modules that FILE imports from its own
+    folder, and the packages of quarterturn, at most 100 MB. Submit the job again to continue its
+    study.
 
     \b
     quarterturn submit fashion.py --address http://head:8265
@@ -96,7 +103,7 @@ def submit(
 def status(job: str, address: str) -> None:
     """Print the state of a submitted job.
 
-    JOB is its id, or the name of its study for the newest one.
+    JOB is the id of the job, or the name of a study, which means its newest job.
 
     \b
     quarterturn status fashion --address http://head:8265
@@ -117,7 +124,7 @@ def status(job: str, address: str) -> None:
 def logs(job: str, address: str, follow: bool) -> None:
     """Print the output of a submitted job.
 
-    JOB is its id, or the name of its study for the newest one.
+    JOB is the id of the job, or the name of a study, which means its newest job.
 
     \b
     quarterturn logs fashion --address http://head:8265 -f
@@ -136,9 +143,9 @@ def logs(job: str, address: str, follow: bool) -> None:
 @click.argument("job")
 @_ADDRESS
 def stop(job: str, address: str) -> None:
-    """End a submitted job; the reports and checkpoints of its trials are kept.
+    """Stop a submitted job. The reports and checkpoints of its trials are kept.
 
-    JOB is its id, or the name of its study for the newest one.
+    JOB is the id of the job, or the name of a study, which means its newest job.
 
     \b
     quarterturn stop fashion --address http://head:8265
@@ -172,15 +179,25 @@ def list_jobs(address: str) -> None:
     print_jobs(JobServer(address).jobs(), console())
 
 
-def resume_there(address: str, name: str, folder: Path | None, given: dict[str, Any]) -> None:
-    """Continue a study on its cluster, and print the next commands."""
+def resume_there(
+    address: str, name: str, folder: Path | None, given: dict[str, Any], flags: Sequence[str] = ()
+) -> None:
+    """Continue a study on its cluster, and print the next commands.
+
+    Args:
+        address: the cluster's job server.
+        name: the name of the study.
+        folder: the folder of studies on the cluster; None for the study's last one.
+        given: options by the names of the job's fields.
+        flags: further options, as they are typed.
+    """
     from tuner.cluster.job_client import JobServer
     from tuner.cluster.submit import resume as resume_job
     from tuner.cluster.submit import wait_for_start
 
     server = JobServer(address)
     where = folder.as_posix() if folder else None
-    sent = resume_job(server, name, as_arguments(given), folder=where)
+    sent = resume_job(server, name, [*as_arguments(given), *flags], folder=where)
     click.echo(f"submitted {sent.id} to {server.address}")
     sent = wait_for_start(server, sent, _BEGINS_WITHIN_S)
     if sent.state in ("failed", "stopped"):
@@ -190,7 +207,13 @@ def resume_there(address: str, name: str, folder: Path | None, given: dict[str, 
 
 @contextmanager
 def studies_at(address: str | None, name: str, folder: Path | None) -> Iterator[Path]:
-    """Yield the folder of studies to read; the study is fetched first if it is on a cluster."""
+    """Yield the folder of studies to read. A study on a cluster is fetched first.
+
+    Args:
+        address: the job server of the cluster that has the study; None if it is on this machine.
+        name: the name of the study.
+        folder: the folder of studies; None for the default.
+    """
     from tuner.study.folder import DEFAULT_FOLDER
 
     if not address:
@@ -235,7 +258,7 @@ def _follow(server: JobServer, job_id: str) -> None:
 
 
 def _end(server: JobServer, job: Job) -> None:
-    """Exit after a job that did not succeed: with 2 after a user's mistake, else with 1."""
+    """Exit after a failed or stopped job: with 2 after a mistake of the user, otherwise with 1."""
     from tuner.cluster.remote_read import last_words
 
     words = f": {last_words(server.logs(job.id))}" if job.state == "failed" else ""
@@ -255,7 +278,7 @@ def _next(server: JobServer, job: Job) -> None:
 
 @click.command()
 @click.option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's job server.")
-@click.option("--folder", help="Folder of studies.  [default: [~/]studies]")
+@click.option("--folder", help="Folder of studies.  [default: QUARTERTURN_FOLDER, or [~/]studies]")
 @click.option("--data", help="Folder with the training data.")
 def doctor(address: str | None, folder: str | None, data: str | None) -> None:
     """Check this machine, or every node of a cluster, for common mistakes.
@@ -268,7 +291,7 @@ def doctor(address: str | None, folder: str | None, data: str | None) -> None:
     from tuner.cluster.doctor import examine as examine_cluster
     from tuner.study.folder import DEFAULT_FOLDER
 
-    # With a cluster, the folder and the data are on its nodes.
+    # With an address, the folder and the data are on the nodes of the cluster.
     here = describe_machine((not address and folder) or DEFAULT_FOLDER, None if address else data)
     checks = check_here(here, runs_trials=not address)
     if address:

@@ -18,20 +18,22 @@ from tuner.cli.options import FOLDER, INTERRUPTED, console, given_by
     help="Comma-separated names; asha, one-epoch and all are groups.  [default: all but "
     "wilcoxon, whose permutation tests take seconds a repeat]",
 )
-@click.option("--trials", default=50, show_default=True, help="Trials to draw for each repeat.")
+@click.option("--trials", default=50, show_default=True, help="Number of trials in each draw.")
 @click.option("--repeats", default=50, show_default=True, help="Number of random draws.")
-@click.option("--workers", default=1, show_default=True, help="Trials at a time.")
+@click.option(
+    "--workers", default=1, show_default=True, help="Number of trials that run at a time."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--plot", type=Path, help="Draw costs and losses to a .png or .svg file.")
+@click.option("--plot", type=Path, help="Plot costs and losses to a .png or .svg file.")
 def replay(
     file: Path, schedulers: str | None, as_json: bool, plot: Path | None, **given: int
 ) -> None:
     """Replay recorded trials through several schedulers, and print their costs and losses.
 
-    FILE is a recording that `quarterturn export` wrote. Each repeat draws trials in random order,
-    the same for every scheduler. The loss is the final metric of the best trial, minus that of
-    the trial that the scheduler selects.
+    FILE is a recording that `quarterturn export` wrote. Each repeat draws trials in random order.
+    All schedulers get the same draws. The loss is the final metric of the best trial, minus the
+    final metric of the trial that the scheduler selects.
 
     \b
     quarterturn replay fashion.parquet
@@ -81,7 +83,7 @@ def paper(
     """Reproduce a finding of arXiv:1806.01603, and compare it with the paper's figures.
 
     FINDING is rates, alpha, weight-decay, warmup, adaptive, features, speed, or all. Run the
-    command again to continue. Runs that several findings need are made once.
+    command again to continue. A run that several findings need is made only once.
 
     \b
     quarterturn paper features
@@ -96,7 +98,7 @@ def paper(
     plan = make_plan(find_findings(finding), scale, seeds, only)
     from tuner.paper.reproduce import (
         print_shown,
-        show,  # not before the names are known to be right
+        show,  # only after the names are checked, because the import is slow
         write_document,
     )
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and functions that pass on their values."""
+"""Options that several commands share, and functions that process their values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def options(*several: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def given_by(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, by the names of their fields."""
+    """Return the options that have a value, by the names of the job's fields."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -38,6 +38,12 @@ def job_of(
     file: str | None, trainable: str | None, space: str | None, given: dict[str, Any]
 ) -> TuningJob:
     """Return the job that a command line describes.
+
+    Args:
+        file: a Python file that defines a job; None with `trainable` and `space`.
+        trainable: a name, or module:Class; None with `file`.
+        space: a name, or module:function; beside `file` it replaces the job's space.
+        given: options by the names of the job's fields; None leaves a field unchanged.
 
     Raises:
         UsageError: neither a file, nor both a trainable and a space.
@@ -56,7 +62,12 @@ def job_of(
 
 
 def as_arguments(given: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list[str]:
-    """Return options of the current command as arguments of a command line."""
+    """Return options of the current command as arguments of a command line.
+
+    Args:
+        given: the options by the names of their fields; None is left out.
+        leave_out: the names of fields that are left out.
+    """
     names = {option.name: option.opts[0] for option in click.get_current_context().command.params}
     return [
         f"{names[field]}={one}"
@@ -109,7 +120,9 @@ def _unless_empty(
     return given or None
 
 
-FOLDER = click.option("--folder", type=Path, help="Folder of studies.  [default: studies]")
+FOLDER = click.option(
+    "--folder", type=Path, help="Folder of studies.  [default: QUARTERTURN_FOLDER, or studies]"
+)
 RESOURCES = options(
     click.option("--cpus-per-trial", type=float, help="CPUs that a trial reserves."),
     click.option("--gpus-per-trial", type=float, help="GPUs that a trial reserves; 0.5 is half."),
@@ -128,12 +141,12 @@ RESOURCES = options(
         multiple=True,
         metavar="NAME=AMOUNT",
         callback=pairs,
-        help="Amount of another resource of the cluster; repeatable.",
+        help="Amount of a custom resource that a trial reserves; repeatable.",
     ),
 )
 DATA = click.option("--data", "data_dir", help="Folder with the training data.")
 BUDGET = options(
-    click.option("--trials", "num_trials", type=int, help="Number of trials in all."),
+    click.option("--trials", "num_trials", type=int, help="Total number of trials."),
     RESOURCES,
     DATA,
     click.option(
@@ -143,7 +156,15 @@ BUDGET = options(
         callback=_unless_empty,
         help="Also log to tensorboard or mlflow; repeatable. none stops both.",
     ),
-    click.option("--concurrent", "max_concurrent", type=int, help="Most trials at a time."),
+    click.option(
+        "--concurrent",
+        "max_concurrent",
+        type=int,
+        help="Maximum number of trials that run at a time.",
+    ),
+)
+RETRY_FAILED = click.option(
+    "--retry-failed", is_flag=True, help="Run each failed trial once more, as a new trial."
 )
 JOB = options(
     click.argument("file", required=False),
@@ -152,8 +173,8 @@ JOB = options(
     click.option("--name", help="Name of the study."),
     click.option("--metric", help="Metric to optimise, a key of the reports."),
     click.option("--mode", type=click.Choice(["min", "max"]), help="Minimise or maximise it."),
-    click.option("--epochs", "max_epochs", type=int, help="Epochs of a whole trial."),
-    click.option("--seed", type=int, help="Seed of suggestions and training."),
+    click.option("--epochs", "max_epochs", type=int, help="Epochs of a complete trial."),
+    click.option("--seed", type=int, help="Seed of the suggestions and of the training."),
     click.option(
         "--storage",
         callback=storage_url,
@@ -165,7 +186,7 @@ JOB = options(
     click.option(
         "--start",
         type=click.Choice(["rotation", "random"]),
-        help="First trials: a ladder of rotations, or the sampler's.",
+        help="First trials: a ladder of final rotations, or the sampler's suggestions.",
     ),
     BUDGET,
 )

@@ -19,6 +19,7 @@ from tuner.cli.options import (
     INTERRUPTED,
     JOB,
     RESOURCES,
+    RETRY_FAILED,
     console,
     given_by,
     job_of,
@@ -51,7 +52,14 @@ REPORT_FILES = options(
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """The files to write; an empty `html` is named after the study."""
+    """The files that a report writes; each is optional.
+
+    Attributes:
+        html: the path of the page; empty means that the page is named after the study.
+        plot: the kind of the chart.
+        out: the path of the chart.
+        parquet: the path of the ranked table.
+    """
 
     html: str | None
     plot: str | None
@@ -62,7 +70,13 @@ class ReportFiles:
         return self.html is not None or self.plot is not None or self.parquet is not None
 
     def write(self, result: StudyResult, name: str, folder: Path | None) -> list[Path]:
-        """Write the files and return their paths. The page does not show a database's URL."""
+        """Write the files and return their paths. The page does not show a database's URL.
+
+        Args:
+            result: the study.
+            name: the name or URL of the study on the command line.
+            folder: the folder of studies on the command line.
+        """
         written = []
         if self.html is not None:
             from tuner.report.html import write_html
@@ -105,14 +119,20 @@ def report_files(
 
 @click.command()
 @JOB
+@RETRY_FAILED
 @FOLDER
 @click.option("--code", type=Path, hidden=True, help="Folder of modules to keep with the study.")
 def run(
-    file: str | None, trainable: str | None, space: str | None, code: Path | None, **given: Any
+    file: str | None,
+    trainable: str | None,
+    space: str | None,
+    retry_failed: bool,
+    code: Path | None,
+    **given: Any,
 ) -> None:
-    """Run a tuning job, then print its report; run it again to continue.
+    """Run a tuning job, then print its report. Run the command again to continue the study.
 
-    FILE is a Python file that defines a TuningJob; or name a trainable and a space.
+    FILE is a Python file that defines a TuningJob. Without FILE, give a trainable and a space.
 
     \b
     quarterturn run fashion.py
@@ -120,32 +140,37 @@ def run(
     quarterturn run --trainable digits-mlp --space sgd --name first --trials 20
     """
     job = job_of(file, trainable, space, given)
-    from tuner.api import run as run_job  # not before the names are known to be right
+    from tuner.api import run as run_job  # after the names are checked: the import is slow
 
-    _show(lambda: run_job(job, code=code), job.name, job.folder)
+    _show(lambda: run_job(job, code=code, retry_failed=retry_failed), job.name, job.folder)
 
 
 @click.command()
 @click.argument("name")
 @BUDGET
+@RETRY_FAILED
 @FOLDER
 @AT
-def resume(name: str, folder: Path | None, address: str | None, **given: Any) -> None:
+def resume(
+    name: str, retry_failed: bool, folder: Path | None, address: str | None, **given: Any
+) -> None:
     """Continue a study after Ctrl-C or a crash, or with more trials.
 
     \b
     quarterturn resume fashion
     quarterturn resume fashion --trials 100
+    quarterturn resume fashion --retry-failed
     quarterturn resume fashion --address http://head:8265
     """
     if address:
-        resume_there(address, name, folder, given)
+        resume_there(address, name, folder, given, ["--retry-failed"] if retry_failed else [])
         return
     from tuner.api import resume as resume_job
     from tuner.study.folder import DEFAULT_FOLDER
 
     home = folder or Path(DEFAULT_FOLDER)
-    _show(lambda: resume_job(name, folder=home, **given_by(given)), name, home)
+    changes = {"retry_failed": retry_failed, **given_by(given)}
+    _show(lambda: resume_job(name, folder=home, **changes), name, home)
 
 
 @click.command()
@@ -267,7 +292,12 @@ def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:
     if not result.finished:
         click.echo(f"interrupted; nothing is lost. To go on: {again}", err=True)
         sys.exit(INTERRUPTED)
-    if all(trial.state == "failed" for trial in result.trials):
+    if not any(trial.state == "complete" for trial in result.trials):
+        click.echo(
+            f"no trial is complete, so {result.name} has no best one; mend what failed, or widen "
+            f"the space, then: {again} --trials {2 * result.num_trials}",
+            err=True,
+        )
         sys.exit(1)
 
 
@@ -285,10 +315,10 @@ def _show(verb: Callable[[], StudyResult], name: str, folder: Path) -> None:
 def advise(
     name: str, as_json: bool, enqueue: int | None, folder: Path | None, address: str | None
 ) -> None:
-    """Print what to try next, with the evidence from the study's own trials.
+    """Print advice for the next trials, with the evidence from the study's own trials.
 
     NAME is the study's name, or the URL of a database, with #STUDY if it holds several. There is
-    no advice if the trials show nothing beyond chance.
+    no advice if the trials show no effect beyond chance.
 
     \b
     quarterturn advise fashion
@@ -349,10 +379,10 @@ def advise(
 )
 @FOLDER
 def watch(name: str, interval: float, folder: Path | None) -> None:
-    """Show a study on the terminal while another process runs it; Ctrl-C ends only the view.
+    """Show a study on the terminal while another process runs it. Ctrl-C ends only the view.
 
-    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. An output
-    that is no terminal gets one snapshot.
+    NAME is the study's name, or the URL of a database, with #STUDY if it holds several. If
+    the output is not a terminal, the command prints one snapshot.
 
     \b
     quarterturn watch fashion
@@ -374,7 +404,7 @@ def watch(name: str, interval: float, folder: Path | None) -> None:
 )
 @click.option("--distance", default=0.95, show_default=True, help="Hidden layers' final distance.")
 @click.option("--epochs", "max_epochs", type=int, help="Epochs of the run.")
-@click.option("--seed", type=int, help="Seed of initialisation and batches.")
+@click.option("--seed", type=int, help="Seed of the initialisation and of the batches.")
 @click.option(
     "--set",
     "config",
@@ -386,7 +416,7 @@ def watch(name: str, interval: float, folder: Path | None) -> None:
 @RESOURCES
 @DATA
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--plot", type=Path, help="Draw the curve to a .png or .svg file.")
+@click.option("--plot", type=Path, help="Plot the curve to a .png or .svg file.")
 def find_rate(
     file: str | None,
     trainable: str | None,
@@ -401,8 +431,8 @@ def find_rate(
     """Find the rate at which an optimizer turns the hidden layers by a given distance.
 
     Four short probes, together at most one epoch, forecast how far each rate turns the layers in a
-    run of this model, optimizer, schedule and length. They also show whether the run learns at
-    that rate, and which layers lag. The rate is Layca's, or another optimizer's learning rate.
+    run of this model, optimizer, schedule and length. They also show whether the network learns at
+    that rate, and which layers lag. The rate is Layca's, or the learning rate of another optimizer.
 
     \b
     quarterturn find-rate fashion.py
@@ -416,7 +446,7 @@ def find_rate(
     if plot:
         check_picture(plot)
     job = job_of(file, trainable, space, given)
-    from tuner.rate_finder.find_rate import find_rate as find  # not before the names are right
+    from tuner.rate_finder.find_rate import find_rate as find  # slow, so after the checks
 
     keys = {key: _value(text) for key, text in (config or {}).items()}
     found = find(job, optimizer=optimizer, distance=distance, config=keys)
@@ -470,7 +500,7 @@ def serve(
     no_token: bool,
     interval: float,
 ) -> None:
-    """Show all studies in a browser, live, until Ctrl-C; nothing is written.
+    """Show all studies in a browser, live, until Ctrl-C. The server only reads.
 
     A visitor needs the token. The terminal shows how to sign in.
 

@@ -7,6 +7,7 @@
 - ray_tune.py: Ray Tune's searcher, scheduler, trial and controller over one study
 - buffered_trainable.py: several reports in one call to a trial's actor
 - checkpoints.py: the folders of trials and of each attempt at a trial
+- trial_error.py: TrialError, the error that ended a trial, with its place in the user's code
 - failures.py: why a trial's process ended, and whether the trial runs again
 - resources.py: what a trial requests, and how many trials fit on the cluster
 - session.py: Ray for one study

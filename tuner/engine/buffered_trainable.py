@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 from ray.tune import Trainable
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT
 from ray.tune.trainable import FunctionTrainable, wrap_function
 
+from tuner.errors import InvalidInput
 from tuner.rotation.halving import EPOCH_ROUNDING
 
 
@@ -110,8 +112,8 @@ def buffer_reports(
             until = time.monotonic() + BATCH_S
             while True:
                 try:
-                    result = self.train()
-                except Exception as error:  # of the trainable; the next call raises it
+                    result = _with_plain_numbers(self.train())
+                except Exception as error:  # of the trial itself; the next call raises it
                     if not results:
                         raise
                     # The earlier reports count: one of them may prune the trial.
@@ -133,6 +135,30 @@ def buffer_reports(
 
     Buffered.__name__ = Buffered.__qualname__ = base.__name__
     return Buffered
+
+
+def _with_plain_numbers(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result whose numbers Ray Tune can average; it would else end the whole run.
+
+    Raises:
+        InvalidInput: a number is complex, or too large for a float.
+    """
+    for key, value in result.items():
+        if key == "config":  # Ray repeats it, and does not average it
+            continue
+        if isinstance(value, dict):
+            result[key] = _with_plain_numbers(value)
+        elif isinstance(value, Number) and not isinstance(value, bool | float):
+            try:
+                number = float(value)  # type: ignore[arg-type]  # some numbers cannot, see below
+            except (TypeError, ValueError, OverflowError) as error:
+                raise InvalidInput(
+                    f"a report's {key} must be a real number that a float can hold, got the "
+                    f"{type(value).__name__} {str(value)[:40]}; report a float or leave it out"
+                ) from error
+            if not isinstance(value, int):
+                result[key] = number
+    return result
 
 
 def can_pause(trainable: Any) -> bool:

@@ -43,6 +43,7 @@ from tuner.rotation.report import epoch_of
 from tuner.storage.database import close_database, open_database, seconds_now
 from tuner.storage.lease import LeaseLost, is_driven
 from tuner.storage.optuna_internals import study_id_of
+from tuner.study.enqueue import count_retries, enqueue_failed
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_writing
 from tuner.study.initial_trials import first_trials
 from tuner.study.load import NUM_TRIALS, SPACE, read_result
@@ -59,7 +60,11 @@ _SAID = {
 
 
 def run(
-    job: TuningJob, *, observer: RunCallback | None = None, code: Path | None = None
+    job: TuningJob,
+    *,
+    observer: RunCallback | None = None,
+    code: Path | None = None,
+    retry_failed: bool = False,
 ) -> StudyResult:
     """Run a job until all its trials have ended, and return its study.
 
@@ -72,28 +77,33 @@ def run(
         job: the job to run.
         observer: its methods are called at every start, report and end; none by default.
         code: a folder of modules that the job imports, to keep with the study for `resume`.
+        retry_failed: whether to run each failed trial once more, as a new trial.
 
     Raises:
-        InvalidInput: the job cannot be run. A study that this call has created is removed again,
-            unless some of its trials have ended.
+        InvalidInput: the job cannot be run. A study that this call has made is removed again,
+            unless a trial of it has reported or has a checkpoint.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_loggers(job.loggers)
+    asked = job
     space = as_function(job.search_space)
     made_of = fingerprint(space)
     root = job.folder.expanduser().absolute()
     home = StudyFolder(root / job.name)
     new_folder, new_root = not home.exists(), not root.exists()
-    new_study, ended, trials = False, 0, None
+    new_study, trained, trials = False, False, None
     with home.locked():
         try:
             shown = observer or RunCallback()
             with open_for_writing(home, job.storage, drives=True, say=shown.noted) as storage:
                 study, new_study = _study(job, storage)
+                if retry_failed:
+                    enqueue_failed(study)
+                job = job.with_changes(num_trials=job.num_trials + count_retries(study))
                 _describe(study, job, made_of)
                 logs = logs_of(job.loggers, study, home.path, shown.noted)
-                manager = _manager(job, study, space, RunCallbacks(shown, *logs))
-                if manager.exhausted:  # a log may lack some of the study
+                manager = _manager(job, study, space, home, RunCallbacks(shown, *logs))
+                if manager.exhausted:  # a log may lack some of it
                     with RunCallbacks(*logs) as callbacks:
                         callbacks.begun(read_result(study, home.path))
                 else:
@@ -105,18 +115,18 @@ def run(
                         check_shared(trials, nodes)
                         probe = StorageProbe.after(trials, nodes)
                         home.job.touch(mode=0o600)
-                        home.job.write_bytes(pickle_job(job))
+                        home.job.write_bytes(pickle_job(asked))
                         if code:
                             _keep(code, home)
                         _tune(job, manager, home, probe, capacity)
-                ended = manager.ended
+                trained = manager.has_trained()
                 if manager.fatal:
                     raise manager.fatal
                 return read_result(study, home.path)
         except LeaseLost:  # another process drives the study, so nothing is removed
             raise
         except InvalidInput:
-            if new_folder and not ended:
+            if new_folder and not trained:
                 if trials is not None:
                     forget_trials(trials, home)
                 _remove(home, new_study)
@@ -130,6 +140,7 @@ def resume(
     *,
     folder: Path | str = DEFAULT_FOLDER,
     observer: RunCallback | None = None,
+    retry_failed: bool = False,
     **changes: Any,
 ) -> StudyResult:
     """Continue a study with its last job.
@@ -141,6 +152,7 @@ def resume(
         name: the name of the study.
         folder: the folder of studies.
         observer: as for `run`.
+        retry_failed: as for `run`.
         changes: fields of the job to replace, e.g. ``num_trials=100``.
 
     Raises:
@@ -148,7 +160,8 @@ def resume(
     """
     if (code := find_study(name, folder).code).is_dir():
         sys.path.insert(0, str(code))
-    return run(kept_job(name, folder=folder).with_changes(**changes), observer=observer)
+    job = kept_job(name, folder=folder).with_changes(**changes)
+    return run(job, observer=observer, retry_failed=retry_failed)
 
 
 def kept_job(name: str, *, folder: Path | str = DEFAULT_FOLDER) -> TuningJob:
@@ -164,7 +177,7 @@ def kept_job(name: str, *, folder: Path | str = DEFAULT_FOLDER) -> TuningJob:
 
 
 def _manager(
-    job: TuningJob, study: optuna.Study, space: Space, observer: RunCallback
+    job: TuningJob, study: optuna.Study, space: Space, home: StudyFolder, observer: RunCallback
 ) -> TrialManager:
     constants: dict[str, Any] = {"max_epochs": job.max_epochs, "seed": job.seed}
     if job.data_dir is not None:
@@ -181,6 +194,7 @@ def _manager(
         observer=observer,
         may_pause=can_pause(job.trainable),
         start=first_trials(space, job.start, job.sampler, study.direction),
+        errors=home.errors,
     )
     manager.recover()
     return manager
@@ -265,12 +279,6 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         InvalidInput: the study has trials of another space, metric, mode, budget or rotation
             target.
     """
-    mode = "max" if study.direction == StudyDirection.MAXIMIZE else "min"
-    if mode != job.mode:
-        raise InvalidInput(
-            f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has {mode!r}; "
-            "choose another name"
-        )
     pruner = rotation_pruner_of(study.pruner)
     target = pruner.target_or(job.rotation_target) if pruner else job.rotation_target
     # If one of these changed, the trials of the study could not be compared. Studies of older
@@ -282,9 +290,11 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
         ROTATION_TARGET: target.to_dict(),
     }
     attrs = study.user_attrs
-    if study.get_trials(deepcopy=False):  # else there is nothing to compare
+    if trials := study.get_trials(deepcopy=False):  # else there is nothing to compare
         for key, value in identity.items():
             kept = attrs.get(key, value)
+            if key == METRIC and not any(trial.intermediate_values for trial in trials):
+                continue  # no trial has ever reported the old one
             if kept == value or (key == ROTATION_TARGET and read_target(attrs) == target):
                 continue
             raise InvalidInput(
@@ -292,6 +302,12 @@ def _describe(study: optuna.Study, job: TuningJob, made_of: str) -> None:
                 f"{_difference(key, value, kept)}; "
                 f"choose another name, or remove {str(job.folder / job.name)!r} to start over"
             )
+    mode = "max" if study.direction == StudyDirection.MAXIMIZE else "min"
+    if mode != job.mode:
+        raise InvalidInput(
+            f"a study keeps its mode, {job.name!r} was given {job.mode!r} where it has {mode!r}; "
+            "choose another name"
+        )
     described: dict[str, Any] = {**identity, NUM_TRIALS: job.num_trials}
     if pruner:  # its settings may change from run to run; reports judge by those of the last
         described[WARMUP_EPOCHS] = pruner.criteria.warmup_epochs

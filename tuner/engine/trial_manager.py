@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -18,6 +19,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from tuner.engine.callbacks import RunCallback
+from tuner.engine.trial_error import TrialError
 from tuner.engine.trial_queue import LiveTrial, TrialQueue, promotion_of
 from tuner.errors import InvalidInput
 from tuner.rotation import Action, Decision, EpochReport, Promotion, RotationCurve, Verdict
@@ -29,12 +31,14 @@ from tuner.study.load import STATES
 from tuner.study.pruners import explain
 from tuner.study.schema import (
     AUDIT,
+    ERROR,
     REASON,
     curve_of,
     has_report,
     read_config,
     record_report,
     report_last_rotation,
+    reports_of,
     whole_config,
 )
 from tuner.study.search_space import Space, suggest
@@ -130,6 +134,40 @@ def _with_report(curve: RotationCurve, report: EpochReport, live: LiveTrial) -> 
     return curve_of(live.stored, curve.max_epochs)
 
 
+# So many failures of one kind, and no other end of a trial, are no accident.
+_MOST_ALIKE = 3
+
+
+class FailureCounter:
+    """Counts the failures of trials, and knows when all are of one kind.
+
+    A lack of memory does not count, because it depends on the configuration.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[int, str] = {}
+        self._last = TrialError("")
+
+    def are_alike(self, number: int, error: TrialError) -> bool:
+        """Count a failure; return whether there are enough of them, all of one kind."""
+        if "OutOfMemory" in error.line:
+            return False
+        self._kinds[number] = error.kind
+        self._last = error
+        return len(self._kinds) >= _MOST_ALIKE and len(set(self._kinds.values())) == 1
+
+    def refusal(self, study: str, errors: Path | None) -> InvalidInput:
+        """Return the error that stops the study."""
+        where = ""
+        if errors is not None and self._last.text:
+            where = f"; the whole traceback is in {errors}"
+        return InvalidInput(
+            f"trials must not all fail, the first {len(self._kinds)} of {study!r} failed alike "
+            f"({self._last.reason.removesuffix('.')}){where}; mend the code, then run the job "
+            "again with --retry-failed (in Python retry_failed=True); resume would run the old code"
+        )
+
+
 @dataclass(frozen=True)
 class Suggestion:
     """A trial to run.
@@ -162,11 +200,11 @@ class TrialManager:
         constants: config entries of every trial; the config of a trial replaces them key by key.
         observer: receives every start, report and end.
         may_pause: whether trials can pause at a checkpoint; needs a `RotationPruner`.
-        start: suggests the first trials; None if the sampler suggests them.
+        start: suggests the first trials; None leaves them to the sampler.
+        errors: the folder for the tracebacks of failed trials; None to write none.
 
     Attributes:
         fatal: the error that the user must correct before the study can continue, or None.
-        ended: the number of trials that this process has completed or pruned.
     """
 
     def __init__(
@@ -183,13 +221,15 @@ class TrialManager:
         observer: RunCallback | None = None,
         may_pause: bool = False,
         start: InitialTrials | None = None,
+        errors: Path | None = None,
     ) -> None:
         self.study = study
         self.metric = metric
         self.max_epochs = max_epochs
         self.observer = observer or RunCallback()
         self.fatal: InvalidInput | None = None
-        self.ended = 0
+        self._failures = FailureCounter()
+        self._errors = errors
         self._space = space
         self._constants = dict(constants or {})
         self._may_pause = may_pause
@@ -251,7 +291,7 @@ class TrialManager:
             InvalidInput: the sampler cannot draw from the search space.
         """
         try:
-            while (live := self._queue.next()) is not None:
+            while self.fatal is None and (live := self._queue.next()) is not None:
                 if (suggestion := self._start(live)) is not None:
                     return suggestion
         except DatabaseUnavailable:
@@ -271,7 +311,8 @@ class TrialManager:
     def report(self, number: int, result: Mapping[str, Any]) -> Decision:
         """Record a result and return the decision on its trial.
 
-        A result that cannot be used stops the whole study: see `fatal`.
+        A result that cannot be used fails its trial. It stops the whole study (see `fatal`) if no
+        trial has shown yet that the others would do better.
 
         Args:
             number: the number of the running trial.
@@ -282,8 +323,13 @@ class TrialManager:
         try:
             live.decision = self._reports.handle(live, result, self._queue.more_to_come)
         except InvalidInput as error:
-            self.fatal = error
-            return _STOP
+            missing = self.metric not in result
+            if not (self._has_metric() if missing else self._has_reports()):
+                self.fatal = error
+                return _STOP
+            live.failure = str(error)
+            self._count_failure(number, TrialError(str(error)))
+            live.decision = _STOP
         return live.decision
 
     def finish(self, number: int, result: Mapping[str, Any]) -> None:
@@ -309,16 +355,34 @@ class TrialManager:
         self._end(live, *_outcome(live, self.metric))
 
     def fail(self, number: int, error: BaseException | None) -> None:
-        """Record that a trial crashed. Unusable input stops the whole study: see `fatal`.
+        """Record that a trial crashed, and write its traceback to a file.
 
-        An advised trial may be outside the space, so its unusable input fails only this trial.
+        Unusable input stops the whole study (see `fatal`) if no trial has reported anything: it is
+        probably wrong for every trial. An advised trial may lie outside of the space, so its
+        unusable input fails it alone. So does the third failure of one kind if no trial has ended
+        in another way.
         """
         cause = getattr(error, "cause", None) or error
         live = self._queue.running.get(number)
-        if isinstance(cause, InvalidInput) and not (live and live.is_advised):
+        advised = live is not None and live.is_advised
+        if isinstance(cause, InvalidInput) and not advised and not self._has_reports():
             self.fatal = cause
             return
-        self.fail_with(number, _describe(cause))
+        known = TrialError.of(error)
+        if live is not None:
+            self._keep_traceback(live, known)
+        self.fail_with(number, known.reason)
+        if not advised:
+            self._count_failure(number, known)
+
+    def _keep_traceback(self, live: LiveTrial, error: TrialError) -> None:
+        """Write a traceback to a file, and name the file in the trial."""
+        if not error.text or self._errors is None:
+            return
+        file = self._errors / f"trial-{live.number:05}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(error.text + "\n", errors="backslashreplace")
+        live.trial.set_user_attr(ERROR, str(file.relative_to(self._errors.parent)))
 
     def fail_with(self, number: int, reason: str) -> None:
         """Record that a trial failed, with a reason."""
@@ -361,15 +425,41 @@ class TrialManager:
                     warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)
                 suggested = {**self._constants, **suggest(self._space, trial)}
         except InvalidInput as error:
-            self._end(live, TrialState.FAIL, str(error))
-            if advised:
-                return None
-            raise
+            others = self.study.get_trials(deepcopy=False)[: trial.number]
+            known = TrialError.of(error)
+            self._keep_traceback(live, known)
+            self._end(live, TrialState.FAIL, known.reason)
+            if not advised and not any(other.params for other in others):
+                raise
+            if not advised:
+                self._count_failure(trial.number, known)
+            return None
         path = self._queue.start(live)
         stored = live.stored
         config = whole_config(trial, stored, suggested)
         self.observer.started(trial.number, {**trial.params, **read_config(stored)})
         return Suggestion(trial.number, config, stored.user_attrs.get(CHECKPOINT), path)
+
+    def has_trained(self) -> bool:
+        """Whether any trial of the study has ended, has reported or has a checkpoint."""
+        return any(
+            trial.state.is_finished() or CHECKPOINT in trial.user_attrs or reports_of(trial)
+            for trial in self.study.get_trials(deepcopy=False)
+        )
+
+    def _has_reports(self) -> bool:
+        return any(reports_of(trial) for trial in self.study.get_trials(deepcopy=False))
+
+    def _has_metric(self) -> bool:
+        return any(trial.intermediate_values for trial in self.study.get_trials(deepcopy=False))
+
+    def _count_failure(self, number: int, error: TrialError) -> None:
+        """Stop the study at the third failure of one kind, if no trial has ended in another way."""
+        ended_well = (TrialState.COMPLETE, TrialState.PRUNED)
+        if any(trial.state in ended_well for trial in self.study.get_trials(deepcopy=False)):
+            return
+        if self._failures.are_alike(number, error) and self.fatal is None:
+            self.fatal = self._failures.refusal(self.study.study_name, self._errors)
 
     def _is_new(self, live: LiveTrial, result: Mapping[str, Any]) -> bool:
         """Whether a result reports an epoch that the trial has not reported yet."""
@@ -393,7 +483,6 @@ class TrialManager:
                 raise
             self._queue.stop_creating()
         self._queue.discard(live.number, failed=state == TrialState.FAIL)
-        self.ended += state != TrialState.FAIL
         self.observer.finished(live.number, STATES[state], value, live.epochs, reason)
 
 
@@ -406,10 +495,3 @@ def _outcome(live: LiveTrial, metric: str) -> tuple[TrialState, str]:
     if not live.stored.intermediate_values:
         return TrialState.FAIL, f"it ended without a report of {metric}"
     return TrialState.COMPLETE, ""
-
-
-def _describe(error: BaseException | None) -> str:
-    if error is None:
-        return "it crashed without an error message"
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tuner.report.study_follower import EndedTrial, StudySnapshot
 from tuner.rotation import RotationTarget
 from tuner.rotation.decision import PEERS
-from tuner.study.result import TrialResult
+from tuner.study.result import StudyResult, TrialResult
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, direction marks, line separators
 
@@ -26,7 +26,9 @@ _SHORT = 60
 
 
 def short_reason(reason: str) -> str:
-    """Return the first sentence of a reason, cut to 60 characters.
+    """Return what decided, in at most 60 characters: the first sentence of a reason.
+
+    Longer ones, such as errors, are cut in the middle.
 
     Example:
         >>> short_reason("peers: 8th of 14 at epoch 0.25; the best 5 go on. Compared by ...")
@@ -36,7 +38,11 @@ def short_reason(reason: str) -> str:
     if first.startswith("target out of reach: "):  # in older studies
         first = first.partition("; ")[2] or first
     first = first.removeprefix(PEERS)
-    return first if len(first) <= _SHORT else f"{first[: _SHORT - 1].rstrip()}…"
+    if len(first) <= _SHORT:
+        return first
+    # An error often names what is wrong at its end.
+    end = first[-(_SHORT // 2) :].lstrip()
+    return f"{first[: _SHORT - 1 - len(end)].rstrip()}…{end}"
 
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -58,6 +64,11 @@ def saved(study: StudySnapshot) -> str:
     whole = study.epochs + study.saved
     share = study.saved / whole if whole else 0.0
     return f"pruning saved {study.saved:.4g} of {whole:.4g} epochs ({share:.0%})"
+
+
+def goal(study: StudySnapshot | StudyResult) -> str:
+    """Return what the study optimises, and in which direction."""
+    return f"{'maximising' if study.mode == 'max' else 'minimising'} {one_line(study.metric)}"
 
 
 def epochs_of(epochs: float, max_epochs: int) -> str:

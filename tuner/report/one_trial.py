@@ -51,6 +51,7 @@ def trial_json(result: StudyResult, number: int) -> str:
             "trial": trial.number,
             "rank": result.ranked.index(trial) + 1,
             "state": trial.state,
+            "status": trial.status or trial.state,
             result.metric: _known(trial.value),
             "reason": trial.reason,
             "would_have_been_pruned": trial.audit,
@@ -60,6 +61,8 @@ def trial_json(result: StudyResult, number: int) -> str:
             "max_epochs": result.max_epochs,
             "seconds": round(trial.seconds, 3),
             "checkpoint": trial.checkpoint,
+            "traceback": trial.error,
+            "retry_of": trial.retry_of,
             "rotation": {layer: _known(value) for layer, value in trial.rotation.items()},
             "forecast": None
             if ahead is None
@@ -111,13 +114,19 @@ def print_trial(
     spent = f"{formatting.epochs_of(trial.epochs, result.max_epochs)} epochs, {trial.seconds:.1f} s"
     rank = f"rank {result.ranked.index(trial) + 1} of {len(result.ranked)}"
     metric = f"{result.metric} {formatting.number(trial.value)}"
-    head = f"{result.name}, trial {number}: {trial.state}, {metric}, {rank}, {spent}"
+    head = (
+        f"{result.name}, trial {number}: {trial.status or trial.state}, {metric}, {rank}, {spent}"
+    )
     console.print(Text(formatting.one_line(head), style="bold"), soft_wrap=not console.is_terminal)
     if trial.reason:
         console.print(Text(f"reason: {formatting.one_line(trial.reason)}"), soft_wrap=True)
     if trial.audit:
         why = formatting.one_line(trial.audit)
         console.print(Text(f"control trial; it would be pruned: {why}"), soft_wrap=True)
+    if trial.error:
+        console.print(Text(f"traceback: {trial.error}"), soft_wrap=True)
+    if trial.retry_of is not None:
+        console.print(Text(f"repeats trial {trial.retry_of}, which failed"), soft_wrap=True)
     for title, text in (("start", trial.start), ("tests the advice", trial.advice)):
         if text:
             console.print(Text(f"{title}: {formatting.one_line(text)}"), soft_wrap=True)

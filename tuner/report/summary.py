@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tuner.report.evidence import (
 )
 from tuner.report.formatting import load_call, short_reason, study_arguments, target_words
 from tuner.rotation import RotationTarget
-from tuner.study.result import StudyResult
+from tuner.study.result import Status, StudyResult
 
 
 def rows(result: StudyResult, sort: str = "rank", top: int | None = None) -> pd.DataFrame:
@@ -75,6 +76,7 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
                     "rank": int(row["rank"]),
                     "trial": int(row["trial"]),
                     "state": row["state"],
+                    "status": by_number[row["trial"]].status or row["state"],
                     "value": _known(row[result.metric]),
                     "rotation_min": _known(row["rotation_min"]),
                     "rotation_min_layer": row["rotation_min_layer"] or None,
@@ -104,14 +106,12 @@ def to_json(result: StudyResult, sort: str = "rank", top: int | None = None) -> 
 
 def headline(result: StudyResult) -> str:
     """Return the first line: the number of trials by state, and the epochs that pruning saved."""
-    counts = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
-    for trial in result.trials:
-        counts[trial.state] += 1
-    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
+    counts: Counter[str] = Counter(trial.status or trial.state for trial in result.trials)
+    states = ", ".join(f"{counts[status]} {status}" for status in _COLOURS if counts[status])
     saved = result.saved
     spent = sum(trial.epochs for trial in result.trials if trial.state in ("complete", "pruned"))
     return (
-        f"{result.name}: {len(result.trials)} trials ({states}); pruning saved "
+        f"{result.name}: {len(result.trials)} trials ({states or 'none yet'}); pruning saved "
         f"{round(saved.epochs, 1):.15g} of {round(spent + saved.epochs, 1):.15g} epochs "
         f"({saved.share:.0%})"
     )
@@ -138,8 +138,16 @@ def _whole(value: float) -> int | float:
     return int(value) if float(value).is_integer() else round(float(value), 3)
 
 
-_COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
-# On a narrower screen, parameters and reasons are printed below the table.
+_COLOURS: dict[Status, str] = {
+    "complete": "green",
+    "pruned": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "paused": "blue",
+    "interrupted": "magenta",
+    "waiting": "magenta",
+}
+# On a narrower screen parameters and reasons are printed below the table.
 _WIDE = 150
 
 
@@ -229,12 +237,13 @@ def _figures(
         table.add_column(Text(name), justify="right" if name in right else "left", no_wrap=True)
     for name in ("parameters", "reason") if words else ():
         table.add_column(name, no_wrap=no_wrap)
+    status: dict[int, Status] = {t.number: t.status or t.state for t in result.trials}
     for row in records:
         layer = f" ({row['rotation_min_layer']})" if words and row["rotation_min_layer"] else ""
         table.add_row(
             str(row["rank"]),
             str(row["trial"]),
-            Text(row["state"], style=_COLOURS[row["state"]]),
+            Text(status[row["trial"]], style=_COLOURS[status[row["trial"]]]),
             _number(row[result.metric]),
             Text(_distance(row["rotation_min"]) + layer),
             _distance(row["rotation_mean"]),
@@ -272,11 +281,14 @@ def _last_lines(result: StudyResult, shown: int, name: str, folder: str | None) 
         lines.append(f"everything about a trial: {report} --trial N")
     if any(trial.state == "complete" for trial in result.trials):
         best = result.best
-        lines.append(f"best: trial {best.number} with {result.metric} {best.value:.4g}")
+        better = "larger" if result.mode == "max" else "smaller"
+        lines.append(
+            f"best: trial {best.number} with {result.metric} {best.value:.4g} ({better} is better)"
+        )
         if best.checkpoint:
             lines.append(f"its checkpoint: {best.checkpoint}")
             weights = f"{load_call(name, folder)}.best.weights()"
-            lines.append(f"in Python: model.load_state_dict({weights})")
+            lines.append(f"in Python: import tuner; weights = {weights}")
     return lines
 
 

@@ -132,7 +132,8 @@ class RunProgress:
         if not self._console.is_terminal:
             study = self._poll()
             self._line_at = time.monotonic()
-            self._print(f"study {study.name}: {study.ended}/{study.num_trials} trials")
+            done = f"{study.ended}/{study.num_trials} trials"
+            self._print(f"study {study.name}: {done}, {formatting.goal(study)}")
 
     def noted(self, line: str) -> None:
         """Print a line for the person who runs the study."""

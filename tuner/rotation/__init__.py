@@ -1,18 +1,18 @@
-"""Layer rotation: measure it, keep its curve, forecast its end, decide on it.
+"""Layer rotation: measure it, store its curve, forecast its end, and decide on trials by it.
 
 - monitor.py: RotationMonitor: how far each layer has turned since initialisation
-- layers.py: which tensors count as layers, and their names
+- layers.py: the tensors that count as layers, and their names
 - report.py: EpochReport, one report of a trial, parsed and checked once
 - curve.py: RotationCurve, everything that one trial has reported
-- target.py: RotationTarget: how far layers should turn, by their role
+- target.py: RotationTarget: the distance that each layer should reach, by its role
 - forecast.py: forecast each layer's rotation at the end of the run
-- rate.py: the rotation that a rate of Layca gives, and rates that level the layers
+- rate.py: the final rotation that a rate of Layca gives, and rates that level the layers
 - halving.py: HalvingState: compare the trials at each rung
 - promotion.py: which trials are paused, promoted or pruned
 - decision.py: `decide`, the one function that decides whether a trial continues
 
-Begin with decision.py. It needs numpy, and torch only to measure. Nothing of
-the tuning service is needed.
+Begin with decision.py. This package needs numpy, and torch only to measure. It imports nothing of
+the tuning service except the errors.
 """
 
 from typing import TYPE_CHECKING, Any

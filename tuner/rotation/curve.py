@@ -13,7 +13,7 @@ from tuner.rotation.report import EpochReport
 Mode = Literal["min", "max"]
 """Whether a smaller or a larger metric is better."""
 
-# How far outside its range a number may fall by rounding: bf16 resolves 2^-8 near 1.
+# A number may lie outside its range by this rounding error: bf16 resolves 2^-8 near 1.
 _ROUNDING = 2**-7
 
 
@@ -23,19 +23,25 @@ class RotationCurve:
 
     Attributes:
         layers: names of the layers, in model order.
-        max_epochs: how many epochs the run lasts, >= 1.
+        max_epochs: epochs of the whole run, >= 1.
         epochs: epochs finished at each report, strictly increasing in (0, max_epochs]; a fraction
             for a report within an epoch.
         lr_progress: share of the run's total learning rate spent, in [0, 1], never falling; NaN
             where unknown.
         distances: cosine distance of each layer at each report, in [0, 2], shape
             (reports, layers); NaN where unknown.
-        train_loss: NaN where unknown. At the very first report only an infinite loss counts as
-            diverged.
+        train_loss: mean training loss since the report before; NaN where unknown. At the first
+            report only an infinite loss counts as diverged.
         metric: the job's metric; NaN at reports within an epoch.
 
     Raises:
         InvalidInput: the columns differ in length, or a value breaks its rule above.
+
+    Example:
+        >>> curve = RotationCurve(layers=("conv", "fc"), max_epochs=20)
+        >>> curve = curve.append(1, {"conv": 0.1, "fc": 0.3}, train_loss=1.2, metric=0.6)
+        >>> curve.progress, curve.distances
+        (0.05, ((0.1, 0.3),))
     """
 
     layers: tuple[str, ...]
@@ -63,7 +69,14 @@ class RotationCurve:
         train_loss: float = math.nan,
         metric: float = math.nan,
     ) -> RotationCurve:
-        """Return the curve with one more report; a layer missing from `distances` becomes NaN.
+        """Return the curve with one more report.
+
+        Args:
+            epoch: epochs finished, above the last report's.
+            distances: cosine distance of each layer, in [0, 2]; NaN for a layer that is missing.
+            lr_progress: share of the run's total learning rate spent, in [0, 1]; NaN if unknown.
+            train_loss: mean training loss since the last report; NaN if unknown.
+            metric: the job's metric; NaN if unknown.
 
         Raises:
             InvalidInput: `distances` names a layer that the curve lacks, or a value breaks a rule.
@@ -89,7 +102,16 @@ class RotationCurve:
     def from_reports(
         cls, reports: Iterable[EpochReport], layers: tuple[str, ...], max_epochs: int
     ) -> RotationCurve:
-        """Return the curve of all reports of a trial, which name these layers, oldest first."""
+        """Return the curve of all reports of a trial.
+
+        Args:
+            reports: the reports, oldest first.
+            layers: the layers that each of them names, in model order.
+            max_epochs: epochs of the whole run, >= 1.
+
+        Raises:
+            InvalidInput: a value breaks a rule.
+        """
         reports = tuple(reports)
         return cls(
             layers=layers,
@@ -102,10 +124,13 @@ class RotationCurve:
         )
 
     def with_report(self, report: EpochReport) -> RotationCurve:
-        """Return the curve with one more report; an empty curve takes over its layers.
+        """Return the curve with one more report; an empty curve takes the report's layers.
 
-        The values are kept as they are, so that a curve that grows report by report equals the
-        curve that is read from the study.
+        The values do not change. So a curve that grows report by report equals the curve that is
+        read from the study.
+
+        Args:
+            report: the next report of the trial.
 
         Raises:
             InvalidInput: the report names other layers, or a value breaks a rule.
@@ -187,7 +212,11 @@ def _known(metric: float | None) -> float:
 
 
 def _within(value: float, name: str, top: float) -> float:
-    """Return `value` clipped to [0, top]; NaN stays, and more than rounding error is refused."""
+    """Return `value` clipped to [0, top]; NaN stays NaN.
+
+    Raises:
+        InvalidInput: the value is outside the range by more than rounding error.
+    """
     value = float(value)
     if math.isnan(value):
         return value

@@ -20,19 +20,26 @@ from tuner.rotation.halving import (
     has_diverged,
 )
 
-# High rates, and none of the usual warmup, can turn layers to 1 without learning anything
-# (arXiv:1806.01603). Of 106 recorded 20-epoch runs this catches 4, all in the worst fifth of their
-# family by final accuracy [measured].
+# High rates without the usual warmup can turn layers to 1 while the network learns nothing
+# (arXiv:1806.01603). This rule prunes 4 of 106 recorded 20-epoch runs. All 4 are in the worst fifth
+# of their family by final accuracy [measured].
 _TURNED = 0.5
 _EPOCHS_TO_LEARN = 2
 
 PEERS = "peers: "
-"""How the reason begins of a trial that its peers are ahead of."""
+"""The beginning of the reason when a trial ranks too low among its peers."""
 
 
 @dataclass(frozen=True)
 class DecisionInput:
-    """One trial at its last report, as the rules see it; the curve has at least one report."""
+    """The input of the pruning rules: one trial at its last report.
+
+    Attributes:
+        number: number of the trial.
+        curve: all reports of the trial, at least one.
+        state: the standing of all trials.
+        forecast: the forecast of the trial's final rotation; None if no layer was measured yet.
+    """
 
     number: int
     curve: RotationCurve
@@ -41,6 +48,7 @@ class DecisionInput:
 
     @property
     def config(self) -> PruningConfig:
+        """The settings of the comparison."""
         return self.state.config
 
     @property
@@ -62,39 +70,48 @@ class DecisionInput:
 
 
 def diverged(case: DecisionInput) -> str | None:
-    """Prune a trial whose train loss is no longer finite."""
+    """Return the reason to prune a trial whose train loss is no longer finite, else None."""
     if not has_diverged(case.curve, len(case.curve) - 1):
         return None
     return f"diverged: train loss {case.curve.train_loss[-1]:g} at epoch {_epochs(case.epoch)}"
 
 
 def rotating_without_learning(case: DecisionInput) -> str | None:
-    """Prune a trial whose layers have turned far while its train loss has not fallen."""
+    """Return the reason to prune a trial that turns its layers but does not learn, else None.
+
+    The hidden layers have turned by more than .5, and neither the train loss nor the metric has
+    improved. A loss may rise by design, as with a penalty that grows. Then the metric decides.
+    """
     losses = [loss for loss in case.curve.train_loss if not math.isnan(loss)]
     warm = case.epoch >= max(case.config.warmup_epochs, _EPOCHS_TO_LEARN)
     if not warm or len(losses) < 2 or not case.reached > _TURNED or losses[-1] < losses[0]:
         return None
+    metrics = [value for value in case.curve.metric if not math.isnan(value)]
+    if len(metrics) > 1:
+        gained = metrics[-1] - metrics[0]
+        if (gained if case.config.mode == "max" else -gained) > 0:
+            return None
     return (
         f"rotating without learning: train loss {losses[0]:.4g} to {losses[-1]:.4g}. "
         f"By epoch {_epochs(case.epoch)} the hidden layers have turned by {case.reached:.2f}, more "
-        f"than {_TURNED:g}, and the train loss has not fallen"
+        f"than {_TURNED:g}, and neither the train loss nor the metric has improved"
     )
 
 
 def behind_peers(case: DecisionInput, *, final: bool = False) -> str | None:
-    """Prune a trial that the promotion quota of its last rung does not admit.
+    """Return the reason to prune a trial that its last rung's promotion quota excludes, else None.
 
     This is successive halving without a barrier (Li et al., arXiv:1810.05934). Metric, train loss
-    and rotation each count as far as they have ranked this study's own trials.
+    and rotation have weights, which the state learns from this study's own trials.
 
-    The reason also names a layer that will miss the target. That alone prunes no trial: good runs
-    can end far below a quarter turn, and pruning for the target alone lost the best of them in
-    every experiment (docs/log.md, 2026-11-23).
+    The reason also names a layer that will miss the target. A missed target alone prunes no trial:
+    good runs can end far below a quarter turn. Pruning for the target alone lost the best of them
+    in every experiment (docs/log.md, 2026-11-23).
 
     Args:
-        case: the trial.
-        final: give the reason even for a trial that the quota admits, because other trials have
-            taken the places.
+        case: the trial and its peers.
+        final: whether other trials have taken the places. The reason is then returned even for a
+            trial that the quota admits.
     """
     rung = case.rung
     if rung is None:
@@ -106,9 +123,10 @@ def behind_peers(case: DecisionInput, *, final: bool = False) -> str | None:
         places = "its place is taken" if allowed == 1 else f"the {allowed} places are taken"
     else:
         places = "only the best goes on" if allowed == 1 else f"the best {allowed} go on"
+    so_far = _count(case.state.started, "trial")
     return (
         f"{PEERS}{_ordinal(place)} of {len(rung)} at epoch {_epochs(rung.epoch)}; {places}. "
-        f"Compared by {_compared_by(case, rung)}; the study has {case.state.started} trials so far"
+        f"Compared by {_compared_by(case, rung)}; the study has {so_far} so far"
         f"{_misses_target(case)}"
     )
 
@@ -126,7 +144,7 @@ def _compared_by(case: DecisionInput, rung: Rung) -> str:
         if weight > 0 and is_shared
     ]
     if not names:
-        return "nothing that all of them have"
+        return "no feature that all of them have"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
@@ -154,6 +172,10 @@ def _epochs(epochs: float) -> str:
     return f"{round(epochs, 2):g}"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _ordinal(place: int) -> str:
     endings = {1: "st", 2: "nd", 3: "rd"}
     return f"{place}{'th' if place % 100 in (11, 12, 13) else endings.get(place % 10, 'th')}"
@@ -172,10 +194,15 @@ class Verdict:
         reason: sentences with the rule, the values it compared, its threshold and the epochs
             saved. The first names what decided, in 60 characters at most. Empty when the trial
             continues without one.
-        forecast: at the time of the decision; None where there was none.
+        forecast: the forecast at the time of the decision; None if there was none.
         pause: whether the trial pauses unless it is promoted at once; `prune` is then false.
-        audit: whether the trial would be pruned for this reason, and is a control trial: it is
-            trained to its end all the same. `prune` is then false.
+        audit: whether the trial would be pruned for this reason, but is a control trial, which is
+            trained to its end. `prune` is then false.
+
+    Example:
+        >>> verdict = Verdict(prune=True, reason="diverged: train loss inf at epoch 3")
+        >>> verdict.prune, verdict.audit
+        (True, False)
     """
 
     prune: bool
@@ -189,7 +216,12 @@ CONTINUES = Verdict(prune=False, reason="")
 
 
 class Action(Enum):
-    """The next step of a trial after a report."""
+    """The next step of a trial after a report.
+
+    Example:
+        >>> [action.value for action in Action]
+        ['continue', 'pause', 'stop']
+    """
 
     CONTINUE = "continue"
     PAUSE = "pause"
@@ -207,10 +239,12 @@ def decide(
 ) -> Verdict:
     """Decide on a trial at its last report: prune it, pause it or let it continue.
 
-    Pure: the same arguments give the same verdict. Missing evidence never prunes: an empty curve,
-    unknown rotation, no metric, no peers. The last epoch never prunes either, because it saves
-    nothing. A share of the trials that would be pruned, drawn by the study's seed, become control
-    trials instead; a diverged trial never does.
+    The function is pure: the same arguments give the same verdict. Missing evidence never prunes a
+    trial: an empty curve, unknown rotation, no metric, no peers. At the last epoch no trial is
+    pruned, because pruning then saves nothing.
+
+    A share of the trials that would be pruned become control trials instead. The study's seed draws
+    them. A diverged trial never becomes a control trial.
 
     Args:
         number: number of the trial in its study, >= 0.
@@ -220,6 +254,16 @@ def decide(
             `HalvingState.next_promotable` chooses the trial that continues.
         final: whether the trial is paused at a rung and cannot continue. It is then pruned.
         exempt: whether the trial runs to its end unless it diverges or does not learn.
+
+    Example:
+        >>> state = HalvingState(PruningConfig(), max_epochs=20)
+        >>> for number in range(20):
+        ...     curve = RotationCurve(("conv",), 20).append(1, {"conv": 0.2}, metric=number / 20)
+        ...     state = state.with_report(number, curve)
+        >>> worst = RotationCurve(("conv",), 20).append(1, {"conv": 0.2}, metric=0.0)
+        >>> verdict = decide(0, worst, state)
+        >>> verdict.prune, verdict.reason.partition(";")[0]
+        (True, 'peers: 20th of 20 at epoch 1')
     """
     if not len(curve):
         return CONTINUES
@@ -242,7 +286,12 @@ def decide(
 
 
 def is_audited(number: int, config: PruningConfig) -> bool:
-    """Whether a trial is a control trial if it would be pruned; drawn by the seed."""
+    """Whether a trial that would be pruned becomes a control trial.
+
+    Args:
+        number: number of the trial, >= 0.
+        config: the settings with the share of control trials and the seed of the draw.
+    """
     return random.Random(f"{config.seed}:{number}").random() < config.audit
 
 

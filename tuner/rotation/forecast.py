@@ -17,10 +17,10 @@ Clock = Literal["lr", "epochs"]
 
 
 class Model(NamedTuple):
-    """The constants of one clock: columns for the low end, the middle and the high end.
+    """The constants of one clock, each of shape (3, 1): for the low end, the middle, the high end.
 
-    Fitted to recorded runs of small networks, the middle by its absolute error and the ends as
-    quantiles; how well they do on other runs is in docs/forecast.md [measured].
+    The constants were fitted to recorded runs of small networks: the middle by its absolute error,
+    the ends as quantiles. docs/forecast.md has their accuracy on other runs [measured].
     """
 
     saturation: Floats
@@ -46,7 +46,7 @@ MODELS: dict[Clock, Model] = {
         rate_falls=_ends(0.5, 0.2, 0),
         rate_rises=_ends(0, 0, 0.2),
     ),
-    # The rate may fall at any time: at the low end hardly anything more happens.
+    # The rate may fall at any time, so at the low end the layers hardly turn any further.
     "epochs": Model(
         saturation=_ends(64, 0.7, 0.05),
         drift=_ends(0, 0, -0.078),
@@ -57,35 +57,51 @@ MODELS: dict[Clock, Model] = {
         rate_rises=_ends(0, 0, 0),
     ),
 }
-# What a layer wanders by when the forecast has nothing else to say: least, and more for one that
-# has arrived at a quarter turn, where it moves about at random [measured on the same runs].
+# The first number widens the interval on each side. The second number widens it further near a
+# quarter turn, where a layer moves at random [measured on the same runs].
 _WANDER, _WANDER_ARRIVED = 0.001, 0.06
-# An exponent this little over 1 is not.
+# An exponent that exceeds 1 by no more than this counts as 1.
 NEGLIGIBLE = 1e-6
-# Beyond this s says no more about how much slower a layer may become [measured].
+# The low end depends on s only up to this value [measured].
 _TURNED = 2.0
-# How fast s can shrink in logs of the clock, and a bound far outside of what was measured.
+# Bounds of the log of the growth of s: the lower one in units of the log of the clock's growth,
+# the upper one far above all measurements.
 _LOG_SHRINK, _LOG_GROWTH = 0.25, 50.0
 
 
 class Seen(NamedTuple):
-    """What layers that move alike are forecast from; the arrays have shape (layers,)."""
+    """The input of the forecast for layers with the same history.
 
-    turned: Floats  # s at the last report
-    exponent: Floats  # of s as a power of the clock, at least 0 and bounded
-    certainty: float  # in [0, 1]: 1 when the exponent was seen over a whole doubling of the clock
-    speeding: Floats  # in [0, 1]: whether the exponent rises as that of an exponential does
-    ahead: float  # the clock at the end over the clock now, both since the layers began to move
-    log_rate: float  # log of the mean rate ahead over the rate between the last two reports
+    Attributes:
+        turned: s at the last report, shape (layers,).
+        exponent: the exponent of s as a power of the clock, in [0, 4], shape (layers,).
+        certainty: the share of a doubling of the clock over which the exponent was measured, in
+            [0, 1].
+        speeding: the rise of the exponent in units of an exponential's rise, in [0, 1], shape
+            (layers,).
+        ahead: the clock at the end over the clock now, > 1. Both count from the first motion of
+            the layers.
+        log_rate: log of the mean rate until the end over the rate between the last two reports.
+        notes: remarks on the forecast of all these layers.
+    """
+
+    turned: Floats
+    exponent: Floats
+    certainty: float
+    speeding: Floats
+    ahead: float
+    log_rate: float
     notes: tuple[str, ...]
 
 
 def extrapolate(seen: Seen, now: Floats, left: float, model: Model) -> Floats:
-    """Return low, mid and high at the end, shape (3, layers).
+    """Return the low end, the middle and the high end of the final distances, shape (3, layers).
 
     Args:
-        now: distances at the last report, shape (layers,).
-        left: the share of the clock that is ahead, in (0, 1).
+        seen: the history of the layers.
+        now: cosine distances at the last report, shape (layers,).
+        left: the share of the clock that remains, in (0, 1).
+        model: the constants of the clock.
     """
     ahead = math.log(seen.ahead)
     x = seen.exponent * ahead
@@ -112,28 +128,29 @@ def extrapolate(seen: Seen, now: Floats, left: float, model: Model) -> Floats:
 
 
 def exponential_rate(exponent: Floats) -> Floats:
-    """Return k for `s = e^(k clock / now) - 1` with this exponent over the last doubling."""
+    """Return k, for which `s = e^(k clock / now) - 1` has this exponent over the last doubling."""
     rate: Floats = 2 * np.log(np.maximum(np.exp2(exponent) - 1, 1 + NEGLIGIBLE))
     return rate
 
 
 # Unrelated directions in n dimensions have a cosine of about n^-1/2, which is .001 for a million
-# weights: beyond this a layer has arrived, and its growth is noise [derived].
+# weights. Above this distance the growth of a layer is noise [derived].
 _ARRIVED = 0.999
-# Below this a layer has not moved: sums in single precision are off by as much [derived].
+# A layer with at most this distance has not moved: sums in single precision have errors of this
+# size [derived].
 _STILL = 1e-7
-# A share of the learning rate below which none is spent: single precision resolves no less.
+# At most this share of the learning rate counts as none: single precision resolves no less.
 _STARTED = 1e-9
-# Motion in one direction has an exponent of 2 and what speeds up has more; a sudden start can show
-# any number.
+# Motion in one direction has an exponent of 2, and motion that speeds up has more. A sudden start
+# can give any exponent.
 _STEEPEST = 4.0
-# What a first report alone says of the exponent: nothing, and 1 is a steady rate.
+# One report does not determine the exponent; 1 is a steady random walk.
 _UNSEEN_EXPONENT = 1.0
-# A bound of the log of rates, far outside of what was measured.
+# A bound of the log of the ratio of rates, far above all measurements.
 _LOG_RATES = 5.0
 _LOG_2 = math.log(2)
 
-# An exponent that has risen above 1 by less is as likely noise, and hardly moves the interval.
+# A smaller rise of the exponent above 1 may be noise, and hardly changes the interval.
 _WORTH_A_WORD = 0.03
 _NOT_MEASURED = "not measured since the clock started: not forecastable"
 _STILL_WHILE_OTHERS_MOVE = (
@@ -146,17 +163,24 @@ _SCHEDULE_UNKNOWN = "schedule unknown: extrapolated over epochs"
 
 @dataclass(frozen=True)
 class Forecast:
-    """Each layer's cosine distance at the end of the run, with a 90 % interval, all in [0, 2].
+    """The forecast of each layer's cosine distance at the end of the run, with a 90 % interval.
+
+    Distances are in [0, 2], one per layer. `low`, `mid` and `high` are all NaN for a layer that
+    cannot be forecast. At the last epoch all three are the measurement.
 
     Attributes:
         layers: names of the layers, in model order.
-        low: NaN, as `mid` and `high`, for a layer that cannot be forecast.
-        mid: the forecast.
-        high: at the last epoch all three are the measurement.
-        clock: what the curve was extrapolated along: the learning rate, or the epochs where that
-            is unknown.
-        notes: what is special about each layer's forecast, in words, or why there is none; empty
-            where nothing is.
+        low: the lower end of each layer's interval.
+        mid: the forecast of each layer.
+        high: the upper end of each layer's interval.
+        clock: the axis of the extrapolation: "lr", the share of the learning rate spent, or
+            "epochs" where that share is unknown.
+        notes: one remark per layer: what is special about its forecast, or why it has none. Empty
+            text for an ordinary forecast.
+
+    Example:
+        >>> Forecast(("conv",), low=(0.35,), mid=(0.59,), high=(0.85,), clock="epochs").mid
+        (0.59,)
     """
 
     layers: tuple[str, ...]
@@ -168,29 +192,53 @@ class Forecast:
 
 
 class _History(NamedTuple):
-    """Layers that were measured at the same reports and began to move at the same one."""
+    """Layers that were measured at the same reports and first moved at the same report.
+
+    Attributes:
+        layers: the indices of the layers.
+        reports: the indices of the reports since the first motion, or of all reports if the layers
+            have not moved.
+        origin: the index of the last report before the first motion; -1 for the start of the run.
+        moving: whether the layers have moved.
+    """
 
     layers: NDArray[np.intp]
-    reports: NDArray[np.intp]  # since they began to move; all of them if they have not
-    origin: int  # the last report at which they were still, -1 for the start of the run
+    reports: NDArray[np.intp]
+    origin: int
     moving: bool
 
 
 def forecast(curve: RotationCurve) -> Forecast | None:
     """Return the forecast of every layer's final rotation, or None if no layer was measured yet.
 
-    `s = -ln(1 - d)` grows as a power of the clock, the more slowly the further ahead: with p the
-    exponent over the last doubling of the clock and `x = p ln(end / now)`, the middle is
-    `s_end = s_now exp(x / (1 + c x))`, and the ends of the interval are the same with other
-    constants (docs/forecast.md). One report is enough; p is then taken to be 1, and the interval is
-    wide. For p, a layer that is turning back rests. A layer past a quarter turn is drawn back
-    towards 1, where directions at random meet.
+    With d a layer's cosine distance, `s = -ln(1 - d)` grows as a power of the clock. The growth
+    slows down with time. Let p be the exponent over the last doubling of the clock, and
+    `x = p ln(end / now)`. Then the middle is `s_end = s_now exp(x / (1 + c x))`. The ends of the
+    interval have other constants (docs/forecast.md).
 
-    The learning rate is the clock when every report carries `lr_progress` and some was spent. A
-    layer that was still at first is forecast from when it began to move; one that is still while
-    others move is not forecast, nor one not measured since the clock started. A layer missing from
-    the last report is forecast from its own last one. At the last epoch, or once all of the
-    learning rate is spent, the forecast is the measurement and the interval has no width.
+    One report is enough: p is then 1, and the interval is wide. A layer that turns back has a p of
+    0. The forecast of a layer beyond a quarter turn tends to 1, the distance of random directions.
+
+    The clock is the share of the learning rate spent. If a report has no `lr_progress`, or none is
+    spent yet, the clock is the share of the epochs.
+
+    - A layer that did not move at first is forecast from its first motion.
+    - A layer that has not moved while other layers have is not forecast.
+    - A layer that was not measured since the clock started is not forecast.
+    - A layer that is missing from the last report is forecast from its own last report.
+    - At the last epoch, or once all of the learning rate is spent, the forecast is the measurement.
+      The interval then has no width.
+
+    Args:
+        curve: the reports of one trial.
+
+    Example:
+        >>> curve = RotationCurve(layers=("conv",), max_epochs=20)
+        >>> for epoch, distance in ((1, 0.1), (2, 0.2), (4, 0.35)):
+        ...     curve = curve.append(epoch, {"conv": distance})
+        >>> final = forecast(curve)
+        >>> print(f"{final.mid[0]:.2f}, 90 % interval {final.low[0]:.2f} to {final.high[0]:.2f}")
+        0.59, 90 % interval 0.35 to 0.85
     """
     if not curve.epochs:
         return None
@@ -233,9 +281,11 @@ def _clock(curve: RotationCurve) -> tuple[Floats, Clock]:
 
 
 def _histories(measured: NDArray[np.bool_], moved: NDArray[np.bool_]) -> Iterator[_History]:
-    """Yield the layers that have been measured since the clock started, alike ones together.
+    """Yield the histories of the layers that were measured since the clock started.
 
-    Both have shape (reports, layers).
+    Args:
+        measured: whether each layer was measured, shape (reports, layers).
+        moved: whether each layer had moved, shape (reports, layers).
     """
     moving = measured & moved
     if moving.all():  # by far the most common case
@@ -255,7 +305,8 @@ def _histories(measured: NDArray[np.bool_], moved: NDArray[np.bool_]) -> Iterato
 
 def _look(clock: Floats, share: Floats, distances: Floats, history: _History) -> Seen:
     layers, reports, origin, _ = history
-    if origin >= 0 and clock[reports[0]] - clock[origin] <= _STARTED:  # moved without any rate
+    # A layer that moved while no learning rate was spent has no clock of its own.
+    if origin >= 0 and clock[reports[0]] - clock[origin] <= _STARTED:
         origin = -1
     start, start_share = (float(clock[origin]), float(share[origin])) if origin >= 0 else (0.0, 0.0)
     times = clock[reports] - start
@@ -312,7 +363,7 @@ def _look(clock: Floats, share: Floats, distances: Floats, history: _History) ->
 
 
 def _turned(distances: Floats) -> Floats:
-    """Return s, bounded away from 0 and infinity."""
+    """Return s for these distances; the bounds keep its log finite."""
     turned: Floats = -np.log1p(-distances.clip(_STILL, _ARRIVED))
     return turned
 
@@ -322,7 +373,7 @@ def _exponent(log_growth: Floats, log_time: float) -> Floats:
 
 
 def _speeding(exponent: Floats, before: Floats) -> Floats:
-    """Return how far the exponent has risen above 1, in units of an exponential's rise, up to 1."""
+    """Return the exponent's rise above 1 in units of an exponential's rise, in [0, 1]."""
     as_exponential = np.log2(1 + np.exp(exponential_rate(exponent) / 4))
     rise = np.maximum(exponent, 1) - np.maximum(before, 1)
     share: Floats = (rise / np.maximum(exponent - as_exponential, NEGLIGIBLE)).clip(0, 1)
@@ -330,7 +381,7 @@ def _speeding(exponent: Floats, before: Floats) -> Floats:
 
 
 def _log_rate(*, spent: float, took: float, ahead: float, left: float) -> float:
-    """Return the log of `ahead / left` over `spent / took`, bounded."""
+    """Return the log of `(ahead / left) / (spent / took)`, within `_LOG_RATES`."""
     if spent <= 0:
         return _LOG_RATES
     ratio = math.log(ahead / left) - math.log(spent / took)

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FEATURES = ("metric", "train loss", "rotation", "remaining learning rate")
-"""What trials are compared by at a rung, in this order."""
+"""The features by which trials are compared at a rung, in the order of the columns."""
 
 # A logistic variable has a standard deviation of pi / sqrt(3).
 _UNIT = math.sqrt(3) / math.pi
@@ -31,7 +31,7 @@ class Rung:
     """The trials that have reached one epoch, by ascending number.
 
     Attributes:
-        epoch: where the trials are compared; a fraction within the first epoch.
+        epoch: the epoch at which the trials are compared; a fraction within the first epoch.
         numbers: the trials' numbers, shape (n,).
         features: more is better, shape (n, 4), columns as in `FEATURES`. NaN is unknown, and minus
             infinity is the worst.
@@ -56,6 +56,11 @@ class Rung:
         """Whether the rung has this trial, with these features."""
         own = self.features[np.searchsorted(self.numbers, number)] if number in self else ()
         return np.array_equal(own, features, equal_nan=True)
+
+    def features_of(self, number: int) -> tuple[float, float, float, float]:
+        """Return the features of a trial that the rung has."""
+        metric, loss, rotation, rate = self.features[np.searchsorted(self.numbers, number)].tolist()
+        return metric, loss, rotation, rate
 
     def with_trial(self, number: int, features: tuple[float, ...]) -> Rung:
         """Return the rung with one more trial, without scores; a known trial is replaced."""
@@ -117,16 +122,16 @@ def standardised(features: Floats) -> Floats:
 
 Says = Literal["informative", "not informative", "not known yet"]
 
-# What a unit of each standardised rank is worth before anything is known, in units of the
-# standardised metric at the end: on recorded families these lost least on average (docs/log.md,
+# The prior mean of the weights: the effect of a unit of each standardised rank on the standardised
+# metric at the end. On recorded families these values lost least on average (docs/log.md,
 # 2026-11-23).
 PRIOR = np.array([0.4, 0.2, 0.2, 0.4])
-# How sure that is, as a standard deviation of each.
+# The prior standard deviation of each weight.
 _PRIOR_DEVIATION = 0.1
-# Residual variance of a standardised rank, cautiously all of it: the same trial counts again at
-# every rung, so its reports are not independent.
+# The residual variance of a standardised rank. This is its whole variance, to be cautious: a trial
+# counts at every rung, so its reports are not independent.
 _NOISE = 1.0
-# Fewer trials than this at both rungs say nothing.
+# With fewer trials than this at both rungs, nothing is learned from them.
 _ENOUGH = 4
 # Standard errors of a one-sided test at 95 %.
 _SURE = 1.64
@@ -135,9 +140,12 @@ METRIC, TRAIN_LOSS, ROTATION, TO_FALL = range(len(FEATURES))
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Weights:
-    """The weight of each of `FEATURES`, with its standard deviation, shape (4,) each.
+    """The weights of `FEATURES`, as learned from a study's own trials.
 
-    `trials` counts the comparisons of a trial at two rungs that taught the weights.
+    Attributes:
+        mean: the weight of each feature, shape (4,).
+        deviation: the standard deviation of each weight, shape (4,).
+        trials: the number of comparisons of a trial at two rungs from which they were learned.
     """
 
     mean: Floats
@@ -151,10 +159,11 @@ class Weights:
 
     @property
     def rotation_is(self) -> Says:
-        """Whether rotation has ranked this study's own trials, by their evidence without the prior.
+        """Whether rotation predicts the standing of this study's trials, without the prior.
 
-        It is informative if its weight is above zero, and not informative if its weight is below
-        the prior's, each by 1.64 standard errors (one-sided 95 %). Otherwise it is not known yet.
+        Rotation is informative if its weight is above zero by 1.64 standard errors (one-sided
+        95 %). It is not informative if its weight is below the prior's by as much. Otherwise it is
+        not known yet.
         """
         before = 1 / _PRIOR_DEVIATION**2
         gained = float(1 / self.deviation[ROTATION] ** 2 - before)
@@ -170,16 +179,18 @@ class Weights:
 def learn(rungs: Sequence[Rung]) -> Weights:
     """Learn how well the features at each rung predict a trial's standing at the next rung.
 
-    This is Bayesian linear regression with a normal prior: little evidence stays near the prior.
+    This is Bayesian linear regression with a normal prior. With little evidence the weights stay
+    near the prior.
+
     The inputs are the standardised ranks of the features. The outcome is the trial's standing at
     the next rung. Both are taken among the trials that reached both rungs.
 
     At the end of the run the standing is the metric. Before the end it is the metric and the train
-    loss, as the prior weighs them. That does not measure the gain from a falling learning rate, so
-    only the end of the run teaches the weight of that feature.
+    loss, with the weights of the prior. Before the end the gain from a falling learning rate cannot
+    be measured. So the weight of that feature is learned at the end of the run only.
 
     Args:
-        rungs: ascending; the last is the end of the run.
+        rungs: the rungs by ascending epoch; the last is the end of the run.
     """
     precision = np.eye(len(FEATURES)) / _PRIOR_DEVIATION**2
     evidence = precision @ PRIOR
@@ -209,23 +220,23 @@ def learn(rungs: Sequence[Rung]) -> Weights:
 Features = tuple[float, float, float, float]
 Entry = tuple[int, int, Features]  # index of a rung, number of a trial, its features there
 
-# A rung later than this share of the run saves little and decides while learning rates are still
-# high and the metric noisy (docs/log.md, 2026-11-23).
+# A rung later than this share of the run saves little. Learning rates are still high there, so the
+# metric is noisy (docs/log.md, 2026-11-23).
 _LAST_RUNG = 1 / 3
-# While new trials are to come, no trial passes a rung before so many have been compared: promoting
-# among the first few spends whole runs on the best of a handful (docs/log.md, 2026-11-23).
+# While new trials will be started, no trial is promoted before this many have been compared. An
+# earlier promotion spends whole runs on the best of a few trials (docs/log.md, 2026-11-23).
 _PATIENCE = 16
-# A learning rate is taken to fall by the end if it is so far above its mean: more says nothing
-# more of how good the trial is [measured: docs/log.md, 2026-11-23].
+# A learning rate this many times its mean will fall by the end. A higher ratio does not predict a
+# better trial [measured: docs/log.md, 2026-11-23].
 _FALLS = 1.5
-# Below this share of its mean a rate early in the run is still to rise.
+# A rate below this share of its mean, early in the run, will still rise.
 _RISING = 0.95
-# Equal schedules have equal rates up to this many digits: a share of a run in single precision,
-# or summed over batches of another size, is off by less, and ranks would make much of it.
+# Rates are compared up to this many digits. Equal schedules differ by less: the share is in single
+# precision, or is summed over batches of another size. Ranks would exaggerate such a difference.
 _RATE_DIGITS = 3
-# Shares times counts are whole up to this.
+# The rounding error of a share times a count.
 _ROUNDING = 1e-9
-# Epochs reported as sums of fractions (ten times 0.1) are whole up to this.
+# The rounding error of epochs that are sums of fractions (ten times 0.1).
 EPOCH_ROUNDING = 1e-6
 
 
@@ -240,14 +251,21 @@ class PruningConfig:
         warmup_epochs: the first rung, > 0. Below 1 it lies within the first epoch, and compares
             the trials that report there by train loss and rotation.
         early_keep: share of the trials that continue from a rung within the first epoch, in (0, 1].
-        keep: share that continues from the first whole epoch of comparison, in (0, 1]. Half of it
-            continues from twice as many epochs, and so on: every doubling costs the same.
+        keep: share of the trials that continue from the first rung at a whole epoch, in (0, 1]. At
+            twice the epochs the share is half, and so on, so every doubling costs the same.
         audit: share of the pruned trials that become control trials, in [0, 1). A control trial
-            is trained to its end all the same, to measure the cost of pruning.
+            is trained to its end, to measure the cost of pruning.
         seed: seed of the draw of the control trials, >= 0.
 
     Raises:
         InvalidInput: a value is outside its range.
+
+    Example:
+        >>> config = PruningConfig(mode="min", metric_name="val_loss")
+        >>> config.rungs(max_epochs=20)
+        (0.25, 1.0, 2.0, 4.0)
+        >>> [config.share(rung) for rung in (0.25, 1.0, 2.0, 4.0)]
+        [0.35, 0.25, 0.125, 0.0625]
     """
 
     target: RotationTarget = field(default_factory=RotationTarget)
@@ -305,14 +323,25 @@ class HalvingState:
     Attributes:
         config: the settings of the comparison.
         max_epochs: epochs of a whole trial, >= 1.
-        rungs: ascending; the last is the end of the run.
-        weights: of the features, as the study's own trials taught them.
+        rungs: the rungs by ascending epoch; the last is the end of the run.
+        weights: the weights of the features, learned from the study's own trials.
+        diverged: the numbers of the trials whose train loss is no longer finite.
+
+    Example:
+        >>> state = HalvingState(PruningConfig(), max_epochs=20)
+        >>> for number, metric in enumerate((0.6, 0.8, 0.7)):
+        ...     curve = RotationCurve(("conv",), 20).append(1, {"conv": 0.2}, metric=metric)
+        ...     state = state.with_report(number, curve)
+        >>> rung = state.rung_of(curve)
+        >>> rung.epoch, [rung.place(number) for number in range(3)]
+        (1.0, [3, 1, 2])
     """
 
     config: PruningConfig
     max_epochs: int
     rungs: tuple[Rung, ...] = ()
     weights: Weights = field(default_factory=lambda: learn(()))
+    diverged: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.rungs:
@@ -324,25 +353,35 @@ class HalvingState:
 
         The first report at or after a rung counts for that rung. So trials with batches of any
         size, and trials that report rarely, can be compared.
+
+        Args:
+            number: number of the trial.
+            curve: all its reports; only the last one is read.
         """
-        return self._with(self._entries(number, curve, len(curve) - 1)) if len(curve) else self
+        if not len(curve):
+            return self
+        last = len(curve) - 1
+        diverged = {number} if has_diverged(curve, last) else set()
+        return self._with(self._entries(number, curve, last), diverged)
 
     def with_curves(self, curves: Mapping[int, RotationCurve]) -> HalvingState:
         """Return the state with all reports of these trials, by number."""
+        reports = [
+            (number, curve, report)
+            for number, curve in curves.items()
+            for report in range(len(curve))
+        ]
         return self._with(
-            [
-                entry
-                for number, curve in curves.items()
-                for report in range(len(curve))
-                for entry in self._entries(number, curve, report)
-            ]
+            [entry for each in reports for entry in self._entries(*each)],
+            {number for number, curve, report in reports if has_diverged(curve, report)},
         )
 
     def without_trial(self, number: int) -> HalvingState:
-        """Return the state that never knew a trial; the same state if it does not know it."""
-        if not any(number in rung for rung in self.rungs):
+        """Return the state without a trial; the same state if it does not know the trial."""
+        if number not in self.diverged and not any(number in rung for rung in self.rungs):
             return self
-        return self._scored([rung.without_trial(number) for rung in self.rungs])
+        state = replace(self, diverged=self.diverged - {number})
+        return state._scored([rung.without_trial(number) for rung in self.rungs])
 
     def _entries(self, number: int, curve: RotationCurve, report: int) -> list[Entry]:
         """Return the rungs at which one report of a trial counts, with its features there."""
@@ -362,27 +401,45 @@ class HalvingState:
         whole = not math.isnan(curve.metric[report])
         return [(index, number, features) for index, rung in at if whole or rung.epoch < 1]
 
-    def _with(self, entries: list[Entry]) -> HalvingState:
+    def _with(self, entries: list[Entry], diverged: Collection[int]) -> HalvingState:
+        """Return the state with more entries, and with trials that have diverged.
+
+        A diverged trial is last at every rung that it has reached, so the next trial gets its
+        place there.
+        """
+        known = self.diverged.union(diverged)
+        for number in known - self.diverged:
+            entries += [
+                (index, number, rung.features_of(number))
+                for index, rung in enumerate(self.rungs)
+                if number in rung
+            ]
         new: dict[int, dict[int, Features]] = {}
-        for index, number, features in entries:
+        for index, number, found in entries:
+            # The rotation of a diverged trial must neither set a pace nor count as evidence.
+            features = (found[METRIC], -math.inf, math.nan, math.nan) if number in known else found
             if not self.rungs[index].holds(number, features):
                 new.setdefault(index, {})[number] = features
+        state = self if known == self.diverged else replace(self, diverged=known)
         if not new:
-            return self
+            return state
         rungs = list(self.rungs)
         for index, features_of in new.items():
             rungs[index] = rungs[index].with_trials(features_of)
-        return self._scored(rungs)
+        return state._scored(rungs)
 
     def _scored(self, rungs: Sequence[Rung]) -> HalvingState:
-        """Return the state of these rungs, with the weights that they teach."""
+        """Return the state of these rungs, with the weights that are learned from them."""
         weights = learn(rungs)
         return replace(
             self, rungs=tuple(rung.scored(weights.used) for rung in rungs), weights=weights
         )
 
     def rung_of(self, curve: RotationCurve) -> Rung | None:
-        """Return the last rung below its end that a trial has reached; None before the first."""
+        """Return the last rung that a trial has reached, except the end of the run.
+
+        It is None before the first rung.
+        """
         at = [rung for rung in self.rungs[:-1] if len(curve) and _reaches(curve.epochs[-1], rung)]
         return at[-1] if at else None
 
@@ -407,12 +464,12 @@ class HalvingState:
         """Return the number of the paused trial that should continue; None if none may.
 
         A trial may continue from a rung if `promotion_quota` admits its present place there. The
-        weights are learned while trials run, so places change and more trials than the quota may
-        pass a rung in turn. Counting the trials that passed on an earlier ranking against later,
-        better ones lost more than it saved (docs/log.md, 2026-11-23).
+        weights are learned while trials run, so places change. Over time more trials than the quota
+        may pass a rung. Trials that passed on an earlier ranking do not use up the quota. Counting
+        them against later, better trials lost more than it saved (docs/log.md, 2026-11-23).
 
-        While new trials are to come, the trial at the highest rung continues first, so that the
-        sampler knows some ends early. After that the trial at the lowest rung continues first: no
+        While new trials will be started, the trial at the highest rung continues first. So the
+        sampler sees some final results early. After that the lowest rung comes first: no
         trial takes a place at a later rung before all its rivals have been compared. Of the trials
         at one rung the best continues first.
 
@@ -441,11 +498,8 @@ class HalvingState:
         """Return the features of a report: see `Rung.features`."""
         target = self.config.target
         metric = curve.metric[report] if self.config.mode == "max" else -curve.metric[report]
-        if has_diverged(curve, report):
-            # The rotation of a diverged trial must neither set a pace nor count as evidence.
-            return metric, -math.inf, math.nan, math.nan
         reached = target.reached(curve.distances[report], curve.layers)
-        # Rotation beyond the target earns nothing more.
+        # More rotation than the target is not better.
         turned = min(reached, target.distance) if not math.isnan(reached) else math.nan
         return metric, -curve.train_loss[report], turned, _still_to_fall(curve, report)
 
@@ -453,9 +507,9 @@ class HalvingState:
 def _still_to_fall(curve: RotationCurve, report: int) -> float:
     """Return the learning rate at a report over its mean in the whole run, at most `_FALLS`.
 
-    A trial whose rate will fall is better than its metric: the noise of a high rate goes away at
-    the end. NaN where the rate is unknown. NaN too where the rate has been below its mean so far,
-    and so must rise.
+    A trial whose rate will fall is better than its metric shows: the noise of a high rate
+    disappears at the end. The result is NaN if the rate is unknown. It is also NaN if the rate has
+    been below its mean so far, because it must then rise.
     """
     since = curve.epochs[report - 1] if report else 0.0
     spent_before = curve.lr_progress[report - 1] if report else 0.0
@@ -469,7 +523,11 @@ def _still_to_fall(curve: RotationCurve, report: int) -> float:
 def has_diverged(curve: RotationCurve, report: int) -> bool:
     """Whether the train loss is no longer finite at a report.
 
-    NaN means an unknown loss too, so it counts only after a known loss.
+    NaN also means an unknown loss, so it counts only after a known loss.
+
+    Args:
+        curve: the reports of the trial.
+        report: index of the report, >= 0.
     """
     loss = curve.train_loss[report]
     known_before = any(not math.isnan(earlier) for earlier in curve.train_loss[:report])

@@ -1,4 +1,4 @@
-"""Which tensors of a model count as layers, and what they are called."""
+"""The tensors of a model that count as layers, and their names."""
 
 from __future__ import annotations
 
@@ -15,14 +15,25 @@ from tuner.errors import InvalidInput
 def rotating_parameters(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
     """Return the trainable parameters with two or more dimensions, by plain name, in model order.
 
-    Names are the ones the bare model gives its parameters: what DistributedDataParallel,
-    DataParallel and torch.compile add is left off, at any depth. A weight used in several places
-    counts once, under its first name. `exclude` holds shell patterns (`"head.*"`).
+    The names are those of the unwrapped model. Prefixes of DistributedDataParallel, DataParallel
+    and torch.compile are removed, at any depth. A weight that is used in several places counts
+    once, under its first name.
 
     Biases and normalisation parameters have one dimension and do not count (arXiv:1806.01603).
 
+    Args:
+        model: the model.
+        exclude: shell patterns of layer names to leave out, such as `"head.*"`.
+
     Raises:
-        InvalidInput: a pattern matches no layer, no layer is left, or one has no shape yet.
+        InvalidInput: a pattern matches no layer, no layer is left, or a layer has no shape yet.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> list(rotating_parameters(model))
+        ['0.weight', '2.weight']
+        >>> list(rotating_parameters(model, exclude=["2.*"]))
+        ['0.weight']
     """
     if isinstance(exclude, str):
         raise InvalidInput(
@@ -58,7 +69,7 @@ def rotating_parameters(model: nn.Module, exclude: Sequence[str] = ()) -> dict[s
 
 
 def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield every parameter with its plain name, frozen and one-dimensional ones included."""
+    """Yield every parameter with its plain name, also frozen and one-dimensional parameters."""
     return _walk(model, "", set())
 
 
@@ -74,8 +85,8 @@ def _walk(module: nn.Module, prefix: str, seen: set[int]) -> Iterator[tuple[str,
 
 
 def _unwrap(module: nn.Module) -> nn.Module:
-    # Wrappers are told by their type and not by the names "module." and "_orig_mod.", which a
-    # model may well use for a part of its own.
+    # Wrappers are recognised by type. A model may use the names "module" and "_orig_mod" for its
+    # own parts.
     while True:
         if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
             module = module.module
@@ -86,6 +97,6 @@ def _unwrap(module: nn.Module) -> nn.Module:
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    # Importing torch._dynamo takes seconds, and without it nothing can have been compiled.
+    # Importing torch._dynamo takes seconds. If it is not imported, no model is compiled.
     dynamo = sys.modules.get("torch._dynamo")
     return dynamo is not None and isinstance(module, dynamo.OptimizedModule)

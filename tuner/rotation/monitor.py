@@ -19,36 +19,46 @@ if TYPE_CHECKING:
 
 
 def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
-    """Whether a tensor is spread over processes; one that each of them holds whole may be, too."""
-    # Importing it takes a while, and without it nothing can be sharded.
+    """Whether a tensor is a DTensor, which is split or replicated over processes."""
+    # The import is slow. If the module is not imported, no tensor can be a DTensor.
     tensors = sys.modules.get("torch.distributed.tensor")
     return tensors is not None and isinstance(tensor, tensors.DTensor)
 
 
 def sharded_alike(tensor: Tensor, other: Tensor) -> Tensor:
-    """Return a tensor that every process holds whole as it is when spread like `other`.
+    """Shard a tensor that every process holds whole, in the way in which `other` is sharded.
 
-    Nothing is sent: each process takes its own part. Others come back as they are.
+    No process sends data: each takes its own part of the tensor. If the tensor is sharded already,
+    or `other` is not, the tensor is returned unchanged.
+
+    Args:
+        tensor: the tensor to shard.
+        other: a tensor of the same shape, sharded or not.
     """
     if is_sharded(tensor) or not is_sharded(other):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
     whole = tensor.to(other.device_mesh.device_type)
-    # None: do not have one process send the values to the others.
+    # By default one process would send the values to the others. None avoids that.
     return distribute_tensor(whole, other.device_mesh, other.placements, src_data_rank=None)
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor."""
+    """Return the part of a tensor that this process holds; all of a tensor that is not sharded."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def over_all_parts(tensors: Sequence[Tensor], sums: Sequence[Tensor]) -> list[Tensor]:
-    """Add up sums over the processes' own parts of each tensor: one all-reduce for all of them.
+    """Return the sums over whole tensors, from the sums over the part that each process holds.
 
-    For tensors that are split in several directions at once it is one for each direction, and none
-    for those that are not split. Every process of the tensors' mesh has to take part.
+    All tensors that are split in the same way share one all-reduce for each mesh dimension in which
+    they are split. Tensors that are not split need none. Every process of the tensors' mesh must
+    call this function.
+
+    Args:
+        tensors: the tensors, sharded or not.
+        sums: for each tensor, this process's sums over its part.
     """
     import torch.distributed
 
@@ -70,9 +80,10 @@ def over_all_parts(tensors: Sequence[Tensor], sums: Sequence[Tensor]) -> list[Te
     return totals
 
 
-# Elements converted to double at a time. On a CPU a chunk should stay in the cache: two products
-# of 20 million weights took 0.04 s with this size and 0.1 to 0.5 s with 2^18 to 2^24 (2 cores).
-# Elsewhere each chunk costs kernel launches, and 2^24 bounds the copies at 256 MiB.
+# The number of elements that are converted to double at a time. On a CPU a chunk should fit into
+# the cache. Two products of 20 million weights took 0.04 s with 2^16, and 0.1 to 0.5 s with 2^18
+# to 2^24 (2 cores). On other devices each chunk costs kernel launches; 2^24 limits the copies to
+# 256 MiB.
 _CPU_CHUNK = 2**16
 _DEVICE_CHUNK = 2**24
 
@@ -81,10 +92,10 @@ _DEVICE_CHUNK = 2**24
 def moments(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[float, float]]:
     """Return `(<w, w0>, <w, w>)` for each pair `(w, w0)` of tensors of equal shape.
 
-    Summed in double precision on the device of `w` (in single on Apple's mps, which has no
-    double). All sums of one device come back in a single transfer, so a GPU waits once and not
-    once for every layer. Weights that are not finite give sums that are not finite. The sums of
-    tensors that are sharded over processes are over the whole of them.
+    The sums are in double precision, on the device of `w`. Apple's mps has no double; there they
+    are in single precision. One transfer fetches all sums of a device, so a GPU waits once and not
+    once per layer. Weights that are not finite give sums that are not finite. For tensors that are
+    sharded over processes the sums are over the whole tensors.
     """
     alike = [(sharded_alike(w, w0), sharded_alike(w0, w)) for w, w0 in pairs]
     own = [_sums(own_part(weight), own_part(initial)) for weight, initial in alike]
@@ -105,7 +116,7 @@ def _sums(weight: Tensor, initial: Tensor) -> Tensor:
     dtype = torch.float32 if device.type == "mps" else torch.float64
     size = _CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK
     total = torch.zeros(2, dtype=dtype, device=device)
-    # reshape walks in logical order, so a change of memory format between the two does no harm.
+    # reshape keeps the logical order, so the two tensors may differ in memory format.
     parts = torch.split(weight.reshape(-1), size)
     initial_parts = torch.split(initial.reshape(-1), size)
     for part, initial_part in zip(parts, initial_parts, strict=True):
@@ -115,32 +126,42 @@ def _sums(weight: Tensor, initial: Tensor) -> Tensor:
 
 
 class RotationMonitor:
-    """Remember the weights of a model as they are now and measure how far each layer turns.
+    """Copies the initial weights of a model and measures how far each layer has turned from them.
 
-    Build it before the first training step, and save `state_dict()` in every checkpoint: the
-    distance is always from the weights at initialisation (arXiv:1806.01603, section 3).
+    Build the monitor before the first training step. Save `state_dict()` in every checkpoint,
+    because the distance is always from the weights at initialisation (arXiv:1806.01603, section 3).
 
-    Layers are found again by name at every measurement, so the monitor follows `model.to(...)`,
-    `model.half()`, `load_state_dict`, freezing, replaced parameters, and wrapping by
-    DistributedDataParallel or torch.compile, before or after it was built. A layer whose name is
-    gone, or whose shape has changed, is an InvalidInput when it is measured.
+    Each measurement looks the layers up by name. So `model.to(...)`, `model.half()`,
+    `load_state_dict`, freezing and replaced parameters are all allowed. So is wrapping by
+    DistributedDataParallel or torch.compile, before or after the monitor is built. A measurement
+    raises InvalidInput if a layer's name is missing or its shape has changed.
 
-    Under sharded data parallel (`fully_shard`) or tensor parallelism, each process holds its part
-    of a layer, and of its initial weights. Then whatever measures, building the monitor included,
-    must be called by all processes alike, and gives all of them the whole layer's distance.
+    Under sharded data parallelism (`fully_shard`) or tensor parallelism, each process holds a part
+    of each layer. It also holds the same part of the initial weights. All processes must then build
+    the monitor and call each measurement together. Every process gets the distance of the whole
+    layer.
 
-    A layer that starts at zero has no direction to turn from: it is left out, with one warning.
+    A layer that starts at zero has no initial direction. It is not measured, and one warning names
+    all such layers.
 
     Args:
         model: the model at its initialisation.
         exclude: shell patterns of layers to leave out, as in `rotating_parameters`.
-        device: where the float32 copies live; the default is beside each layer, and "cpu" saves
-            GPU memory at the price of sending them over at each measurement. Sharded layers
-            keep theirs beside them.
+        device: the device of the float32 copies. Default: the device of each layer. "cpu" saves GPU
+            memory, but each measurement then sends the copies to the GPU. The copies of sharded
+            layers are always on the layers' device.
 
     Raises:
-        InvalidInput: see `rotating_parameters`; also when every layer starts at zero
-            or has no values yet.
+        InvalidInput: see `rotating_parameters`; also if every layer starts at zero, or a layer has
+            no values yet.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> model.weight.data = torch.tensor([[1.0, 0.0]])
+        >>> monitor = RotationMonitor(model)
+        >>> model.weight.data = torch.tensor([[0.0, 3.0]])  # a quarter turn
+        >>> monitor.measure()
+        {'weight': 1.0}
     """
 
     def __init__(
@@ -184,7 +205,10 @@ class RotationMonitor:
     def measure(self) -> dict[str, float]:
         """Return each layer's cosine distance from its initialisation, in [0, 2].
 
-        NaN for a layer whose weights are all zero now (no direction) or not all finite.
+        The distance is NaN if a layer's weights are now all zero or not all finite.
+
+        Raises:
+            InvalidInput: a layer is missing from the model, or its shape has changed.
         """
         return {
             name: _distance(product, square, self._norms[name])
@@ -192,7 +216,11 @@ class RotationMonitor:
         }
 
     def norm_ratios(self) -> dict[str, float]:
-        """Return each layer's norm over its initial norm, >= 0; NaN if a weight is not finite."""
+        """Return each layer's norm over its initial norm, >= 0; NaN if a weight is not finite.
+
+        Raises:
+            InvalidInput: as for `measure`.
+        """
         return {
             name: math.sqrt(square) / self._norms[name] if math.isfinite(square) else math.nan
             for name, (_, square) in self._moments().items()
@@ -201,7 +229,10 @@ class RotationMonitor:
     def report(self) -> dict[str, float]:
         """Return the flat keys of one report: `rotation/<layer>`, `rotation_min`, `rotation_mean`.
 
-        The minimum and the mean are over the layers that have a distance, and NaN if none has.
+        The minimum and the mean are over the layers with a known distance; NaN if there are none.
+
+        Raises:
+            InvalidInput: as for `measure`.
         """
         distances = self.measure()
         known = [distance for distance in distances.values() if not math.isnan(distance)]
@@ -212,9 +243,9 @@ class RotationMonitor:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the initial weights and norms: containers of tensors, strings and floats only.
+        """Return the initial weights and norms as containers of tensors, strings and floats.
 
-        The tensors are the monitor's own and not copies, as in `nn.Module.state_dict`.
+        The tensors are not copies, as in `nn.Module.state_dict`.
         """
         return {
             "initial": dict(self._initial),
@@ -223,13 +254,17 @@ class RotationMonitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the initialisation from `state`, whatever weights the model held at construction.
+        """Replace the initial weights by those in `state`.
 
-        Which layers had no direction is taken from `state` too, so it makes no difference
-        whether the model's checkpoint was loaded before or after the monitor was built.
+        `state` also names the layers that started at zero. So the model's checkpoint may be loaded
+        before or after the monitor is built.
+
+        Args:
+            state: the dict of `state_dict`.
 
         Raises:
-            InvalidInput: `state` is not a monitor's, or its layers are not this model's.
+            InvalidInput: `state` is not from `state_dict`, or its layers are not those of the
+                model.
         """
         lacking = {"initial", "norms", "without_direction"} - state.keys()
         if lacking:
@@ -271,7 +306,7 @@ class RotationMonitor:
                 f"every layer must have values, {name!r} is on the meta device; "
                 "initialise the model first"
             )
-        # float32 whatever the training precision: half precision cannot hold a small turn.
+        # Always float32, because half precision cannot represent a small turn.
         device = None if is_sharded(weight) else self._device
         return weight.detach().to(device=device, dtype=torch.float32, copy=True)
 

@@ -1,6 +1,6 @@
-"""Promotion: which trials pause at a rung, which of them continue, and which are pruned.
+"""Promotion: which trials pause at a rung, which of them are promoted, and which are pruned.
 
-The engine and the replay drive the same class, so that they decide alike.
+The engine and the replay use the same class, so they make the same decisions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from tuner.rotation.halving import HalvingState, PruningConfig
 
 @dataclass(frozen=True)
 class Decision:
-    """The next step of a trial after a report, and the verdict that it follows from."""
+    """The next step of a trial after a report, with the verdict that led to it.
+
+    Attributes:
+        action: the next step.
+        verdict: the verdict of `decide`.
+
+    Example:
+        >>> Decision(Action.CONTINUE).verdict.prune
+        False
+    """
 
     action: Action
     verdict: Verdict = CONTINUES
@@ -26,8 +35,12 @@ class Promoted(NamedTuple):
     """A paused trial that continues now.
 
     Attributes:
-        number: the trial's.
-        audit: why it would have been pruned, if it continues only as a control trial; else empty.
+        number: the number of the trial.
+        audit: the reason to prune it, if it continues only as a control trial; else empty.
+
+    Example:
+        >>> Promoted(7)
+        Promoted(number=7, audit='')
     """
 
     number: int
@@ -35,10 +48,10 @@ class Promoted(NamedTuple):
 
 
 class Promotion:
-    """Decides at each report whether a trial continues, and later which paused trial does.
+    """Decides at each report whether a trial continues, and later which paused trial is promoted.
 
-    A trial that pauses is *pausing* until its checkpoint is written (`pause`), and *paused* until
-    it is promoted (`pop_promotable`) or pruned (`pop_unpromotable`).
+    A trial that pauses is *pausing* until its checkpoint is written (`pause`). Then it is *paused*
+    until it is promoted (`pop_promotable`) or pruned (`pop_unpromotable`).
 
     Args:
         config: the settings of the comparison.
@@ -47,6 +60,18 @@ class Promotion:
 
     Attributes:
         state: the standing of all trials.
+
+    Example:
+        >>> promotion = Promotion(PruningConfig(warmup_epochs=1), max_epochs=20)
+        >>> for number, metric in enumerate((0.6, 0.8, 0.7)):
+        ...     promotion.add(number, RotationCurve(("conv",), 20))
+        ...     curve = RotationCurve(("conv",), 20).append(1, {"conv": 0.2}, metric=metric)
+        ...     assert promotion.report(number, curve, more_to_come=True).action is Action.PAUSE
+        ...     promotion.pause(number)
+        >>> promotion.pop_promotable(more_to_come=False)
+        Promoted(number=1, audit='')
+        >>> list(promotion.paused)
+        [0, 2]
     """
 
     def __init__(self, config: PruningConfig, max_epochs: int, *, may_pause: bool = True) -> None:
@@ -54,23 +79,27 @@ class Promotion:
         self._may_pause = may_pause
         self._curves: dict[int, RotationCurve] = {}  # of the trials that have not ended
         self._pausing: set[int] = set()
-        self._paused: dict[int, None] = {}  # the trial that paused first is in front
+        self._paused: dict[int, None] = {}  # in the order of pausing
         self._audited: set[int] = set()
         self._exempt: set[int] = set()
 
     @property
     def paused(self) -> Collection[int]:
-        """The numbers of the paused trials; the trial that paused first is in front."""
+        """The numbers of the paused trials, in the order of pausing."""
         return self._paused.keys()
 
     def load(self, curves: Mapping[int, RotationCurve]) -> None:
-        """Compare others with trials of an earlier process, by number."""
+        """Add the trials of an earlier process, so that other trials are compared with them.
+
+        Args:
+            curves: all reports of each trial, by the trial's number.
+        """
         self.state = self.state.with_curves(curves)
 
     def add(
         self, number: int, curve: RotationCurve, *, exempt: bool = False, audited: bool = False
     ) -> None:
-        """Follow a trial that will run, with its reports so far.
+        """Add a trial that will run, with its reports so far.
 
         Args:
             number: number of the trial.
@@ -100,7 +129,7 @@ class Promotion:
 
         Args:
             number: number of the trial.
-            curve: its reports; the last one is new, or is judged again after a restart.
+            curve: its reports. The last one is new, or is repeated after a restart.
             more_to_come: whether new trials will be started.
         """
         known = self._curves.get(number)
@@ -120,15 +149,15 @@ class Promotion:
         return Decision(Action.CONTINUE, verdict)
 
     def pause(self, number: int) -> None:
-        """Keep a trial whose checkpoint is written, until it is promoted or pruned."""
+        """Make a pausing trial paused, once its checkpoint is written."""
         self._pausing.discard(number)
         self._paused[number] = None
 
     def pop_promotable(self, more_to_come: bool) -> Promoted | None:
-        """Return the paused trial that continues now, and keep it no longer; None if none may.
+        """Remove and return the paused trial that is promoted now; None if none may continue.
 
-        It is the best that its rung admits. Once there are no new trials to start, it may also be a
-        control trial.
+        `HalvingState.next_promotable` chooses it. Once no new trials will be started, it may also
+        be a control trial.
 
         Args:
             more_to_come: whether new trials will be started.
@@ -144,9 +173,9 @@ class Promotion:
         return promoted
 
     def pop_unpromotable(self) -> Iterator[tuple[int, str]]:
-        """Yield every paused trial with the reason to prune it, and keep it no longer.
+        """Remove and yield every paused trial, with the reason to prune it.
 
-        Call it once no trial runs, none is to come and none is promotable.
+        Call it once no trial runs, no new trial will be started and no paused trial is promotable.
         """
         while self._paused:
             number = min(self._paused)
@@ -156,11 +185,11 @@ class Promotion:
             yield number, verdict.reason
 
     def discard(self, number: int, *, failed: bool = False) -> None:
-        """Follow a trial no longer, because it has ended.
+        """Remove a trial that has ended.
 
         Args:
             number: number of the trial.
-            failed: whether it failed; no trial is compared with it then.
+            failed: whether the trial failed. Other trials are then no longer compared with it.
         """
         self._curves.pop(number, None)
         self._pausing.discard(number)
@@ -178,12 +207,12 @@ class Promotion:
         )
 
     def _is_next(self, number: int, more_to_come: bool) -> bool:
-        """Whether a trial at a rung would be promoted at once, and so need not pause."""
+        """Whether a trial at a rung would be promoted at once, so that it need not pause."""
         candidates = {*self._paused, *self._pausing, number}
         return self.state.next_promotable(candidates, more_to_come) == number
 
     def _control_trial(self) -> Promoted | None:
-        """Return the first paused trial that is to be a control trial."""
+        """Return the first paused trial that is drawn as a control trial, else None."""
         for number in self._paused:
             if not is_audited(number, self.state.config):
                 continue

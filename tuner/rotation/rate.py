@@ -1,24 +1,26 @@
-"""How far a layer turns in a run under Layca by its rate, and the rates that level the layers.
+"""The final rotation of a layer that a rate of Layca gives, and rates that level the layers.
 
-Steps of equal length rho draw a path whose steps resemble each other: what the gradient keeps
-saying (the signal) holds on until the layer has turned away from where it said so, momentum makes
-the rest (the noise) last for a few steps, and each step adds to the square of the way
+**The relation of rate and distance.** A run makes steps of equal length rho. Part of each step is
+signal: a direction of the gradient that stays the same until the layer has turned. The rest is
+noise, which lasts for a few steps because of momentum. The path length of the run is
 
     s = 1/2 sum_i sum_j rho_i rho_j c_ij,
     c_ij = w exp(-(turned between i and j) / memory) + (1 - w) momentum^|i - j|,
 
-with w the signal's share of a step: `signal` without momentum, more with it, which averages the
-noise away. The directions of a layer differ in how much of that they get, so the cosine with the
-start falls as (1 + s / spread)^(-spread) rather than exp(-s), the random walk's own limit.
+where w is the signal's share of a step. Without momentum w is `signal`. Momentum averages out the
+noise, so w is then larger. The directions of a layer turn by different amounts. So the cosine with
+the initial weights falls as (1 + s / spread)^(-spread). A random walk has the limit exp(-s).
 
-The three traits were found alike in five families of networks (docs/log.md, 2026-11-25), so that
-the relation holds before anything is trained; readings of short probes narrow it down.
+The traits `signal`, `memory` and `spread` are similar in five families of networks (docs/log.md,
+2026-11-25). So the relation holds before any training. Readings of short probes make it more
+precise.
 
-A layer's way s, `2 ((1 - d)^(-1/2) - 1)` of its final distance d, grows about as a power of its
-rate: between 1 and 2, and less the longer the run, in the relation of `tuner.rotation.rate`. One
-power in the middle serves for all, since a run's steps are not known where only its end is. It
-holds for hidden layers, if at middle distances best; heads follow their rate far less, and whether
-it brings anything to have layers end equally far is another question (docs/log.md, 2026-11-25).
+**Levelling.** The path length s of a layer is `2 ((1 - d)^(-1/2) - 1)`, where d is its final
+distance. It grows about as a power of the layer's rate. In the relation above the power is between
+1 and 2, and smaller in longer runs. Levelling uses one power between them, because it knows the end
+of a run but not its steps. This power fits hidden layers, and best at medium distances. Heads
+depend on their rate much less. Whether equal final distances help training is another question
+(docs/log.md, 2026-11-25).
 """
 
 from __future__ import annotations
@@ -35,22 +37,23 @@ from tuner.errors import InvalidInput
 
 Floats = NDArray[np.float64]
 
-# What the traits may be. Their logs are taken to lie around the middle of what was found.
+# The grid of possible traits. The prior of the log of a trait is normal around the middle of the
+# measured values.
 _SIGNALS = np.geomspace(0.01, 0.5, 7)
 _MEMORIES = np.geomspace(0.03, 1.2, 7)
 _SPREADS = np.array([1.5, 2.0, 3.0])
 _MIDDLE = {"signal": 0.07, "memory": 0.19}
 _MIDDLE_SPREAD = np.array(2.0)
 _DEVIATION = 0.7
-# How far a run's end lies from the relation of its own traits, in ln s [measured].
+# The scatter of a run's end around the relation of its traits, in ln s [measured].
 _SCATTER = 0.45
-# How far a reading from the first epoch may lie from it: the gradient still says one thing then.
+# The scatter of readings from the first epoch. It is larger, because early gradients agree more.
 _EARLY_SCATTER = 0.8
-# Nearer to a quarter turn a distance says no more of how long the way was.
+# Above this distance, near a quarter turn, the distance no longer determines the path length.
 _ARRIVED = 0.995
-# Beyond this distance a reading says no more than that the layer has turned.
+# A reading above this distance does not help to choose between the traits.
 _TURNED = 0.9
-# The rates that are asked about when a distance is to be met.
+# The rates among which the rate for a distance is found.
 RATES = np.geomspace(1e-5, 1.0, 41)
 _MOST_BLOCKS = 100
 _ENDS = (0.05, 0.5, 0.95)
@@ -58,7 +61,7 @@ _ENDS = (0.05, 0.5, 0.95)
 
 @dataclass(frozen=True)
 class Interval:
-    """A quantity as it is forecast: its middle, and the ends that 90 % lie within."""
+    """A forecast quantity: its middle, and the ends of its 90 % interval."""
 
     low: float
     mid: float
@@ -67,8 +70,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a probe showed: after `steps` >= 1 steps at `rate` > 0, held constant, a layer's
-    cosine distance from its start, in [0, 2]."""
+    """One measurement of one layer in a probe, a short run at a constant rate.
+
+    Attributes:
+        rate: the rate of the probe, > 0.
+        steps: the number of steps before the measurement, >= 1.
+        distance: the layer's cosine distance from initialisation, in [0, 2].
+    """
 
     rate: float
     steps: int
@@ -77,14 +85,21 @@ class Reading:
 
 @dataclass(frozen=True)
 class RateRelation:
-    """The rate of Layca's steps against the final distance, for one layer or several alike.
+    """The relation of Layca's rate and the final distance, for one layer or for similar layers.
 
     Attributes:
-        momentum: of the steps' directions, in [0, 1): SGD's momentum, or Adam's beta1.
-        weights: how probable each combination of the traits is; shape (traits,), summing to 1.
+        momentum: the momentum of the steps' directions, in [0, 1): that of SGD, or Adam's beta1.
+        weights: the probability of each combination of traits, shape (traits,), with sum 1.
+            Default: the prior.
 
     Raises:
-        InvalidInput: the momentum is out of its range.
+        InvalidInput: the momentum is outside its range.
+
+    Example:
+        >>> relation = RateRelation(momentum=0.9)
+        >>> rate = relation.rate_for(0.9, np.ones(1000))
+        >>> print(f"{rate:.4f}")
+        0.0220
     """
 
     momentum: float = 0.0
@@ -97,10 +112,13 @@ class RateRelation:
             object.__setattr__(self, "weights", tuple(_prior().tolist()))
 
     def updated(self, readings: Sequence[Reading]) -> RateRelation:
-        """Return the relation after having seen readings of one layer's probes.
+        """Return the relation, updated by the readings of one layer's probes.
 
-        Those of one probe are not independent, so all of them together count as one each. Layers
-        that have not moved, or turned all the way, say nothing.
+        The readings of one probe are not independent, so together they count as one. Readings of 0,
+        and of .9 or more, are ignored.
+
+        Args:
+            readings: all readings of the layer, of one or several probes.
         """
         surprise = np.zeros(len(self.weights))
         told: dict[float, list[Floats]] = {}
@@ -120,21 +138,22 @@ class RateRelation:
         """Return the final cosine distance at each rate, in [0, 1).
 
         Args:
-            rates: > 0.
-            factors: what the rate is multiplied by at each step of the run, shape (steps,).
+            rates: the rates, > 0.
+            factors: the factor of the rate at each step of the run (the schedule), shape (steps,).
         """
         way = _path_length(np.asarray(rates, dtype=np.float64), factors, self.momentum)
         return [self._interval(distance_of(of_rate, _TRAITS.spread), of_rate) for of_rate in way]
 
     def rate_for(self, distance: float, factors: Floats) -> float:
-        """Return the rate whose final distance is, in the middle of what is probable, the given.
+        """Return the rate whose median final distance is the given one.
 
         Args:
-            distance: in (0, 1). One that no rate up to 1 reaches gets that rate.
+            distance: the final cosine distance, in (0, 1). If no rate up to 1 reaches it, the
+                result is 1.
             factors: as for `distances`.
 
         Raises:
-            InvalidInput: the distance is out of its range.
+            InvalidInput: the distance is outside its range.
         """
         check_distance(distance)
         return rate_between([each.mid for each in self.distances(list(RATES), factors)], distance)
@@ -143,7 +162,7 @@ class RateRelation:
         order = np.argsort(distances)
         cumulated = np.cumsum(np.array(self.weights)[order])
         low, mid, high = (int(np.interp(end, cumulated, np.arange(len(order)))) for end in _ENDS)
-        # A run scatters around its traits' own relation.
+        # Runs with the same traits scatter around their relation.
         scattered = [
             float(distance_of(way[order[at]] * np.exp(by), _TRAITS.spread[order[at]]))
             for at, by in ((low, -_SCATTER), (mid, 0.0), (high, _SCATTER))
@@ -153,7 +172,7 @@ class RateRelation:
 
 @dataclass(frozen=True)
 class _Traits:
-    """All combinations of what a layer may be like; each array has shape (traits,)."""
+    """All combinations of the traits of a layer; each array has shape (traits,)."""
 
     signal: Floats
     memory: Floats
@@ -176,46 +195,70 @@ def _prior() -> Floats:
 
 
 def check_distance(distance: float) -> None:
-    """Raise InvalidInput for a final distance that no rate can be asked for."""
+    """Check that a rate can reach a final distance.
+
+    Raises:
+        InvalidInput: the distance is not in (0, 1).
+    """
     if not 0 < distance < 1:
         raise InvalidInput(f"distance must be in (0, 1), got {distance}; use 0.95 for nearly 1")
 
 
 def rate_between(middles: Sequence[float], distance: float, rates: Floats = RATES) -> float:
-    """Return the rate of a distance in (0, 1) where each of `rates` gives one of `middles`."""
-    # Interpolated in what is nearly linear: ln s by ln rate.
+    """Return the rate for a distance, interpolated between known pairs of rate and distance.
+
+    Args:
+        middles: the distance of each of `rates`, in (0, 1), ascending.
+        distance: the distance to reach, in (0, 1).
+        rates: the rates, > 0, ascending.
+    """
+    # ln s as a function of ln rate is nearly linear.
     known = [math.log(-math.log1p(-middle)) for middle in middles]
     wanted = math.log(-math.log1p(-distance))
     return math.exp(float(np.interp(wanted, known, np.log(rates))))
 
 
 def distance_of(way: Floats, spread: Floats) -> Floats:
-    """Return the cosine distance after a way s, in [0, 1)."""
+    """Return the cosine distance, in [0, 1), after a path of length s.
+
+    Args:
+        way: the path length s, >= 0.
+        spread: the trait of the layer, > 0; its shape must broadcast with that of `way`.
+    """
     distance: Floats = 1 - (1 + way / spread) ** -spread
     return distance
 
 
 def path_length_of(distance: float, spread: Floats) -> Floats:
-    """Return the way s after which the cosine distance is the given, in [0, 1)."""
+    """Return the path length s, >= 0, at which a layer has a given cosine distance.
+
+    Args:
+        distance: the cosine distance, in [0, 1).
+        spread: the trait of the layer, > 0, of any shape.
+    """
     way: Floats = spread * ((1 - distance) ** (-1 / spread) - 1)
     return way
 
 
 def middle_path_length(distance: float) -> float:
-    """Return the way after which the middle of the traits has turned by a distance, >= 0; one that
-    is nearly 1 or more counts as nearly 1."""
+    """Return the path length, >= 0, at which a layer with the middle spread has this distance.
+
+    Args:
+        distance: cosine distance >= 0; above .995 it counts as .995.
+    """
     return float(path_length_of(min(distance, _ARRIVED), _MIDDLE_SPREAD))
 
 
 def middle_distance(way: float) -> float:
-    """Return the distance in [0, 1) that the middle of the traits has turned by after a way."""
+    """Return the distance, in [0, 1), of a layer with the middle spread after a path length."""
     return float(distance_of(np.array(way), _MIDDLE_SPREAD))
 
 
 def _path_length(rates: Floats, factors: Floats, momentum: float) -> Floats:
     """Return s after the run, by rate and traits: shape (rates, traits).
 
-    Long runs are summed in blocks of steps at one rate, in which the sums are geometric.
+    Long runs are divided into blocks of steps at one mean rate. The sums over a block are
+    geometric series.
     """
     signal, memory = _TRAITS.signal, _TRAITS.memory
     share = signal / (signal + (1 - signal) * (1 - momentum) / (1 + momentum))
@@ -232,8 +275,17 @@ def _path_length(rates: Floats, factors: Floats, momentum: float) -> Floats:
 
 
 def _block(before: Floats, rho: Floats, steps: int, decay: Floats) -> tuple[Floats, Floats]:
-    """Return the sum, over a block's steps, of what is left of all earlier steps, and what is left
-    of all after the block. `before` is what was left before it; each step leaves `decay` of it."""
+    """Sum the remainders of all earlier steps over one block of steps.
+
+    Args:
+        before: the remainder of all earlier steps at the beginning of the block.
+        rho: the length of each step.
+        steps: the number of steps.
+        decay: the factor by which each step reduces the remainder.
+
+    Returns:
+        The sum over the block, and the remainder at its end.
+    """
     gone = np.maximum(1 - decay, 1e-12)
     fallen = decay**steps
     series = (1 - fallen) / gone  # 1 + decay + ... + decay^(steps - 1)
@@ -241,33 +293,38 @@ def _block(before: Floats, rho: Floats, steps: int, decay: Floats) -> tuple[Floa
     return before * decay * series + rho * inner, before * fallen + rho * series
 
 
-# In five families the multipliers' own have a median of 1.39 (docs/log.md, 2026-11-25).
+# The median power of the multipliers in five families is 1.39 (docs/log.md, 2026-11-25).
 POWER = 1.4
-# A layer this near to the level ends there.
+# A layer that ends this near to the level keeps its rate.
 NEAR = 0.05
-# No layer has more than this many times the common rate, nor less than one of so many parts.
+# A multiplier is at most this number, and at least its inverse.
 MOST = 8.0
 NO_RATES: Mapping[str, float] = MappingProxyType({})
 _SPREAD = np.array(2.0)
-# Nearer to 0 or a quarter turn, a distance says no more than that it is there.
+# Outside these bounds, near 0 or a quarter turn, a distance does not determine the path length.
 _LEAST, _ARRIVED = 1e-4, 0.995
 
 
 def levelling_rates(
     distances: Mapping[str, float], level: float, now: Mapping[str, float] = NO_RATES
 ) -> dict[str, float]:
-    """Return the multiplier of each layer that does not end at the level, in [1/8, 8].
+    """Return the rate multipliers, in [1/8, 8], with which all layers should end at one distance.
 
     Args:
-        distances: by layer, at which it ended; not those that are to be let be.
-        level: cosine distance in (0, 1) that all are to end at.
-        now: the multipliers that they ended there with, > 0; 1 of a layer that is not in it.
+        distances: the final cosine distance of each layer to level.
+        level: the cosine distance at which all layers should end, in (0, 1).
+        now: the multipliers of the run that gave `distances`, > 0; 1 for a layer that is missing.
 
     Returns:
-        Nothing of the layers that ended within .05 of the level: they keep their rates.
+        The multiplier of each layer. A layer that ended within .05 of the level keeps its rate and
+        is left out.
 
     Raises:
-        InvalidInput: the level is out of its range.
+        InvalidInput: the level is outside its range.
+
+    Example:
+        >>> levelling_rates({"conv": 0.5, "fc": 0.9}, level=0.9)
+        {'conv': 3.26}
     """
     check_distance(level)
     found = {}
@@ -281,13 +338,23 @@ def levelling_rates(
 
 
 def at_times(distance: float, times: float) -> float:
-    """Return where a layer that ended at a distance would end at so many times its rate, > 0."""
+    """Return the final distance of a layer if its rate is multiplied.
+
+    Args:
+        distance: the layer's final cosine distance at its present rate.
+        times: the multiplier of the rate, > 0.
+    """
     return float(distance_of(np.array(_path_length_of(distance) * times**POWER), _SPREAD))
 
 
 def power_between(before: float, after: float, times: float) -> float:
-    """Return the power with which a layer's way has grown from one end to another at so many
-    times, > 0 and not 1, its rate."""
+    """Return the power of the rate with which a layer's path length has grown between two runs.
+
+    Args:
+        before: the layer's final cosine distance in the first run.
+        after: the layer's final cosine distance in the second run.
+        times: the second run's rate over that of the first, > 0 and not 1.
+    """
     return math.log(_path_length_of(after) / _path_length_of(before)) / math.log(times)
 
 

@@ -15,8 +15,8 @@ from tuner.errors import InvalidInput
 
 ROTATION_PREFIX = "rotation/"
 TEST_PREFIX = "test_"
-# Ray Tune adds these two keys to every result. They stand in where a trainable counts neither its
-# epochs nor its seconds.
+# Ray Tune adds these two keys to every result. They replace the epochs and the seconds that a
+# trainable does not report.
 ITERATION = "training_iteration"
 ITERATION_S = "time_this_iter_s"
 # Keys of a report that name no metric.
@@ -24,8 +24,10 @@ _NOT_METRICS = frozenset(
     {"epoch", "progress", "lr_progress", "epoch_s", "rotation_min", "rotation_mean"}
     | {ITERATION, ITERATION_S}
 )
-# float32 weights hold no more decimals of a distance.
+# The precision of float32 weights limits a distance to this many decimals.
 _DECIMALS = 6
+# Characters of a value that a message shows, at most.
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class EpochReport:
         layers: names of the layers, in model order.
         distances: cosine distance from initialisation of each layer; NaN where unknown.
         lr_progress: share of the run's total learning rate spent, in (0, 1]; NaN if unknown.
-        train_loss: mean training loss since the last report; NaN if unknown. A loss that a trial
-            reported as not a number is infinite here.
+        train_loss: mean training loss since the last report; NaN if unknown. If a trial reported
+            NaN, it is infinite here.
         metric: the job's metric; None if the trial did not report it, as within an epoch.
         epoch_s: seconds since the last report; NaN if unknown.
         test: metrics on the test split, by name; empty for a report that is read from a study.
@@ -47,6 +49,12 @@ class EpochReport:
 
     Raises:
         InvalidInput: the epoch is not > 0.
+
+    Example:
+        >>> result = {"epoch": 3, "val_accuracy": 0.8, "train_loss": 0.5, "rotation/conv": 0.25}
+        >>> report = EpochReport.from_result(result, metric="val_accuracy", max_epochs=20)
+        >>> report.layers, report.distances, report.metric
+        (('conv',), (0.25,), 0.8)
     """
 
     epoch: float
@@ -70,20 +78,20 @@ class EpochReport:
         """Parse the flat dict that a trainable returned.
 
         Args:
-            result: by key, as DESIGN.md lists them, without the keys that Ray Tune adds; only
-                `training_iteration` and `time_this_iter_s` are understood.
+            result: the report by key; `trainables.RotationTrainable` lists the keys. Of the keys
+                that Ray Tune adds, only `training_iteration` and `time_this_iter_s` are read.
             metric: the key of the job's metric.
             max_epochs: epochs of a whole trial, >= 1.
 
         Raises:
-            InvalidInput: the epoch is not > 0, or the report is of a whole epoch and its metric is
-                missing, or the metric is not a number.
+            InvalidInput: the epoch is not > 0, the metric or another value that is read is not a
+                number, or the metric of a whole epoch is missing.
         """
         epoch = epoch_of(result, metric, max_epochs)
         rotation = {
             # Rounded here, so that a curve in memory equals the curve that the study holds.
-            key.removeprefix(ROTATION_PREFIX): round(float(distance), _DECIMALS)
-            for key, distance in result.items()
+            key.removeprefix(ROTATION_PREFIX): round(_number(result, key), _DECIMALS)
+            for key in result
             if key.startswith(ROTATION_PREFIX)
         }
         numbers = {key: float(value) for key, value in _numbers(result)}
@@ -91,10 +99,10 @@ class EpochReport:
             epoch=epoch,
             layers=tuple(rotation),
             distances=tuple(rotation.values()),
-            lr_progress=float(result.get("lr_progress", math.nan)),
+            lr_progress=_number(result, "lr_progress"),
             train_loss=_train_loss(result),
             metric=_metric(result, metric, epoch),
-            epoch_s=float(result.get("epoch_s", result.get(ITERATION_S, math.nan))),
+            epoch_s=_number(result, "epoch_s" if "epoch_s" in result else ITERATION_S),
             test={key: value for key, value in numbers.items() if key.startswith(TEST_PREFIX)},
             numbers={
                 key: value for key, value in numbers.items() if key not in (ITERATION, ITERATION_S)
@@ -113,9 +121,9 @@ class EpochReport:
 
         Args:
             epoch: epochs finished, > 0.
-            layers: of the trial.
-            stored: the JSON of `to_attribute`; empty where a trial reported its metric alone.
-            metric: at this epoch; None if there is none.
+            layers: names of the trial's layers, in model order.
+            stored: the JSON of `to_attribute`; empty if the trial reported only its metric.
+            metric: the metric at this epoch; None if there is none.
         """
         distances = tuple(math.nan if d is None else d for d in stored.get("distances", ()))
         return cls(
@@ -141,7 +149,7 @@ class EpochReport:
         }
 
     def to_result(self, metric: str) -> dict[str, float]:
-        """Return the report as flat keys, for those of its numbers that are known.
+        """Return the known numbers of the report by flat key.
 
         Args:
             metric: the key of the job's metric.
@@ -165,15 +173,22 @@ class EpochReport:
 def epoch_of(result: Mapping[str, Any], metric: str, max_epochs: int) -> float:
     """Return the epochs finished at a result.
 
-    A trainable that does not count its epochs has finished as many as it made reports.
+    If a trainable does not report its epochs, each report counts as one epoch.
+
+    Args:
+        result: the report by key.
+        metric: the key of the job's metric.
+        max_epochs: epochs of a whole trial, >= 1.
     """
     if "progress" in result and metric not in result:
-        return round(float(result["progress"]) * max_epochs, 6)
-    return float(result.get("epoch", result.get(ITERATION, 1)))
+        return round(_number(result, "progress") * max_epochs, 6)
+    if "epoch" in result:
+        return _number(result, "epoch")
+    return float(result.get(ITERATION, 1))
 
 
 def is_report(result: Mapping[str, Any]) -> bool:
-    """Whether a result reports anything; the last one of a trial may only say that it ended."""
+    """Whether a result contains a report; the last result of a trial may only mark its end."""
     return any(_names_metric(key) for key in result)
 
 
@@ -188,16 +203,40 @@ def _metric(result: Mapping[str, Any], metric: str, epoch: float) -> float | Non
         )
     try:
         return float(result[metric])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError is torch's
         raise InvalidInput(
-            f"the metric must be a number, {metric!r} was {result[metric]!r}; report a float"
+            f"the metric must be a number, {metric!r} was {_shortened(result[metric])}; report a "
+            "float"
         ) from error
 
 
 def _train_loss(result: Mapping[str, Any]) -> float:
-    loss = float(result.get("train_loss", math.nan))
+    loss = _number(result, "train_loss")
     # NaN means unknown everywhere else.
     return math.inf if "train_loss" in result and math.isnan(loss) else loss
+
+
+def _number(result: Mapping[str, Any], key: str) -> float:
+    """Return a number that a trainable reported; NaN where the key is missing.
+
+    Raises:
+        InvalidInput: the value is no number.
+    """
+    value = result.get(key, math.nan)
+    try:
+        if isinstance(value, str | bytes | bool):  # float() would read some of them
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError is torch's
+        raise InvalidInput(
+            f"a report's {key} must be a number, got {_shortened(value)}; report a float, or leave "
+            "the key out"
+        ) from error
+
+
+def _shortened(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

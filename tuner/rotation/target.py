@@ -1,4 +1,4 @@
-"""RotationTarget: how far the layers should turn, by the role of each."""
+"""RotationTarget: the distance that each layer should reach, by the layer's role."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tuner.errors import InvalidInput
 
 Role = Literal["first", "hidden", "shortcut", "head"]
 
-# How libraries call the projection beside a residual block. A bare `proj` is left alone: it ends
-# an attention block there, and only as a block of its own (`proj.0`) is it a shortcut.
+# Names that libraries give to the projection beside a residual block. A plain `proj` is the last
+# layer of an attention block. Only as a block with parts (`proj.0`) is it a shortcut.
 _SHORTCUT = re.compile(
     r"""(?:^|\.)(?:
         [^.]*shortcut[^.]*       # shortcut.0, convShortcut, conv_shortcut, nin_shortcut
@@ -30,11 +30,14 @@ _SHORTCUT = re.compile(
 
 
 def roles(layers: Sequence[str]) -> tuple[Role, ...]:
-    """Return the role of each layer, from names in model order alone.
+    """Return the role of each layer, from the order and the names of the layers.
 
-    The first layer is `first` and the last `head`, whatever they are called; of the others, those
-    with a shortcut's name are `shortcut`, and all else is `hidden`. With fewer than three layers
-    there is nothing between the ends, and all are `hidden`.
+    The first layer is `first` and the last layer is `head`, whatever their names. Of the other
+    layers, those with a shortcut's name are `shortcut` and the rest are `hidden`. With fewer than
+    three layers all are `hidden`.
+
+    Args:
+        layers: names of the layers, in model order.
     """
     found: list[Role] = ["hidden"] * len(layers)
     if len(layers) >= 3:
@@ -51,34 +54,45 @@ Bar = float | None
 
 @dataclass(frozen=True)
 class RotationTarget:
-    """What the layers should reach by the end of training, each according to its role.
+    """The cosine distance that each layer should reach by the end of training, by the layer's role.
 
-    Hidden layers should reach `distance`; each other role has a bar of its own, or None where it
-    does not count. The defaults are from the best runs of arXiv:1806.01603, where most layers end
-    at .91 to .99, shortcuts without normalisation at .73 to .85, the first layer at .67 to .88 and
-    the last dense one at .58 to .88. The two ends do not count: in the best tenth of 76 recorded
-    runs of a small normalised network first layers end at .18 to .71 and heads at .45 to .81, so
-    the paper's bars for them would hold good runs back [measured].
+    A bar is the distance that a layer should reach. The bar of hidden layers is `distance`. Each
+    other role has its own bar, or None if its layers do not count.
+
+    The defaults come from the best runs of arXiv:1806.01603. There most layers end at .91 to .99,
+    and shortcuts without normalisation at .73 to .85. The first layer ends at .67 to .88, and the
+    last dense layer at .58 to .88. By default these two layers do not count. In the best tenth of
+    76 recorded runs of a small normalised network, first layers end at .18 to .71. Heads end at .45
+    to .81. So the paper's bars for these two layers would rank good runs too low [measured].
 
     Attributes:
-        distance: cosine distance for hidden layers, in (0, 2]; 1 is a quarter turn.
-        tolerance: how far below still counts, in [0, distance).
-        quantile: which layer speaks for all, in [0, 1]: 0 the one furthest behind its bar, 1 the
-            one furthest ahead. A quarter lets a few slow ones be.
-        first: bar for the first layer, in (0, 2], or None.
-        head: bar for the last layer, in (0, 2], or None.
-        shortcut: bar for layers with a shortcut's name, in (0, 2], or None. Names do not tell
-            whether a shortcut is normalised; one that is passes this bar easily.
+        distance: the bar of hidden layers, in (0, 2]; 1 is a quarter turn.
+        tolerance: how far below its bar a layer may end and still reach it, in [0, distance).
+        quantile: the quantile over layers that `reached` returns, in [0, 1]: 0 is the slowest
+            layer relative to its bar, 1 the fastest. The default, a quarter, ignores a few slow
+            layers.
+        first: the bar of the first layer, in (0, 2], or None.
+        head: the bar of the last layer, in (0, 2], or None.
+        shortcut: the bar of layers with a shortcut's name, in (0, 2], or None. A name does not
+            show whether a shortcut is normalised; a normalised shortcut exceeds this bar easily.
         patterns: shell patterns of layer names (`"encoder.*"`, as in `RotationMonitor`'s
-            `exclude`), each with a bar in (0, 2] or None; the first that matches goes before the
-            role. Given as a mapping and kept as pairs. One that matches nothing is no error, since
-            a search space may hold several networks.
+            `exclude`), each with a bar in (0, 2] or None. Give a mapping; it is stored as pairs.
+            The first pattern that matches a layer replaces the bar of its role. A pattern may
+            match no layer, because a search space may hold several networks.
 
-    No role is asked for more than `distance`: its bar is the smaller of the two. A pattern's bar
-    stands as it is.
+    The bar of a role is at most `distance`; a larger value counts as `distance`. The bar of a
+    pattern has no such limit.
 
     Raises:
         InvalidInput: a value is outside its range.
+
+    Example:
+        >>> target = RotationTarget(patterns={"embed.*": 0.5})
+        >>> layers = ["conv1", "embed.weight", "conv2", "conv3", "fc"]
+        >>> target.bars(layers)
+        (nan, 0.5, 1.0, 1.0, nan)
+        >>> target.reached([0.3, 0.4, 0.9, 0.7, 0.5], layers)
+        0.75
     """
 
     distance: float = 1.0
@@ -113,19 +127,22 @@ class RotationTarget:
         object.__setattr__(self, "patterns", _as_pairs(self.patterns))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the target as JSON values, for `from_dict`; patterns are pairs, in their order."""
+        """Return the target as JSON values for `from_dict`; patterns are pairs, in order."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         numbers = {name: _number(value) for name, value in values.items() if name != "patterns"}
         return {**numbers, "patterns": [[name, _number(bar)] for name, bar in self._pairs]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the target that `to_dict` gave. Keys that are missing take their defaults.
+        """Return the target that `to_dict` wrote.
 
-        Keys of a later version, which this one does not know, are left out.
+        A missing key takes its default. An unknown key, as of a later version, is ignored.
+
+        Args:
+            values: the dict of `to_dict`.
 
         Raises:
-            InvalidInput: a value is outside its range, or no number.
+            InvalidInput: a value is outside its range, or is not a number.
         """
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         for name in ("distance", "tolerance", "quantile"):
@@ -141,22 +158,27 @@ class RotationTarget:
 
     @property
     def floor(self) -> float:
-        """The least that `reached` may return and still count as reaching the target."""
+        """The lowest value of `reached` that counts as reaching the target."""
         return self.distance - self.tolerance
 
     def floors(self, layers: Sequence[str]) -> tuple[float, ...]:
-        """Return the distance from which on each layer counts as having reached its bar.
+        """Return the lowest distance at which each layer reaches its bar, in (0, 2].
 
-        It is the same share of every bar as `floor` is of `distance`; NaN where a layer does not
-        count.
+        It is the bar times `floor / distance`, and NaN for a layer that does not count.
+
+        Args:
+            layers: names of the layers, in model order.
         """
         share = self.floor / self.distance
         return tuple(bar * share for bar in self.bars(layers))
 
     def hidden(self, layers: Sequence[str]) -> tuple[int, ...]:
-        """Return the indices of the hidden layers: no end, no shortcut and in no pattern.
+        """Return the indices of the layers with the role `hidden` that match no pattern.
 
-        With fewer than three layers nothing lies between the ends, and all count as hidden.
+        With fewer than three layers all have this role.
+
+        Args:
+            layers: names of the layers, in model order.
         """
         return tuple(
             index
@@ -165,7 +187,13 @@ class RotationTarget:
         )
 
     def bars(self, layers: Sequence[str]) -> tuple[float, ...]:
-        """Return the distance each layer should reach, in (0, 2]; NaN where it does not count."""
+        """Return the distance that each layer should reach, in (0, 2].
+
+        It is NaN for a layer that does not count.
+
+        Args:
+            layers: names of the layers, in model order.
+        """
         of_role = {
             "hidden": self.distance,
             "first": self._at_most_distance(self.first),
@@ -185,11 +213,18 @@ class RotationTarget:
         )
 
     def reached(self, distances: Sequence[float], layers: Sequence[str]) -> float:
-        """Return the `quantile`, interpolated, of how far the layers that count have come, >= 0.
+        """Return the interpolated `quantile` of the layers' distances, each scaled by its bar.
 
-        `distances` holds one value per layer. It is taken in units of the target: a layer counts
-        as its distance times `distance` over its bar, so one that just reaches its bar counts as
-        `distance`, and a hidden one as what it is. NaN values are left out; NaN when none is left.
+        A layer's scaled distance is its distance times `self.distance` over its bar. So it equals
+        `self.distance` at the bar, and for a hidden layer it is the distance itself. Layers that do
+        not count and unknown distances (NaN) are left out.
+
+        Args:
+            distances: cosine distance of each layer, in [0, 2]; NaN if unknown.
+            layers: names of the layers, in model order.
+
+        Returns:
+            A number >= 0; NaN if no distance is known.
 
         Raises:
             InvalidInput: there are more or fewer distances than layers.
@@ -199,8 +234,8 @@ class RotationTarget:
                 f"distances must have one value for each of {len(layers)} layers, "
                 f"got {len(distances)}; use NaN for what is unknown"
             )
-        # By hand, because every report of every trial comes here: np.quantile alone takes
-        # twenty times as long as all of this.
+        # Without NumPy, because each report of each trial calls this: np.quantile alone takes
+        # twenty times as long as this whole method.
         known = sorted(
             distance * unit
             for index, unit in _units(self, tuple(layers))
@@ -224,7 +259,7 @@ class RotationTarget:
 
 @lru_cache(maxsize=256)
 def _units(target: RotationTarget, layers: tuple[str, ...]) -> tuple[tuple[int, float], ...]:
-    """Return the index of each layer that counts and what its distance is multiplied by."""
+    """Return the index of each layer that counts, with the factor that scales its distance."""
     return tuple(
         (index, target.distance / bar)
         for index, bar in enumerate(target.bars(layers))
@@ -241,7 +276,7 @@ def _is_bar(bar: object) -> bool:
 
 
 def _number(bar: Bar) -> Bar:
-    """Return a plain float, which JSON can hold, of a number of any library."""
+    """Convert a number of any library, such as NumPy, to a float that JSON can hold."""
     return None if bar is None else float(bar)
 
 

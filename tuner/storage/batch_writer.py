@@ -1,4 +1,4 @@
-"""A thread that writes behind: what is handed to it is on disk a moment later, in batches."""
+"""A thread that writes behind: it writes items in batches shortly after they are put."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ _MEANWHILE_S = 0.1
 
 
 class BatchWriter(Generic[Item]):
-    """Applies `write` to what gathers while the previous batch is being written, in order.
+    """Calls `write` with batches of items, in order, on a thread of its own.
+
+    A batch is all items that were put while the batch before was being written.
 
     Args:
-        write: takes a batch.
-        every_s: seconds after which it is called with an empty batch where nothing has gathered;
-            None for never.
+        write: writes one batch.
+        every_s: if no item is put for this many seconds, `write` is called with an empty batch.
+            None means never.
 
     Raises:
-        NotStored: on the next `put`, `flush` or `close`, once `write` has failed with any error.
-            What was handed over since the last successful batch is then not stored.
-        InvalidInput: likewise, where that was the error.
+        NotStored: on the next `put`, `check`, `flush` or `close` after `write` has failed. Items
+            that were put after the last successful batch are then not stored.
+        InvalidInput: likewise, if `write` raised InvalidInput.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class BatchWriter(Generic[Item]):
         self._thread.start()
 
     def put(self, items: list[Item]) -> None:
+        """Add items to the next batch."""
         with self._changed:
             self._raise_if_broken()
             if self._closed:
@@ -48,17 +51,21 @@ class BatchWriter(Generic[Item]):
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raise what has gone wrong, if anything has."""
+        """Raise the error of the thread, if it has failed."""
         with self._changed:
             self._raise_if_broken()
 
     @property
     def left(self) -> int:
-        """How many items wait to be written, besides the batch that is being written."""
+        """The number of items that are not yet in a batch."""
         return len(self._queue)
 
     def flush(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Return once everything put so far is written; `meanwhile` is called while it waits."""
+        """Wait until all items put so far are written.
+
+        Args:
+            meanwhile: is called every 0.1 s during the wait.
+        """
         while True:
             with self._changed:
                 done = self._changed.wait_for(
@@ -70,7 +77,11 @@ class BatchWriter(Generic[Item]):
             meanwhile()
 
     def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Write what is left and end the thread; `meanwhile` is called while it waits."""
+        """Write the remaining items and end the thread.
+
+        Args:
+            meanwhile: is called every 0.1 s during the wait.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -95,7 +106,7 @@ class BatchWriter(Generic[Item]):
                 self._busy = True
             try:
                 self._write(batch)
-            except Exception as error:  # whatever it is, the deciding thread must hear of it
+            except Exception as error:  # any error must reach the thread that puts items
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""SQL databases: opening one, transactions on it, and waiting for one that does not answer."""
+"""SQL databases: open a database, use transactions, and wait while it does not answer."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ from tuner.storage.optuna_internals import within
 
 Value = TypeVar("Value")
 
-# A restart takes seconds, a failover minutes, an upgrade some more. Trials train on meanwhile; what
-# it costs to wait is slots that stay empty, what it costs to end is all that trains.
+# A restart takes seconds, a failover minutes, an upgrade longer. Running trials train meanwhile.
+# Waiting costs empty slots; ending the run costs all training in progress.
 WAIT_S = 1800.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
-# What a server says that goes, comes, takes nobody in or may not be written (any more, or yet).
+# The errors of a server that shuts down, starts, has no free connection or is read-only:
+# SQLSTATEs or their beginnings, and MySQL's error numbers.
 _GOING_AND_COMING = ("08", "57P01", "57P02", "57P03", "57P05", "53300", "25P03", "25006")
 _MYSQL = ("1040", "1053", "1290", "1836", "1927", "2002", "2003", "2006", "2013")
 
 
 class DatabaseUnavailable(NotStored):
-    """The database does not answer; what it was asked for last may have been done all the same.
+    """The database does not answer. It may still have committed the last request.
 
     Attributes:
-        why: as far as it is known.
+        why: the cause, as far as it is known.
     """
 
     def __init__(self, why: str, line: str = "") -> None:
@@ -52,7 +53,7 @@ class DatabaseUnavailable(NotStored):
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raise `DatabaseUnavailable` where a database cannot be reached or goes away."""
+    """Raise `DatabaseUnavailable` in place of the error of a database that cannot be reached."""
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
@@ -63,8 +64,8 @@ def answering() -> Iterator[None]:
 
 
 def is_loss(error: DBAPIError) -> bool:
-    """Whether an error means that the database, or the way there, has gone or is not there yet."""
-    if isinstance(error.orig, sqlite3.Error):  # a file is there, or is not
+    """Whether an error means that the database or the network is unavailable for now."""
+    if isinstance(error.orig, sqlite3.Error):  # a file has no outages
         return False
     code = state_of(error)
     if error.connection_invalidated or code.startswith(_GOING_AND_COMING):
@@ -73,12 +74,12 @@ def is_loss(error: DBAPIError) -> bool:
         return False
     if any(str(said) in _MYSQL for said in getattr(error.orig, "args", ())):
         return True
-    # Only to connect and to commit are no statements; neither fails without a code but for this.
+    # Connecting and committing have no statement. Without a code they fail only in an outage.
     return isinstance(error, OperationalError | InterfaceError) and error.statement is None
 
 
 def state_of(error: DBAPIError) -> str:
-    """Return the SQLSTATE that a server has given; empty without one."""
+    """Return the SQLSTATE of a server's error; empty if it has none."""
     said = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
     return str(said or "")
 
@@ -89,13 +90,13 @@ def _said_by(error: DBAPIError) -> str:
 
 
 class OutageState:
-    """Whether a database is away, for all the threads that use it, and since when.
+    """Whether a database is unavailable, and since when, for all threads that use it.
 
-    The one that writes waits for it, and says when it is over. The line that it is lost is not said
-    of what the second try has mended.
+    The thread that writes waits for the database and reports the end of the outage. It warns only
+    after the second failed attempt.
 
     Args:
-        wait_s: how long it is waited for, 0 for not at all; None for `WAIT_S`.
+        wait_s: seconds to wait for the database, >= 0; 0 does not wait. None means `WAIT_S`.
     """
 
     def __init__(self, wait_s: float | None = None) -> None:
@@ -109,24 +110,28 @@ class OutageState:
 
     @property
     def is_on(self) -> bool:
+        """Whether there is an outage."""
         return self._began is not None
 
     def check(self) -> None:
-        """Raise `DatabaseUnavailable` while the database is."""
+        """Raise `DatabaseUnavailable` during an outage."""
         if self.is_on:
-            raise DatabaseUnavailable("it is waited for")
+            raise DatabaseUnavailable("this run waits for it")
 
     def lines(self) -> list[str]:
-        """Return what is to be said since this was last asked."""
+        """Return the lines to show that are new since the last call."""
         with self._lock:
             lines, self._lines = self._lines, []
         return lines
 
     def begin(self, away: DatabaseUnavailable) -> None:
-        """Note that the database has not answered.
+        """Record that the database has not answered.
+
+        Args:
+            away: the error.
 
         Raises:
-            DatabaseUnavailable: it has been waited for long enough.
+            DatabaseUnavailable: no answer has come for `wait_s` seconds, or `give_up` was called.
         """
         now = time.monotonic()
         with self._lock:
@@ -145,17 +150,17 @@ class OutageState:
             if again and not self._said:
                 self._said = True
                 self._lines.append(
-                    f"{away}; trials train on and their reports are kept until it does, "
-                    f"for {told_s(self._wait_s)} at most"
+                    f"{away}; trials continue to train and their reports stay in memory until it "
+                    f"does, for {told_s(self._wait_s)} at most"
                 )
 
     def answered(self) -> None:
-        """Note that the database has answered; there may be much that it has not been told yet."""
+        """Record that the database has answered. Many changes may still be unwritten."""
         with self._lock:
             self._silent_since = None
 
     def end(self) -> None:
-        """Note that all is as if it had never been away."""
+        """Record that the outage is over: the database answers and has the changes."""
         with self._lock:
             if self._said and self._began is not None:
                 gone_s = time.monotonic() - self._began
@@ -165,21 +170,22 @@ class OutageState:
             self._began, self._silent_since, self._said = None, None, False
 
     def give_up(self) -> None:
-        """Wait no longer if it is away."""
+        """Stop waiting, if there is an outage."""
         if self.is_on:
             self._given_up.set()
 
     def wait_for(
         self, change: Callable[[], Value], meanwhile: Callable[[], None] = lambda: None
     ) -> Value:
-        """Return what a change returns, which is called until the database answers.
+        """Call a change until the database answers, and return its result.
 
         Args:
-            change: may have been made by an earlier call; it must not be made twice then.
+            change: the change. An earlier call may have made it although it failed; a further call
+                must then not make it twice.
             meanwhile: is called before each pause.
 
         Raises:
-            DatabaseUnavailable: it has been waited for long enough.
+            DatabaseUnavailable: as for `begin`.
         """
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -196,15 +202,15 @@ class OutageState:
 
 
 def told_s(seconds: float) -> str:
-    """Return a time as it is told: 42 s, 30 min."""
+    """Return a duration as text, such as 42 s or 30 min."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 _OPENING_ATTEMPTS = 10
-# SQLite gives up waiting for another's transaction after 5 s by default.
+# By default SQLite waits for the transaction of another process for only 5 s.
 _LOCKED_S = 60
-# A network that swallows all makes a process wait for 15 minutes by default, and its server two
-# hours. So libpq is told to take a server for gone that has been silent for so long.
+# If the network loses all packets, by default a client waits for 15 minutes and its server for two
+# hours. With these settings libpq closes the connection to a server that is silent this long.
 _SILENT_S = 30
 _NOTICE = {
     "connect_timeout": 10,
@@ -218,9 +224,13 @@ _NOTICE = {
 def open_database(url: str, *, must_exist: bool = False) -> RDBStorage:
     """Open an SQL database by URL, e.g. ``postgresql://host/db`` or ``sqlite:///study.db``.
 
+    Args:
+        url: the URL.
+        must_exist: whether an SQLite file must exist already.
+
     Raises:
-        InvalidInput: the URL is not one, its driver is not installed, or nothing answers there; or
-            it `must_exist` and is the path of an SQLite file that does not.
+        InvalidInput: the URL is invalid, its driver is not installed, no database answers, or a
+            file that must exist does not.
     """
     file = url.removeprefix("sqlite:///")
     if must_exist and file != url and not Path(file).exists():
@@ -236,13 +246,13 @@ def open_database(url: str, *, must_exist: bool = False) -> RDBStorage:
 
 
 def _opened(url: str) -> RDBStorage:
-    """Open a database, which others may do for the first time at this moment."""
+    """Open a database, even while other processes open it for the first time."""
     options = _options(make_url(url))
     for _ in range(_OPENING_ATTEMPTS - 1):
         try:
             return _Database(url, engine_kwargs=options)
         except SQLAlchemyError as error:
-            # Two that make the tables at the same time get in each other's way.
+            # Two processes that create the tables at the same time disturb each other.
             if not isinstance(error, IntegrityError) and "already exists" not in str(error):
                 raise
             time.sleep(random.random() / 4)
@@ -252,7 +262,7 @@ def _opened(url: str) -> RDBStorage:
 def _options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": _LOCKED_S}}
-    # A server may have closed a connection that was idle.
+    # A server may close idle connections.
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.get_backend_name() == "postgresql":
         options["pool_events"] = [(_let_go, "connect")]
@@ -263,14 +273,14 @@ def _options(url: URL) -> dict[str, Any]:
 
 
 def _let_go(connection: Any, _: Any) -> None:
-    """Have PostgreSQL undo what a process had begun that it cannot hear any more, and its locks."""
+    """Make PostgreSQL roll back the transaction of a process that is silent, and free its locks."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{_SILENT_S}s'")
     connection.commit()
 
 
 class _Database(RDBStorage):
-    """Leaves no connection behind when it cannot be opened."""
+    """A database that closes its connections if it cannot be opened."""
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
         try:
@@ -282,21 +292,21 @@ class _Database(RDBStorage):
 
 
 def does_not_answer(away: DatabaseUnavailable) -> InvalidInput:
-    """Return what is said where nobody waits for a database that has gone away."""
+    """Return the error to show when a database becomes unavailable and the caller does not wait."""
     return InvalidInput(
-        f"storage must be a database that answers, it has just gone away ({away.why}); try again"
+        f"storage must be a database that answers, this one has stopped ({away.why}); try again"
     )
 
 
 def close_database(storage: BaseStorage) -> None:
-    """Close the connections of a storage that has any."""
+    """Close the connections of a database; do nothing for other storages."""
     if isinstance(storage, RDBStorage):
         storage.remove_session()
         storage.engine.dispose()
 
 
 def _without_passwords(url: str, error: Exception) -> tuple[str, str]:
-    """Return the URL and the first line of what went wrong, as they may be shown."""
+    """Return the URL and the first line of the error, both without passwords."""
     why = next(iter(str(error).strip().splitlines()), type(error).__name__)
     try:
         parsed = make_url(url)
@@ -318,16 +328,16 @@ _CLOCK = {
     "mariadb": "unix_timestamp(sysdate(6))",
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
 }
-# A deadlock, or a lock that took too long: the database has undone all, and may be asked again.
+# A deadlock, or a lock that took too long. The database has rolled back, so a retry is safe.
 _PASSING = ("40001", "40P01", "1205", "1213", "database is locked")
 _TRANSACTION_ATTEMPTS = 5
 
 
 def check_kind(database: RDBStorage) -> None:
-    """Refuse a database of a kind whose locks are not known here.
+    """Check that a database is of a supported kind. Locks and clocks differ between the kinds.
 
     Raises:
-        InvalidInput: it is one.
+        InvalidInput: the kind is not supported.
     """
     if database.engine.name not in _CLOCK:
         raise InvalidInput(
@@ -338,17 +348,21 @@ def check_kind(database: RDBStorage) -> None:
 
 @contextmanager
 def transaction(database: RDBStorage, *, writes: bool = True) -> Iterator[RDBStorage]:
-    """Yield the same database, where all that is done is one transaction.
+    """Yield the same database, with all calls in one transaction.
 
-    Where something fails, all is undone, even if Optuna takes no notice of it.
+    If a call fails, the transaction is rolled back, even if Optuna ignores the failure.
+
+    Args:
+        database: the database.
+        writes: whether the transaction writes.
 
     Raises:
-        DatabaseUnavailable: the database does not answer. If it has gone at the very end, all may
-            have been done.
+        DatabaseUnavailable: the database does not answer. If that happens during the commit, the
+            changes may have been made.
     """
     with _connected(database) as connection, connection.begin():
         if writes and connection.dialect.name == "sqlite":
-            # It has no locks on rows. A reader that comes to write would fail, not wait.
+            # SQLite has no row locks. A transaction that reads, then writes, would fail, not wait.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         bound = within(database, connection)
         try:
@@ -365,13 +379,17 @@ def _connected(database: RDBStorage) -> Iterator[sqlalchemy.Connection]:
             with answering():
                 yield connection
         except DatabaseUnavailable:
-            # It may be to a server that answers, but has become a standby.
+            # The server may answer again, but as a standby. So the connection is not reused.
             connection.invalidate()
             raise
 
 
 def attempt(change: Callable[[], Value]) -> Value:
-    """Return what comes of a transaction, tried again if it was undone for another's sake."""
+    """Return the result of a transaction. Retry it after a deadlock or a lock timeout.
+
+    Args:
+        change: makes the transaction.
+    """
     for _ in range(_TRANSACTION_ATTEMPTS - 1):
         try:
             return change()
@@ -397,14 +415,14 @@ def _is_passing(error: Exception) -> bool:
 
 
 class RetryPolicy:
-    """Asks on behalf of a thread that must not wait while trials train, but may before and after.
+    """Calls the database for a thread that must not wait during training, only before and after.
 
     Args:
-        outage: whether the database is away, as another thread finds out too.
-        say: is called with a line while this one waits.
+        outage: the state of the outage, which another thread updates too.
+        say: is called with a line of text while this thread waits.
 
     Raises:
-        NotStored: (all that asks) the database fails, or was waited for long enough.
+        NotStored: (`patiently` and `at_once`) the database fails, or the outage lasts too long.
     """
 
     def __init__(self, outage: OutageState, say: Callable[[str], None]) -> None:
@@ -412,7 +430,7 @@ class RetryPolicy:
         self._say = say
 
     def patiently(self, change: Callable[[], Value]) -> Value:
-        """Return what a change returns, once the database answers.
+        """Return the result of a change; wait until the database answers.
 
         Args:
             change: as for `OutageState.wait_for`.
@@ -421,11 +439,13 @@ class RetryPolicy:
             return self._outage.wait_for(change, self.mention)
 
     def at_once(self, change: Callable[[], Value]) -> Value:
-        """Return what comes of a change.
+        """Return the result of a change; do not wait.
+
+        Args:
+            change: as for `OutageState.wait_for`.
 
         Raises:
-            DatabaseUnavailable: the database does not answer, or has not yet been told all that it
-                has missed.
+            DatabaseUnavailable: the database does not answer, or an outage is not over yet.
         """
         self._outage.check()
         try:
@@ -436,13 +456,13 @@ class RetryPolicy:
             raise
 
     def mention(self) -> None:
-        """Say what is to be said of the database, where nobody asks for news."""
+        """Pass the new lines about the outage to `say`."""
         for line in self._outage.lines():
             self._say(line)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Where Ctrl-C ends the waiting for a database that is away."""
+        """A context in which Ctrl-C ends the wait for the database."""
         try:
             yield
         except KeyboardInterrupt:

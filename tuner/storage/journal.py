@@ -1,8 +1,8 @@
 """The embedded storage: a journal file in the study's folder, written behind the decisions.
 
-Optuna's journal storage answers every read from memory and knows its state only by the log that it
-replays. So writing behind needs one small backend, which hands each log entry back at once while a
-thread appends what has gathered to the file with one fsync per batch.
+Optuna's journal storage answers every read from memory. It learns its state only from the log that
+it replays. So writing behind needs only one small backend. The backend returns each log entry at
+once. A thread appends the entries to the file in batches, with one fsync per batch.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from tuner.storage.batch_writer import BatchWriter
 
 
 class WriteBehindJournal(BaseJournalBackend):
-    """A journal that one process writes, in batches behind what it has already been told.
+    """A journal that one process writes in batches. Reads return entries before they are on disk.
 
-    The caller must hold the experiment's lock: entries that another process appends after this one
-    has opened the file are not seen. Readers in other processes need no lock.
+    The caller must hold the study's lock, because entries that another process appends later are
+    not read. Readers in other processes need no lock.
+
+    Args:
+        path: the journal file; it need not exist.
     """
 
     def __init__(self, path: Path) -> None:
         _drop_torn_line(path)
-        # A killed writer leaves Optuna's lock behind; whoever holds the experiment's is alone.
+        # A killed writer leaves Optuna's lock file. The study's lock excludes any other writer.
         Path(f"{path}.lock").unlink(missing_ok=True)
         file = JournalFileBackend(str(path))
         self._entries: list[dict[str, Any]] = list(file.read_logs(0))
@@ -38,25 +41,25 @@ class WriteBehindJournal(BaseJournalBackend):
         self.close = self._writer.close
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        # Its one reader never goes back, so what it has read is dropped.
+        # The only reader never goes back, so the entries that it has read are dropped.
         del self._entries[: log_number_from - self._first]
         self._first = log_number_from
         return list(self._entries)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        # As a reader of the file would see them: plain JSON, sharing nothing with the caller.
+        # The same plain JSON that a reader of the file gets; it shares no objects with the caller.
         plain = json.loads(json.dumps(logs))
         self._writer.put(plain)
         self._entries += plain
 
 
 def read_journal(path: Path) -> JournalStorage:
-    """Open a journal for reading, even while another process is writing it."""
+    """Open a journal for reading, even while another process writes it."""
     return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cut a last line that a killed writer left without its end: the next would run into it."""
+    """Remove an incomplete last line of a killed writer, so that the next entry begins a line."""
     if not path.exists():
         return
     with path.open("rb+") as file:

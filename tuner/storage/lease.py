@@ -1,12 +1,12 @@
 """The lease that makes one driver the only writer of a study in a database.
 
-Ray distributes the trials; one driver at a time writes the study. It holds the study's lease: a
-system attribute of the study with a fencing token, which grows at each acquisition. The driver
-renews the lease every `RENEW_S`. A lease that nobody renewed for `EXPIRES_S`, by the database's
-clock, is free to be acquired.
+Ray distributes the trials; one driver at a time writes the study. The driver holds the study's
+lease: a system attribute of the study with a fencing token. The token increases at each
+acquisition. The driver renews the lease every `RENEW_S`. A lease that was not renewed for
+`EXPIRES_S`, by the database's clock, can be acquired by another driver.
 
-Each write is one transaction, which locks the study's row, compares the token and renews the lease.
-So a driver that lost its lease writes nothing any more, however late it wakes up.
+Each write is one transaction. It locks the study's row, compares the token and renews the lease. So
+a driver that has lost its lease can no longer write, even if it was suspended for a long time.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tuner.storage.database import attempt, check_kind, seconds_now, transaction
 from tuner.storage.optuna_internals import create_trial, lock_study, trial_id_of
 from tuner.storage.paths import CHECKPOINTS
 
-# A driver renews its lease this often, and loses it after this long without. Between them is room
-# for a database that restarts, and for a process that swaps.
+# The interval of renewal, and the time without renewal after which the lease expires. The
+# difference allows for a database that restarts and for a process that swaps.
 RENEW_S = 5.0
 EXPIRES_S = 60.0
 
@@ -41,22 +41,22 @@ HOLDER = "checkpoint_driver"
 PAUSED = "paused"
 # System attributes of a study.
 _LEASE = "lease"
-_DRIVER = "driver:"  # with a driver's id: where it keeps its trials
+_DRIVER = "driver:"  # followed by a driver's id: the path of its trials' folders
 
 
 class LeaseLost(InvalidInput):
-    """Another process drives the study now; this one writes nothing any more."""
+    """Another process drives the study now, so this process can no longer write to it."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that may drive a study, from the study's folder.
+    """A process that may drive a study from the study's folder.
 
     Attributes:
-        id: the same for every process that drives the study from this folder, one at a time.
+        id: the id of the folder. All processes that drive the study from it have the same id.
         holder: host and process id.
         folder: path of the study's folder.
-        trials: path of the folders of its trials, where the study does not name another.
+        trials: path of the trials' folders, if the study does not name another path.
     """
 
     id: str
@@ -66,11 +66,11 @@ class Worker:
 
 
 def worker_of(folder: Path, trials: Path) -> Worker:
-    """Return the worker that this process is; the folder has its id from now on.
+    """Return the worker for this process. Store an id in the folder if it has none.
 
     Args:
-        folder: the study's, whose lock the caller holds.
-        trials: where its trials' folders are.
+        folder: the study's folder. The caller holds its lock.
+        trials: the path of the trials' folders.
     """
     file = id_file(folder)
     if not file.exists():
@@ -87,10 +87,12 @@ def id_file(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Lease:
-    """A study's lease, as the database keeps it. Times are seconds since 1970, by its clock.
+    """A study's lease, as the database stores it.
+
+    Times are seconds since 1970, by the clock of the database.
 
     Attributes:
-        token: grows at each acquisition.
+        token: a number that increases at each acquisition.
         worker: id of the folder that holds it.
         holder: host and process id.
         folder: path of the study's folder on that host.
@@ -108,11 +110,14 @@ class Lease:
     writes: int = 0
 
     def is_live(self, now: float) -> bool:
+        """Whether the lease has not expired at this time of the database's clock."""
         return now - self.renewed <= EXPIRES_S
 
     def is_left_by(self, worker: Worker) -> bool:
-        """Whether an earlier process held it from the worker's folder. It is dead then: the worker
-        holds that folder's lock."""
+        """Whether an earlier process from the worker's folder left the lease.
+
+        That process has ended, because the worker holds the folder's lock.
+        """
         return (self.worker, self.folder) == (worker.id, worker.folder)
 
 
@@ -123,13 +128,23 @@ def lease_in(system_attrs: dict[str, Any]) -> Lease | None:
 
 
 def is_driven(system_attrs: dict[str, Any], now: float) -> bool:
-    """Whether a driver holds the study's lease."""
+    """Whether a driver holds the study's lease.
+
+    Args:
+        system_attrs: the system attributes of the study.
+        now: seconds since 1970, by the clock of the database.
+    """
     lease = lease_in(system_attrs)
     return lease is not None and lease.is_live(now)
 
 
 def folder_attr(driver: str, trials: str) -> tuple[str, dict[str, Any]]:
-    """Return the system attribute that says where a driver keeps its trials: key and value."""
+    """Return the system attribute with the path of a driver's trials: its key and value.
+
+    Args:
+        driver: the driver's id.
+        trials: the path of the trials' folders.
+    """
     return f"{_DRIVER}{driver}", {"trials": trials}
 
 
@@ -143,7 +158,7 @@ def folders_in(system_attrs: dict[str, Any]) -> dict[str, str]:
 
 
 def _leases_of_old_drivers(system_attrs: dict[str, Any]) -> Iterator[Lease]:
-    """Yield what drivers of version 0.1 before the lease held; several did at a time."""
+    """Yield the leases of drivers of an early version 0.1, in which several drivers could run."""
     for key, value in system_attrs.items():
         if key.startswith(_DRIVER) and isinstance(value, dict) and value.get("session"):
             host, _, folder = str(value.get("where", "")).partition(":")
@@ -167,8 +182,8 @@ def _lost(name: str, lease: Lease | None) -> LeaseLost:
         else "its lease is gone"
     )
     return LeaseLost(
-        f"a driver must renew the lease of its study every {EXPIRES_S:g} s, this one of {name!r} "
-        f"did not and {now}; it ends here and writes nothing any more"
+        f"a driver must renew the lease of its study every {EXPIRES_S:g} s, the driver of {name!r} "
+        f"did not, and {now}; this run ends and can no longer write to the study"
     )
 
 
@@ -177,20 +192,22 @@ def _time(seconds: float) -> str:
 
 
 class LeasedStudy:
-    """A study in a database, as its one driver or a visitor changes it.
+    """A study in a database, for its driver or for a visitor.
+
+    A visitor holds no lease and only adds trials to the study.
 
     Args:
-        database: where it is.
-        worker: the holder of the lease. A visitor has None; it only adds trials to the study.
+        database: the database.
+        worker: the holder of the lease; None for a visitor.
 
     Attributes:
-        study_id: its id in the database; -1 before it is created or acquired.
+        study_id: the study's id in the database; -1 before the study is created or acquired.
 
     Raises:
-        InvalidInput: the database is of a kind that nobody has tried this on.
-        LeaseLost: (all that reads or writes) another process has acquired the lease.
-        DatabaseUnavailable: (likewise) the database does not answer; a change may have been made
-            all the same.
+        InvalidInput: the kind of the database is not supported.
+        LeaseLost: (methods that read or write) another process has acquired the lease.
+        DatabaseUnavailable: (likewise) the database does not answer. It may still have made the
+            change.
     """
 
     def __init__(self, database: RDBStorage, worker: Worker | None = None) -> None:
@@ -204,8 +221,12 @@ class LeasedStudy:
     def create(self, directions: Sequence[StudyDirection], name: str | None) -> None:
         """Create the study and acquire its lease.
 
+        Args:
+            directions: the direction of each objective.
+            name: the name of the study; None for a generated name.
+
         Raises:
-            DuplicatedStudyError: there is one of that name.
+            DuplicatedStudyError: a study of that name exists.
         """
         self.acquire(self._database.create_new_study(directions, name))
 
@@ -229,8 +250,8 @@ class LeasedStudy:
                 if each.is_live(now) and not each.is_left_by(self._worker):
                     name = database.get_study_name_from_id(self.study_id)
                     raise _refusal(name, each, now)
-            # A driver of a version before the lease that finds no session in its record writes no
-            # more.
+            # This removes the sessions of drivers of versions without a lease. Such a driver stops
+            # writing when its session is missing.
             shared = database.get_study_user_attrs(self.study_id).get(CHECKPOINTS)
             folders = {**folders_in(attrs), self._worker.id: shared or self._worker.trials}
             for driver, trials in folders.items():
@@ -247,7 +268,7 @@ class LeasedStudy:
             return lease.token
 
     def create_trial(self, template: FrozenTrial | None = None) -> tuple[int, int]:
-        """Create a trial; return its id in the database and its number."""
+        """Create a trial. Return its id in the database and its number."""
 
         def create() -> tuple[int, int]:
             with self._locked() as database:
@@ -256,9 +277,13 @@ class LeasedStudy:
         return attempt(create)
 
     def write(self, change: Callable[[RDBStorage], None]) -> None:
-        """Change the study, all or nothing.
+        """Make a change of the study in one transaction.
 
-        After `DatabaseUnavailable` the caller asks for the same change again; it is not made twice.
+        After `DatabaseUnavailable` the caller calls again with the same change. It is not made
+        twice.
+
+        Args:
+            change: makes the change on the database that it is given.
         """
 
         def change_all() -> None:
@@ -266,7 +291,7 @@ class LeasedStudy:
                 if self._worker is not None:
                     lease = self._own(database)
                     if lease.writes > self._writes:
-                        return  # it was committed, and the answer was lost
+                        return  # the change was committed, but the answer was lost
                     self._renew(database, replace(lease, writes=self._writes + 1))
                 change(database)
 
@@ -274,7 +299,7 @@ class LeasedStudy:
         self._writes += 1
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Return the trials in these states, or all, by number. It renews the lease."""
+        """Return the trials in these states by number, or all trials. Renew the lease."""
 
         def read() -> list[FrozenTrial]:
             with self._locked() as database:
@@ -283,7 +308,7 @@ class LeasedStudy:
         return attempt(read)
 
     def release(self) -> None:
-        """Release the lease, if it is held; what runs waits for the next driver."""
+        """Release the lease, if this driver holds it. Running trials become WAITING."""
         if self._token == 0:
             return
 
@@ -291,7 +316,7 @@ class LeasedStudy:
             with self._locked(held=False) as database:
                 lease = lease_in(database.get_study_system_attrs(self.study_id))
                 if lease is None or lease.token != self._token:
-                    return  # it was released, and the answer was lost
+                    return  # the lease was released, but the answer was lost
                 for trial in database.get_all_trials(
                     self.study_id, deepcopy=False, states=(TrialState.RUNNING,)
                 ):
@@ -302,8 +327,10 @@ class LeasedStudy:
 
     @contextmanager
     def _locked(self, *, held: bool = True) -> Iterator[RDBStorage]:
-        """A transaction that is the only one to hold the study; the lease must be `held`, and is
-        renewed."""
+        """Yield the database in a transaction that locks the study.
+
+        With `held`, a driver must hold the lease, which is renewed.
+        """
         with transaction(self._database) as database:
             lock_study(database, self.study_id)
             if held and self._worker is not None:

@@ -4,13 +4,14 @@ No other module of `tuner` uses a private name of Optuna. They were tested with 
 pyproject.toml excludes later minor versions until somebody has tested them.
 
 - `Study._storage`, `Study._study_id`, `FrozenStudy._study_id`, `Trial._trial_id` and
-  `FrozenTrial._trial_id`: the storage reads and writes by id what `Study` and `Trial` do not.
-- `Study._thread_local`: `Study.ask` cannot run a trial that exists; it clears this cache.
+  `FrozenTrial._trial_id`: only the storage reads and writes some data, and it needs these ids.
+- `Study._thread_local`: `Study.ask` clears this cache, but it cannot run an existing trial.
 - `Study._get_trials`: samplers call it, so a sampler's view of the trials overrides it.
 - `Trial._suggest`: the public methods do not take a distribution.
-- `RDBStorage.scoped_session`: is undocumented; it makes several changes one transaction.
-- `RDBStorage._get_prepared_new_trial`: `create_new_trial` sleeps between its attempts.
-- `optuna.storages._rdb.models`: only a lock on the study's row makes its writers take turns.
+- `BaseDistribution._contains`: there is no public way to ask whether a value is in a range.
+- `RDBStorage.scoped_session`: it is undocumented. It puts several changes into one transaction.
+- `RDBStorage._get_prepared_new_trial`: the public `create_new_trial` sleeps between its attempts.
+- `optuna.storages._rdb.models`: only a lock on the study's row serialises its writers.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ def storage_of(study: Study) -> BaseStorage:
     return study._storage
 
 
+def is_in_range(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution can give a value, in its external form."""
+    return distribution._contains(distribution.to_internal_repr(value))
+
+
 def study_id_of(study: Study | FrozenStudy) -> int:
     """Return a study's id in its storage."""
     return study._study_id
@@ -45,23 +51,28 @@ def trial_id_of(trial: optuna.Trial | FrozenTrial) -> int:
 
 
 def stored_trial(trial: optuna.Trial) -> FrozenTrial:
-    """Return all that is stored of a trial by now."""
+    """Return a trial as the storage holds it now."""
     return trial.study._storage.get_trial(trial._trial_id)
 
 
 def trial_to_run(study: Study, trial_id: int) -> optuna.Trial:
-    """Return a trial of the study to run now, as `Study.ask` does for a new one."""
+    """Return an existing trial of the study to run now, as `Study.ask` does for a new trial."""
     study._thread_local.cached_all_trials = None
     return optuna.Trial(study, trial_id)
 
 
 def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    """Return a trial's value of a parameter, which is drawn from a distribution."""
+    """Return a trial's value of a parameter, drawn from a distribution."""
     return trial._suggest(name, distribution)
 
 
 def study_as_shown(study: Study, show: Callable[[FrozenTrial], FrozenTrial]) -> Study:
-    """Return a study for a sampler to read, whose trials are as `show` returns them."""
+    """Return a view of a study for a sampler, in which `show` replaces each trial.
+
+    Args:
+        study: the study.
+        show: returns the trial that the sampler sees in place of the given one.
+    """
     shown: Any = object.__new__(_ShownStudy)
     shown.__dict__.update(study.__dict__, show=show)
     return shown  # type: ignore[no-any-return]
@@ -79,11 +90,11 @@ class _ShownStudy(Study):
 
 
 def within(database: RDBStorage, connection: Connection) -> RDBStorage:
-    """Return the same database, whose methods all take part in the connection's transaction.
+    """Return the same database, with all its methods in the connection's transaction.
 
     The caller commits and removes its `scoped_session`.
     """
-    bound = object.__new__(RDBStorage)  # a copy would connect once more
+    bound = object.__new__(RDBStorage)  # a copy would open another connection
     bound.__dict__.update(database.__dict__)
     bound.scoped_session = scoped_session(
         sessionmaker(bind=connection, join_transaction_mode="rollback_only")
@@ -92,10 +103,10 @@ def within(database: RDBStorage, connection: Connection) -> RDBStorage:
 
 
 def lock_study(database: RDBStorage, study_id: int) -> None:
-    """Hold a study's row until the transaction ends; who else locks it waits.
+    """Lock a study's row until the transaction ends. Other transactions that lock it wait.
 
     Raises:
-        KeyError: there is no such study.
+        KeyError: the study does not exist.
     """
     models.StudyModel.find_or_raise_by_id(study_id, database.scoped_session(), for_update=True)
 
@@ -103,7 +114,7 @@ def lock_study(database: RDBStorage, study_id: int) -> None:
 def create_trial(
     database: RDBStorage, study_id: int, template: FrozenTrial | None = None
 ) -> tuple[int, int]:
-    """Create a trial in a transaction that holds the study; return its id and its number."""
+    """Create a trial in a transaction that locks the study. Return its id and its number."""
     session = database.scoped_session()
     created = database._get_prepared_new_trial(study_id, template, session)
     session.flush()

@@ -1,4 +1,4 @@
-"""StoragePath: a folder or an object store's prefix, read and written alike."""
+"""StoragePath: a local folder or a prefix in an object store, with the same methods."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 # The user attribute of a trial that holds its newest checkpoint, relative to the trials' folder.
 CHECKPOINT = "checkpoint"
-# The user attribute of a study that holds the path of the trials' folders, unless that is in the
-# folder of the study.
+# The user attribute of a study that holds the path of the trials' folders, if they are not in the
+# study's folder.
 CHECKPOINTS = "checkpoints"
 
 _MARKER = ".quarterturn"
-# Google's client goes on asking for minutes where there are no credentials.
+# Without credentials Google's client retries for minutes.
 _ANSWERS_WITHIN_S = 60.0
 _LONGEST_REASON = 200
 _SECRET_WORDS = ("secret", "password", "token", "key", "sas", "sig")
@@ -49,14 +49,23 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class StoragePath:
-    """A folder by its path, or by a URL that pyarrow's file systems read, such as s3://bucket/path.
+    """A folder, given by its path or by a URL that pyarrow reads, such as s3://bucket/path.
 
-    It is opened when it is first used. To a pickle it goes as it was opened, so that a process
-    elsewhere uses the same endpoint. Everything but `check_writable` raises OSError.
+    The file system is opened at the first use. A pickle of an opened path contains the file system,
+    so that a process on another machine uses the same endpoint. On failure `check_writable` raises
+    InvalidInput, and all other methods raise OSError.
+
+    Attributes:
+        address: the path or the URL.
 
     Raises:
-        InvalidInput: the URL names nothing, or holds a password or a key, which would be stored
-            and shown.
+        InvalidInput: the URL names no bucket or folder. Or it contains a password or a key, which
+            would be stored and shown.
+
+    Example:
+        >>> place = StoragePath("s3://bucket/studies") / "digits"
+        >>> str(place), str(place.parent), place.is_url
+        ('s3://bucket/studies/digits', 's3://bucket/studies', True)
     """
 
     address: str
@@ -86,7 +95,7 @@ class StoragePath:
 
     @property
     def parent(self) -> StoragePath:
-        """The folder that it is in."""
+        """The folder that contains this one."""
         bare, question, query = (
             self.address.partition("?") if self.is_url else (self.address, "", "")
         )
@@ -94,6 +103,7 @@ class StoragePath:
 
     @property
     def is_url(self) -> bool:
+        """Whether the address is a URL, not a path."""
         return "://" in self.address
 
     @cached_property
@@ -108,24 +118,25 @@ class StoragePath:
 
     @property
     def filesystem(self) -> FileSystem:
+        """The opened file system that contains the folder."""
         return self._opened[0]
 
     @property
     def path(self) -> str:
-        """The folder's path on its file system."""
+        """The path of the folder on its file system."""
         return self._opened[1]
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine, which others may or may not share."""
+        """Whether the folder is in this machine's file system. Other machines may share it."""
         return bool(self.filesystem.type_name == "local")
 
     def at(self, name: str) -> str:
-        """Return the path on the file system of something in it."""
+        """Return the path, on the file system, of a file or folder in this folder."""
         return posixpath.join(self.path, name)
 
     def folders(self, names: Sequence[str]) -> list[str]:
-        """Return which of these are folders in it, asked for at once."""
+        """Return those of the names that are folders in this folder, with one request."""
         from pyarrow.fs import FileType
 
         with _as_os_errors():
@@ -135,7 +146,7 @@ class StoragePath:
         ]
 
     def is_empty(self) -> bool:
-        """Whether there is nothing in it but what a check writes, or it does not exist."""
+        """Whether the folder does not exist, or contains only files of `check_writable`."""
         from pyarrow.fs import FileSelector
 
         with _as_os_errors():
@@ -143,22 +154,31 @@ class StoragePath:
         return all(info.base_name.startswith(_MARKER) for info in inside)
 
     def read(self, name: str) -> bytes:
-        """Return the content of a file in it."""
+        """Return the content of a file in this folder."""
         with _as_os_errors(), self.filesystem.open_input_file(self.at(name)) as file:
             content: bytes = file.read()
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file in it, which exists."""
+        """Write a file in this folder. The folder must exist.
+
+        Args:
+            name: the name of the file.
+            content: its bytes.
+        """
         with _as_os_errors(), self.filesystem.open_output_stream(self.at(name)) as file:
             file.write(content)
 
     def remove(self, name: str = "") -> None:
-        """Remove a folder or a file in it, or all of it; nothing if it is not there."""
+        """Remove a folder or a file in this folder; do nothing if it does not exist.
+
+        Args:
+            name: the name of the folder or file; empty for this whole folder.
+        """
         from pyarrow.fs import FileType
 
         path = self.at(name) if name else self.path
-        # Some stores go on showing a folder that was emptied, and say that there is none to remove.
+        # Some stores still list a folder that is empty now, and then fail to remove it.
         with _as_os_errors(), suppress(FileNotFoundError):
             kind = self.filesystem.get_file_info(path).type
             if kind == FileType.Directory:
@@ -167,17 +187,20 @@ class StoragePath:
                 self.filesystem.delete_file(path)
 
     def make(self) -> None:
-        """Make the folder and those above it; a bucket has to be there."""
+        """Make the folder and its parents. A bucket must exist already."""
         with _as_os_errors():
             self.filesystem.create_dir(self.path, recursive=True)
 
     def check_writable(self, within_s: float = _ANSWERS_WITHIN_S) -> None:
-        """Make the folder, write into it, read it back and remove what was written.
+        """Make the folder, then write a file in it, read the file and remove it.
+
+        Args:
+            within_s: the time for all of these, in seconds.
 
         Raises:
-            InvalidInput: one of these fails, or takes longer than `within_s` seconds in all.
+            InvalidInput: one of these fails, or they take longer than `within_s`.
         """
-        marker = f"{_MARKER}-{uuid.uuid4().hex}"  # others may check it at the same time
+        marker = f"{_MARKER}-{uuid.uuid4().hex}"  # other processes may check at the same time
         failures: list[OSError] = [TimeoutError(f"no answer within {within_s:g} s")]
 
         def attempt() -> None:
@@ -199,7 +222,7 @@ class StoragePath:
 
 @contextmanager
 def _as_os_errors() -> Iterator[None]:
-    """Raise what pyarrow's file systems raise as OSError, which most of it is."""
+    """Raise OSError in place of pyarrow's own exceptions."""
     from pyarrow import ArrowException  # type: ignore[import-untyped]
 
     try:
@@ -209,7 +232,12 @@ def _as_os_errors() -> Iterator[None]:
 
 
 def unusable(place: StoragePath, error: OSError) -> InvalidInput:
-    """Return the one line that says why a place cannot be used, and what to do."""
+    """Return the error for a folder that cannot be used: one line with the cause and the remedy.
+
+    Args:
+        place: the folder.
+        error: the error of the file system. Secrets are removed from its text.
+    """
     said = _without_secrets(error.strerror or str(error))
     why = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}..."
     remedy = next(
@@ -223,7 +251,7 @@ def unusable(place: StoragePath, error: OSError) -> InvalidInput:
 
 
 def _without_secrets(text: str) -> str:
-    line = " ".join(text.split()) or "it does not say why"
+    line = " ".join(text.split()) or "no reason given"
     for name in _SECRETS_IN_ENVIRONMENT:
         if value := os.environ.get(name):
             line = line.replace(value, "***")

@@ -1,10 +1,11 @@
 """A study in an SQL database, written behind the decisions from a copy in memory.
 
-A report to a database costs milliseconds (SQLite 20, FIELD measurements in docs/log.md), so no
-decision waits for one. The study is read into memory when it is opened, and every change is made
-there. A thread repeats the changes on the database in the same order; it also renews the lease,
-looks for enqueued trials and waits for a database that has gone away. Only the creation of a trial
-asks the database first, because whoever enqueues one at the same time needs another number.
+A report to a database takes milliseconds (20 in SQLite; see also docs/log.md). So no decision waits
+for the database. The study is read into memory when it is opened, and every change is made there. A
+thread repeats the changes on the database in the same order. It also renews the lease, looks for
+enqueued trials and waits for a database that does not answer. Only the creation of a trial calls
+the database first. Another process may enqueue a trial at the same time, and the two trials need
+different numbers.
 """
 
 from __future__ import annotations
@@ -33,14 +34,20 @@ from tuner.storage.paths import CHECKPOINT, CHECKPOINTS
 
 
 class ReplicatingStorage(InMemoryStorage):
-    """Makes every change in memory, and hands on those that memory has not refused, in order.
+    """Makes every change in memory, and passes it to the subclass if it succeeds.
 
     The subclass creates studies and trials.
     """
 
     @abstractmethod
     def _later(self, method: str, item_id: int, *rest: Any) -> None:
-        """Hand on the call of a storage's method; `item_id` is the study's or the trial's here."""
+        """Repeat the call of a storage's method later.
+
+        Args:
+            method: the name of the method.
+            item_id: the id of the study or the trial in memory.
+            rest: the further arguments.
+        """
 
     def delete_study(self, study_id: int) -> None:
         super().delete_study(study_id)
@@ -89,27 +96,27 @@ class ReplicatingStorage(InMemoryStorage):
 
 @dataclass
 class StudyDelta:
-    """What is new in the study since it was last asked for.
+    """The news of a study since the last `refresh`.
 
     Attributes:
         enqueued: ids of the trials to run that another process has enqueued.
-        lines: to show, about the database.
+        lines: lines about the database to show.
     """
 
     enqueued: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
 
-Change = tuple[str, int, tuple[Any, ...]]  # the method, the study's or trial's id, the rest
+Change = tuple[str, int, tuple[Any, ...]]  # the method, the id of the study or trial, the rest
 AtomicChange = tuple[Change, ...]  # made together or not at all
 
-# A transaction holds the study, so that whoever enqueues a trial waits for its end; and it renews
-# the lease once (log of 2026-11-26).
+# A transaction locks the study, and processes that enqueue a trial wait for its end. It renews the
+# lease once. So it is limited to about this many changes (docs/log.md, 2026-11-26).
 _PIECE = 200
 
 
 def pieces(changes: Sequence[AtomicChange]) -> Iterator[list[Change]]:
-    """Yield the changes, in order, by as many as one transaction may make."""
+    """Yield the changes in order, in one list for each transaction."""
     piece: list[Change] = []
     for together in changes:
         piece += together
@@ -121,40 +128,42 @@ def pieces(changes: Sequence[AtomicChange]) -> Iterator[list[Change]]:
 
 
 def is_of_trial(change: Change) -> bool:
-    """Whether a change is one of a trial, not of the study."""
+    """Whether a change belongs to a trial, not to the study."""
     return change[0].startswith("set_trial")
 
 
 def repeat(changes: Sequence[Change], database: RDBStorage) -> None:
-    """Make the changes; their ids are the database's."""
+    """Make the changes on the database. Their ids must be those of the database."""
     for method, item_id, rest in changes:
         getattr(database, method)(item_id, *rest)
 
 
 Value = TypeVar("Value")
 _TICK_S = 1.0
-# The database is back when no more changes than these wait to be written.
+# An outage is over when fewer changes than this are unwritten.
 _FEW = 50
 
 
 class WriteBehindDatabase(ReplicatingStorage):
-    """One study of a database in memory, whose changes a thread repeats on the database.
+    """One study of a database in memory. A thread repeats its changes on the database.
 
-    Ids are those in memory; the database has others. Trials that another process enqueues are added
-    only on `refresh` and when a trial is created, so that nothing changes during a decision.
+    Ids in memory differ from ids in the database. Trials that another process enqueues are added
+    only by `refresh` and when a trial is created. So the study does not change during a decision.
 
     Args:
-        database: where the study is kept.
-        name: the study's name there; it need not exist yet.
-        worker: the process that drives the study and holds its lease; None for a visitor that only
-            adds to it, and that does not wait for a database that has gone away.
-        say: is called with a line, by the thread that waits, while it waits for the database.
+        database: the database.
+        name: the name of the study; the study need not exist yet.
+        worker: the process that drives the study and holds its lease. None for a visitor, which
+            only adds trials and does not wait for a database that does not answer.
+        say: is called with a line of text while a thread waits for the database. That thread calls
+            it.
 
     Raises:
-        InvalidInput: the database is of an unknown kind, or another process drives the study.
-        NotStored: (all that changes the study) something could not be written, now or before.
+        InvalidInput: the kind of the database is not supported, or another process drives the
+            study.
+        NotStored: (methods that change the study) this change or an earlier one was not written.
         LeaseLost: (likewise) another process has acquired the study's lease.
-        DatabaseUnavailable: (creating a trial) the database is waited for: ask later.
+        DatabaseUnavailable: (creating a trial) the database does not answer; try again later.
     """
 
     def __init__(
@@ -171,11 +180,11 @@ class WriteBehindDatabase(ReplicatingStorage):
         self._retry = RetryPolicy(self._outage, say)
         self._leased = LeasedStudy(database, worker)
         self._study = -1
-        self._stored: dict[int, int] = {}  # trial id here -> trial id in the database
-        self._here: dict[int, int] = {}  # and back
+        self._stored: dict[int, int] = {}  # trial id in memory -> trial id in the database
+        self._here: dict[int, int] = {}  # trial id in the database -> trial id in memory
         self._delta = StudyDelta()
-        self._waiting: list[FrozenTrial] = []  # what the thread has found in the database
-        self._may_have_created = False  # a trial that is unknown here
+        self._waiting: list[FrozenTrial] = []  # enqueued trials that the thread has found
+        self._may_have_created = False  # whether the database may have a trial that memory lacks
         self._renewed_at = time.monotonic()
         self._open(name)
         self._writer: BatchWriter[AtomicChange] = BatchWriter(
@@ -183,19 +192,19 @@ class WriteBehindDatabase(ReplicatingStorage):
         )
 
     def flush(self) -> None:
-        """Return once everything put so far is written."""
+        """Wait until all changes so far are written."""
         with self._retry.waiting():
             self._writer.flush(self._retry.mention)
 
     def close(self) -> None:
-        """Write what is left, and release the lease."""
+        """Write the remaining changes and release the lease."""
         with self._retry.waiting():
             self._writer.close(self._retry.mention)
         self._retry.patiently(self._leased.release)
         self._retry.mention()
 
     def refresh(self) -> StudyDelta:
-        """Return what is new, and add enqueued trials to the study here."""
+        """Add enqueued trials to the study in memory, and return the news."""
         self._writer.check()
         with suppress(DatabaseUnavailable):  # they are added later
             self._enqueue(self._waiting)
@@ -204,7 +213,7 @@ class WriteBehindDatabase(ReplicatingStorage):
         return delta
 
     def _open(self, name: str) -> None:
-        """Read the study, if it is there."""
+        """Read the study into memory, if it exists."""
         with answering():
             for study in self._database.get_all_studies():
                 if study.study_name != name:
@@ -220,7 +229,7 @@ class WriteBehindDatabase(ReplicatingStorage):
                     self._append(trial_id_of(trial), trial)
 
     def _unknown(self, stored: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the trials that only the database has."""
+        """Return the trials that are in the database but not in memory."""
         return [trial for trial in stored if trial_id_of(trial) not in self._here]
 
     def _append(self, stored_id: int, trial: FrozenTrial | None) -> int:
@@ -229,13 +238,13 @@ class WriteBehindDatabase(ReplicatingStorage):
         return trial_id
 
     def _enqueue(self, stored: Iterable[FrozenTrial]) -> None:
-        """Add the trials that only the database has, and hand on those that are to run.
+        """Add the trials that only the database has, and report those that must run.
 
-        What runs there and is unknown here was created by this driver, which never got the answer.
+        A RUNNING trial that is not in memory was created by this driver, but the answer was lost.
         """
         new, known = self._unknown(stored), len(self._here)
         if [trial.number for trial in new] != list(range(known, known + len(new))):
-            # Another process has added others, which need not run.
+            # Another process has also added trials that need not run.
             new = self._unknown(self._now(self._leased.trials))
         for trial in new:
             trial_id = self._append(trial_id_of(trial), trial)
@@ -247,8 +256,8 @@ class WriteBehindDatabase(ReplicatingStorage):
         self._writer.put([((method, item_id, rest),)])
 
     def _repeat(self, changes: list[AtomicChange]) -> None:
-        """Repeat changes on the database, and renew the lease: on the writer's thread."""
-        if self._study < 0:  # there is no study yet, and nothing to write
+        """Repeat changes on the database and renew the lease. The writer's thread calls it."""
+        if self._study < 0:  # the study does not exist yet
             return
         for piece in pieces(changes):
             stored = [self._as_stored(each) for each in piece]
@@ -263,9 +272,9 @@ class WriteBehindDatabase(ReplicatingStorage):
         return method, self._stored[item_id] if is_of_trial(change) else self._leased.study_id, rest
 
     def _renew(self) -> None:
-        """Renew the lease if it is due, and look for trials that wait.
+        """If a renewal is due, renew the lease and look for enqueued trials.
 
-        A database that fails is asked again for as long as the lease lives.
+        After an error of the database it is tried again until the lease expires.
         """
         unheard_s = time.monotonic() - self._renewed_at
         if unheard_s < lease.RENEW_S and not self._outage.is_on:
@@ -279,7 +288,7 @@ class WriteBehindDatabase(ReplicatingStorage):
             self._renewed_at = time.monotonic()
 
     def _now(self, change: Callable[[], Value]) -> Value:
-        """Change the database before anything else is done, or raise `DatabaseUnavailable`."""
+        """Make a change on the database at once, or raise `DatabaseUnavailable`."""
         self._writer.check()
         return self._retry.at_once(change)
 
@@ -291,7 +300,7 @@ class WriteBehindDatabase(ReplicatingStorage):
             self._retry.patiently(partial(self._leased.create, list(directions), study_name))
         except DuplicatedStudyError:
             assert study_name is not None, "Optuna makes up names that are free"
-            if self._study < 0:  # another process has created it since
+            if self._study < 0:  # another process has created it meanwhile
                 self._open(study_name)
             raise
         self._study = InMemoryStorage.create_new_study(self, directions, study_name)
@@ -326,7 +335,7 @@ class WriteBehindDatabase(ReplicatingStorage):
         InMemoryStorage.set_trial_user_attr(self, trial_id, key, value)
         changes: list[Change] = [("set_trial_user_attr", trial_id, (key, value))]
         if key == CHECKPOINT and self._worker:
-            # Together with the folder that holds it.
+            # In one transaction, so that the checkpoint and its driver always agree.
             InMemoryStorage.set_trial_system_attr(self, trial_id, HOLDER, self._worker.id)
             changes.append(("set_trial_system_attr", trial_id, (HOLDER, self._worker.id)))
         self._writer.put([tuple(changes)])

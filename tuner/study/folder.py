@@ -3,8 +3,9 @@
 studies/fashion/study.log     the journal, unless the study is in a database
                 storage.url   the URL of that database (readable by its owner only)
                 job.pkl       the job as it was last run, for `resume`
-                code/         the modules that the job imports, if it came from another machine
-                trials/       one folder per trial: checkpoints, errors
+                code/         modules that the job imports, if it came from another machine
+                trials/       one folder per attempt at a trial, with its checkpoints
+                errors/       the tracebacks of failed trials
                 tensorboard/  mlflow.db  the files of the loggers, if any
                 .lock         held by the process that runs the study
                 .driver       the id under which that process holds the lease in a database
@@ -12,6 +13,7 @@ studies/fashion/study.log     the journal, unless the study is in a database
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -34,39 +36,69 @@ from tuner.storage.write_behind import WriteBehindDatabase
 
 DEFAULT_FOLDER = os.environ.get("QUARTERTURN_FOLDER", "studies")
 
+# A reader holds the lock for an instant.
+_LOCK_WITHIN_S = 0.5
+
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The files of one study."""
+    """The files of one study.
+
+    Attributes:
+        path: the study's folder.
+    """
 
     path: Path
 
     @property
     def name(self) -> str:
+        """The name of the study."""
         return self.path.name
 
     @property
     def journal(self) -> Path:
+        """The journal file; it does not exist if the study is in a database."""
         return self.path / "study.log"
 
     @property
     def storage_url(self) -> Path:
+        """The file with the URL of the database; it exists only if the study is in a database."""
         return self.path / "storage.url"
 
     @property
     def job(self) -> Path:
+        """The file with the pickled job."""
         return self.path / "job.pkl"
 
     @property
     def code(self) -> Path:
+        """The folder with the modules that the job imports."""
         return self.path / "code"
 
     @property
     def trials(self) -> Path:
+        """The folder with the trials' folders."""
         return self.path / "trials"
 
+    @property
+    def errors(self) -> Path:
+        return self.path / "errors"
+
     def exists(self) -> bool:
+        """Whether the folder contains a study."""
         return self.journal.exists() or self.storage_url.exists()
+
+    def is_locked(self) -> bool:
+        """Whether a process holds the study's lock."""
+        try:
+            with (self.path / ".lock").open() as file:
+                # A shared lock for an instant. It is refused while a process holds the lock.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no lock, or a file system without locks
+            return False
+        return False
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -77,7 +109,7 @@ class StudyFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", blocking=False)
+            lock = FileLock(self.path / ".lock", timeout=_LOCK_WITHIN_S)
             lock.acquire()
         except Timeout as error:
             raise InvalidInput(
@@ -98,8 +130,12 @@ class StudyFolder:
 def find_study(name: str, folder: Path | str = DEFAULT_FOLDER) -> StudyFolder:
     """Return the folder of an existing study.
 
+    Args:
+        name: the name of the study.
+        folder: the folder of all studies.
+
     Raises:
-        InvalidInput: there is no study of that name; the message lists the existing ones.
+        InvalidInput: no study has this name; the message lists the existing studies.
     """
     root = Path(folder).expanduser()
     found = StudyFolder(root / name)

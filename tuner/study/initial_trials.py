@@ -1,9 +1,9 @@
 """The first trials of a study: a ladder of final rotations, where the space sets the rotation.
 
-Layca sets how far the layers turn, by its rate or by `final_distance`. A few values of that
-parameter cover what matters: the best runs of normalised convolutional nets end near 1, those of
-other nets nearer a third (docs/rotation-search.md). So a study tries a ladder of them first. The
-results decide whether the sampler's first random draws return to Layca.
+Layca controls the rotation of the layers, by its rate or by `final_distance`. A few values of that
+parameter cover the useful range: the best runs of normalised convolutional nets end near 1, and
+those of other nets near a third (docs/rotation-search.md). So a study first tries a ladder of such
+values. The results decide whether the sampler's first random draws use Layca again.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.storage.optuna_internals import is_in_range
 from tuner.study.schema import START
 from tuner.study.search_space import Space, probe_space, suggest
 
 _DISTANCES = (0.95, 0.6, 0.3)
-# Around the paper's optima, 3^-3 and with Adam's momentum 3^-5 (arXiv:1806.01603).
+# Values around the paper's optima: 3^-3, and 3^-5 with Adam's momentum (arXiv:1806.01603).
 _RATES = (3**-2, 3**-3, 3**-4)
 _RATES_WITH_ADAM = (3**-4, 3**-5, 3**-6)
 _DRAWS = 64
-# The other parameters take the values that the points of the ladder were chosen with.
+# The values of the other parameters with which the points of the ladder were chosen.
 _PREFERRED: Mapping[str, Any] = {
     "schedule": "cosine",
     "momentum": 0.9,
@@ -43,7 +44,7 @@ class OptimizerChoice:
     """The parameter of a space that decides whether a trial trains with Layca.
 
     Attributes:
-        name: of the categorical parameter.
+        name: the name of the categorical parameter.
         others: its choices without Layca, in the order of the space; at least one.
     """
 
@@ -61,8 +62,8 @@ class RotationParameter:
         is_distance: True for a final distance, False for Layca's rate.
         ladder: the values of the first trials, in order.
         others: the other parameters.
-        optimizer_choice: the parameter that decides whether a trial uses Layca; None where every
-            trial does.
+        optimizer_choice: the parameter that decides whether a trial uses Layca; None if every
+            trial uses it.
     """
 
     name: str
@@ -77,7 +78,10 @@ class RotationParameter:
         return {**self.others, self.name: value}
 
     def position(self, value: float) -> float:
-        """Return the position of a value on the refinement scale: the log of how far it turns."""
+        """Return the position of a value on the refinement scale.
+
+        The position is ln(-ln(1 - value)) for a distance, and ln(value) for a rate.
+        """
         return math.log(-math.log1p(-value)) if self.is_distance else math.log(value)
 
     def value_at(self, position: float) -> float:
@@ -93,7 +97,7 @@ def find_rotation_parameter(space: Space, optimizer: str | None = None) -> Rotat
 
     Args:
         space: the search space.
-        optimizer: the name of one Layca optimizer. By default Layca over SGD is preferred, since
+        optimizer: the name of one Layca optimizer. By default Layca over SGD is preferred, because
             the ladder was measured with it.
     """
     drawn = list(probe_space(space, _DRAWS))
@@ -116,7 +120,12 @@ def find_rotation_parameter(space: Space, optimizer: str | None = None) -> Rotat
 
 
 def first_config(space: Space, parameter: RotationParameter) -> dict[str, Any]:
-    """Return the configuration of the first trial of a study on this space."""
+    """Return the configuration of the first trial of a study.
+
+    Args:
+        space: the search space.
+        parameter: the parameter of the space that sets the rotation.
+    """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(parameter.params(parameter.ladder[0]))
     return suggest(space, study.ask())
@@ -173,7 +182,7 @@ def _preferred(name: str, range_: BaseDistribution, drawn: Any) -> Any:
     for key, value in _PREFERRED.items():
         if name == key or name.endswith((f"_{key}", f"/{key}")):
             try:
-                if range_._contains(range_.to_internal_repr(value)):
+                if is_in_range(range_, value):
                     return value
             except (ValueError, TypeError):  # the distribution holds values of another type
                 pass
@@ -183,13 +192,13 @@ def _preferred(name: str, range_: BaseDistribution, drawn: Any) -> Any:
 STARTS = ("rotation", "random")
 
 _REFINEMENTS = 2
-# So many trials of the sampler must have been worse than the ladder before each refinement.
+# Before each refinement this many more trials of the sampler must have been worse than the ladder.
 _BEATEN = 3
-# Optuna's samplers draw at random until so many trials have ended.
+# Optuna's samplers draw at random until this many trials have ended.
 _STARTUP = 10
 # Two points closer than this count as one: a factor of e^0.1 in -ln(1 - distance) or in the rate.
 _SAME = 0.1
-# These samplers are chosen to cover the space evenly. A ladder would disturb that.
+# Users choose these samplers to cover the space evenly. A ladder would disturb that.
 _ALONE = ("random", "qmc")
 
 
@@ -199,8 +208,8 @@ class FixedParams:
 
     Attributes:
         params: all parameters of the trial, or only those that the sampler must not choose.
-        why: which point of the ladder or which refinement the trial is; empty for a trial of the
-            sampler.
+        why: the point of the ladder, or the refinement, that the trial tests; empty for a trial of
+            the sampler.
     """
 
     params: dict[str, Any]
@@ -208,7 +217,7 @@ class FixedParams:
 
 
 class InitialTrials:
-    """Chooses the first trials of a study. It keeps no state: it reads the study's trials.
+    """Chooses the first trials of a study. It has no state of its own: it reads the trials.
 
     Args:
         parameter: the parameter that sets the rotation.
@@ -222,10 +231,13 @@ class InitialTrials:
     def next(self, trials: Sequence[FrozenTrial]) -> FixedParams | None:
         """Return the fixed parameters of the next trial; None if the sampler suggests all.
 
-        The ladder comes first, then trials of the sampler. While one of the first trials is the
-        best, refinements come in between; each waits until all first trials before it have ended.
-        While none of them is the best, the random draws of the sampler leave Layca out, since the
-        ladder has covered it.
+        The ladder comes first, then trials of the sampler. While a point of the ladder or a
+        refinement is the best trial, further refinements come between the sampler's trials. Each
+        refinement starts after all points and refinements before it have ended. While none of them
+        is the best, the random draws of the sampler leave Layca out: the ladder has covered it.
+
+        Args:
+            trials: all trials of the study.
         """
         begun = [trial for trial in trials if START in trial.user_attrs]
         rungs = self.parameter.ladder
@@ -239,7 +251,7 @@ class InitialTrials:
         return FixedParams(self.parameter.params(value), f"{kind}: {what} {value:.3g}")
 
     def _beaten(self, trials: Sequence[FrozenTrial]) -> int:
-        """Return how many ended trials of the sampler there are; 0 if one of them is the best."""
+        """Return the number of ended trials of the sampler; 0 if one of them is the best."""
         known = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         best = max(known, key=lambda trial: self._sign * (trial.value or 0.0), default=None)
         if best is None or START not in best.user_attrs:
@@ -279,10 +291,11 @@ class InitialTrials:
         return None if position is None else self._at(self.parameter.value_at(position), "refined")
 
     def _refined(self, known: Mapping[float, float]) -> float | None:
-        """Return the next position to try, from the scores of the known ones.
+        """Return the next position to try, from the scores of the known positions.
 
-        It lies between the best position and the better of its neighbours, or beyond the best
-        where that is at an end. None with fewer than two known positions, or if it is known.
+        It lies between the best position and the better of its neighbours. If the best position is
+        at an end, the next one lies beyond it where the range allows that. The result is None with
+        fewer than two known positions, or if all candidates are known.
         """
         positions = sorted(known)
         if len(positions) < 2:
@@ -308,7 +321,7 @@ def _has_ended(trial: FrozenTrial) -> bool:
 def first_trials(
     space: Space, start: str | None, sampler: str | BaseSampler, direction: StudyDirection
 ) -> InitialTrials | None:
-    """Return how the first trials of a study are chosen; None if the sampler suggests all.
+    """Return the object that chooses a study's first trials; None if the sampler suggests all.
 
     Args:
         space: the search space.

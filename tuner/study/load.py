@@ -1,6 +1,6 @@
 """Load a study by name or URL, and pack one as text to send it to another machine.
 
-A packed study is an Optuna journal, whatever storage it came from. A journal is plain JSON, so
+A packed study is an Optuna journal, also if its storage is a database. A journal is plain JSON, so
 unpacking runs no code of the other machine.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
@@ -28,18 +28,22 @@ from tuner.storage.database import (
     close_database,
     does_not_answer,
     open_database,
+    seconds_now,
 )
-from tuner.storage.lease import HOLDER, folders_in, id_file
+from tuner.storage.lease import HOLDER, PAUSED, folders_in, id_file
+from tuner.storage.lease import is_driven as has_lease
 from tuner.storage.optuna_internals import storage_of, study_id_of
 from tuner.storage.paths import CHECKPOINT, CHECKPOINTS, StoragePath
 from tuner.study.folder import DEFAULT_FOLDER, StudyFolder, find_study, open_for_reading
 from tuner.study.pruners import MAX_EPOCHS, METRIC
-from tuner.study.result import State, StudyResult, TrialResult
+from tuner.study.result import State, Status, StudyResult, TrialResult
 from tuner.study.schema import (
     ADVICE,
     AUDIT,
+    ERROR,
     OPTIMIZER,
     REASON,
+    RETRY_OF,
     START,
     curve_of,
     read_config,
@@ -66,18 +70,27 @@ STATES: dict[TrialState, State] = {
 
 
 def load_study(name_or_url: str, *, folder: Path | str = DEFAULT_FOLDER) -> StudyResult:
-    """Read a study, running or finished.
+    """Read a study that is running or finished.
 
     Args:
         name_or_url: the name of the study, or ``URL#name`` for a study in a database. ``#name`` may
             be left out if the database holds one study.
-        folder: the folder of all studies, for a name.
+        folder: the folder of all studies. It is used only with a name.
 
     Raises:
-        InvalidInput: there is no such study.
+        InvalidInput: the study does not exist.
+
+    Example:
+        >>> best = load_study("digits").best  # doctest: +SKIP
+
+        The error for an unknown name lists the studies in the folder:
+
+        >>> load_study("digits", folder="no-folder")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        tuner.errors.InvalidInput: unknown study 'digits'; known: none (in ...)
     """
     with opened(name_or_url, folder) as (study, path):
-        return read_result(study, path)
+        return read_result(study, path, is_driven=_has_driver(study, path))
 
 
 @contextmanager
@@ -85,6 +98,10 @@ def opened(
     name_or_url: str, folder: Path | str = DEFAULT_FOLDER
 ) -> Iterator[tuple[optuna.Study, Path | None]]:
     """Open a study for reading. Yield it with its folder, or None if it was opened by URL.
+
+    Args:
+        name_or_url: as for `load_study`.
+        folder: as for `load_study`.
 
     Raises:
         InvalidInput: as for `load_study`.
@@ -105,11 +122,21 @@ def opened(
 
 
 def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.Study:
-    """Open the study of a name in a storage, or the only study if its folder was renamed."""
+    """Open a study of a storage by name.
+
+    Args:
+        storage: the storage.
+        name: the name of the study. If it is unknown, the only study is opened, because a user may
+            have renamed the folder. An empty name also means the only study.
+        folder: the study's folder; None for a database given by its URL.
+
+    Raises:
+        InvalidInput: the study does not exist, or it has several objectives.
+    """
     names = sorted(study.study_name for study in storage.get_all_studies())
     if folder and not names:
         raise InvalidInput(
-            f"a study must have been begun to be read, {name!r} holds nothing yet; run it"
+            f"a study must have started before it can be read, {name!r} holds nothing yet; run it"
         )
     if name not in names and ((name and not folder) or len(names) != 1):
         raise InvalidInput(
@@ -126,17 +153,23 @@ def open_study(storage: BaseStorage, name: str, folder: Path | None) -> optuna.S
 
 
 def read_result(
-    study: optuna.Study, folder: Path | None, known: Mapping[int, TrialResult] = _NONE
+    study: optuna.Study,
+    folder: Path | None,
+    known: Mapping[int, TrialResult] = _NONE,
+    *,
+    is_driven: bool = True,
 ) -> StudyResult:
     """Read an open study.
 
-    Checkpoints are under `folder`, unless the study names another path or a former driver has made
-    them in a folder of its own.
+    Checkpoints are under `folder`, unless the study names another path, or an earlier driver made
+    them in another folder.
 
     Args:
         study: the open study.
         folder: the study's folder, or None.
         known: trials that had ended when they were read, by number. They are not read again.
+        is_driven: whether a process runs the study now. Otherwise its running trials are
+            interrupted.
     """
     attrs = study.user_attrs
     elsewhere = _text(attrs.get(CHECKPOINTS))
@@ -155,7 +188,7 @@ def read_result(
         trials=tuple(
             read
             if (read := known.get(trial.number)) and read.curve.max_epochs == max_epochs
-            else read_trial(trial, max_epochs, paths.of(trial))
+            else read_trial(trial, max_epochs, paths.of(trial), folder, is_driven=is_driven)
             for trial in trials
         ),
         checkpoints=elsewhere or None,
@@ -165,18 +198,29 @@ def read_result(
 
 
 def checkpoints_of(study: optuna.Study, folder: Path | None) -> StoragePath | None:
-    """Return the place of the trials' folders: the one that the study names, or `folder`."""
+    """Return the path of the trials' folders.
+
+    It is the path that the study names, else the one in `folder`, else None.
+
+    Args:
+        study: an open study.
+        folder: the study's folder, or None.
+    """
     if elsewhere := _text(study.user_attrs.get(CHECKPOINTS)):
         return StoragePath(elsewhere)
     return StoragePath(str(StudyFolder(folder).trials.absolute())) if folder else None
 
 
 class CheckpointPaths:
-    """Where the checkpoints of a study's trials are; drivers with other folders kept theirs there.
+    """The paths of the checkpoints of a study's trials.
+
+    A driver keeps the checkpoints of its trials in its own folder. So a study with drivers in
+    several folders has several paths.
 
     Args:
         study: an open study.
-        folder: the study's folder, or None. Its own trials are under it, even after a move.
+        folder: the study's folder, or None. The trials of its own drivers are under it, even after
+            the folder was moved.
     """
 
     def __init__(self, study: optuna.Study, folder: Path | None) -> None:
@@ -188,13 +232,37 @@ class CheckpointPaths:
             self._folders.pop(id_file(folder).read_text().strip(), None)
 
     def of(self, trial: FrozenTrial) -> StoragePath | None:
-        """Return the path that holds a trial's checkpoint, None if the study does not say."""
+        """Return the path that holds a trial's checkpoint; None if it is unknown."""
         trials = self._folders.get(trial.system_attrs.get(HOLDER, ""))
         return StoragePath(trials) if trials else self._own
 
 
-def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -> TrialResult:
-    """Read one trial, whose checkpoints are in a folder under `place`."""
+def _has_driver(study: optuna.Study, folder: Path | None) -> bool:
+    """Whether a process runs the study now."""
+    storage = storage_of(study)
+    if isinstance(storage, RDBStorage):
+        return has_lease(storage.get_study_system_attrs(study_id_of(study)), seconds_now(storage))
+    return folder is not None and StudyFolder(folder).is_locked()
+
+
+def read_trial(
+    trial: FrozenTrial,
+    max_epochs: int,
+    place: StoragePath | None,
+    folder: Path | None = None,
+    *,
+    is_driven: bool = True,
+) -> TrialResult:
+    """Read one trial.
+
+    Args:
+        trial: the trial.
+        max_epochs: epochs of a whole trial, >= 1.
+        place: the path that holds the trial's checkpoints, or None.
+        folder: the study's folder, which holds the traceback of a failed trial, or None.
+        is_driven: whether a process runs the study now.
+    """
+    error, retry_of = trial.user_attrs.get(ERROR), trial.user_attrs.get(RETRY_OF)
     curve = curve_of(trial, max_epochs)
     value = trial.value if trial.value is not None else math.nan
     if math.isnan(value) and trial.last_step is not None:
@@ -204,7 +272,7 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -
         number=trial.number,
         state=STATES[trial.state],
         value=value,
-        # An enqueued trial has no parameters yet, only the ones that were fixed for it.
+        # An enqueued trial has only its fixed parameters until it runs.
         params=trial.params or dict(trial.system_attrs.get(FIXED_PARAMS, {})),
         curve=curve,
         epochs=curve.epochs[-1] if len(curve) else 0,
@@ -217,11 +285,25 @@ def read_trial(trial: FrozenTrial, max_epochs: int, place: StoragePath | None) -
         start=_text(trial.user_attrs.get(START)),
         config=read_config(trial),
         optimizer=_text(trial.user_attrs.get(OPTIMIZER)),
+        status=_status(trial, is_driven),
+        error=str(folder.absolute() / error) if folder and isinstance(error, str) else None,
+        retry_of=retry_of if isinstance(retry_of, int) else None,
     )
 
 
+def _status(trial: FrozenTrial, is_driven: bool) -> Status:
+    if trial.state.is_finished():
+        return STATES[trial.state]
+    if trial.state == TrialState.WAITING:  # it was enqueued, or handed back when a run ended
+        paused = trial.system_attrs.get(PAUSED)
+        return "paused" if paused else "interrupted" if trial.params else "waiting"
+    if trial.system_attrs.get(PAUSED):
+        return "paused"
+    return "running" if is_driven else "interrupted"
+
+
 def _text(value: object) -> str:
-    """Return a text, or "" for anything else: other programs may use the attribute's name."""
+    """Return the value if it is text, else "". Other programs may use the attribute's name."""
     return value if isinstance(value, str) else ""
 
 
@@ -263,13 +345,14 @@ def unpack(text: str, name: str, folder: Path) -> StudyFolder:
     study = optuna.load_study(
         study_name=name, storage=JournalStorage(JournalFileBackend(str(home.journal)))
     )
-    if CHECKPOINTS not in study.user_attrs:  # then they are in its folder on the other machine
+    # Without this attribute the checkpoints are in the study's folder on the other machine.
+    if CHECKPOINTS not in study.user_attrs:
         study.set_user_attr(CHECKPOINTS, trials.decode())
     return home
 
 
 def _copied(home: StudyFolder) -> bytes:
-    """Return a study of a database as a journal."""
+    """Return the content of a journal with a copy of a study in a database."""
     storage = open_for_reading(home)
     try:
         with tempfile.TemporaryDirectory() as made:

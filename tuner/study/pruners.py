@@ -1,4 +1,4 @@
-"""RotationPruner, which judges trials by rotation too, and Optuna's pruners by name."""
+"""RotationPruner, which compares trials by rotation too, and Optuna's pruners by name."""
 
 from __future__ import annotations
 
@@ -51,25 +51,37 @@ METRIC = "metric"  # study attribute
 class RotationPruner(BasePruner):
     """Prunes trials whose peers have a better metric, train loss and rotation, with a reason.
 
-    It reads the study's curves and asks `tuner.rotation.decide`, which has the rules. Trials report
-    their rotation with `report_rotation(trial, step, distances)`. Without it the pruner compares
-    the metric alone. The reason is stored as the user attribute ``reason`` of the pruned trial. A
-    control trial is trained to its end to measure the cost of pruning; it stores the reason as
-    ``audit``.
+    It reads the study's curves and calls `tuner.rotation.decide`, which has the rules. Trials
+    report their rotation with `report_rotation(trial, step, distances)`. Without it the pruner
+    compares only the metric. The reason is stored as the user attribute ``reason`` of the pruned
+    trial. A control trial is trained to its end to measure the cost of pruning; its attribute
+    ``audit`` holds the reason.
 
-    In plain Optuna the first call of `prune` writes the target and the warmup into the study, so
-    that reports judge by them. `tuner.run` has written them before.
+    Reports of a study need its target and its warmup. In plain Optuna the first call of `prune`
+    writes them into the study; `tuner.run` writes them before the first trial.
 
     Args:
-        target: what the layers should reach. When left out, it is read from the study; a study
-            without one has the default, a quarter turn of the hidden layers.
-        max_epochs: epochs of a whole trial, >= 1. When left out, it is read from the study's user
-            attribute ``max_epochs``.
+        target: the distances that the layers should reach. Default: the study's target. A study
+            without a target has the default target, a quarter turn of the hidden layers.
+        max_epochs: epochs of a whole trial, >= 1. Default: the study's user attribute
+            ``max_epochs``.
         warmup_epochs, early_keep, keep, audit, seed: see `tuner.rotation.PruningConfig`.
 
     Raises:
-        InvalidInput: a value is outside its range, or, when pruning, neither the pruner nor the
+        InvalidInput: a value is outside its range. `prune` raises it if neither the pruner nor the
             study has ``max_epochs``.
+
+    Example:
+        >>> from tuner.study.schema import report_rotation
+        >>> study = optuna.create_study(direction="maximize", pruner=RotationPruner(max_epochs=20))
+        >>> for accuracy in (0.9, 0.8, 0.7, 0.6, 0.5):
+        ...     trial = study.ask()
+        ...     report_rotation(trial, 1, {"conv": 0.2})
+        ...     trial.report(accuracy, 1)
+        >>> trial.should_prune()
+        True
+        >>> study.trials[-1].user_attrs["reason"].partition(".")[0]
+        'peers: 5th of 5 at epoch 1; the best 2 go on'
     """
 
     def __init__(
@@ -102,11 +114,19 @@ class RotationPruner(BasePruner):
         return {**self.__dict__, "_known": None}
 
     def target_or(self, default: RotationTarget) -> RotationTarget:
-        """Return the pruner's own target, or `default` where it was made without one."""
+        """Return the pruner's own target, or `default` if it has none."""
         return self._target or default
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Return whether to prune a running trial, and store the reason in it."""
+        """Return whether to prune a running trial, and store the reason in the trial.
+
+        Args:
+            study: the study.
+            trial: the trial.
+
+        Raises:
+            InvalidInput: neither the pruner nor the study has ``max_epochs``.
+        """
         verdict = self.verdict(study, trial)
         self._describe(study)
         # Optuna passes a copy of the trial, which lacks the attributes that are written here.
@@ -144,7 +164,7 @@ class RotationPruner(BasePruner):
         )
 
     def state(self, study: Study) -> HalvingState:
-        """Return the standing of all trials of the study, except failed ones."""
+        """Return the standing of all trials of the study, except failed trials."""
         of = storage_of(study), study_id_of(study)
         if self._known is None or self._known.of != of:
             state = HalvingState(self.config_for(study), self.max_epochs_of(study))
@@ -161,7 +181,7 @@ class RotationPruner(BasePruner):
         )
 
     def _describe(self, study: Study) -> None:
-        """Store in the study the settings that its trials are judged by, once for each study."""
+        """Store in the study, once, the settings by which its trials are pruned."""
         assert self._known is not None, "`verdict` has read the study"
         if self._known.described:
             return
@@ -176,7 +196,7 @@ class RotationPruner(BasePruner):
         """Return the epochs of a whole trial.
 
         Raises:
-            InvalidInput: neither the pruner nor the study knows them.
+            InvalidInput: neither the pruner nor the study has ``max_epochs``.
         """
         known = self.max_epochs or study.user_attrs.get(MAX_EPOCHS)
         if known is None:
@@ -196,7 +216,7 @@ class _Known:
         state: the standing of the trials, with all reports read so far.
         open: the trials that had not ended when they were read.
         trials: the number of trials read.
-        described: whether the study stores the settings that its trials are judged by.
+        described: whether the study stores the settings by which its trials are pruned.
     """
 
     of: tuple[BaseStorage, int]
@@ -226,7 +246,7 @@ class _Known:
         news = {}
         for number, known in list(self.open.items()):
             trial = trials[number]
-            if trial.state == TrialState.FAIL:  # its reports counted while it ran
+            if trial.state == TrialState.FAIL:  # while it ran, other trials were compared with it
                 self.state = self.state.without_trial(number)
             elif (written := _written(trial)) != known.written:
                 known.written = written
@@ -239,7 +259,12 @@ class _Known:
 
 @dataclass
 class _Open:
-    """A trial that had not ended when it was last read, and how much of it was written then."""
+    """A trial that had not ended when it was last read.
+
+    Attributes:
+        curve: its reports at that time.
+        written: the number of its values and attributes at that time.
+    """
 
     curve: RotationCurve
     written: int = 0
@@ -249,7 +274,7 @@ def _written(trial: FrozenTrial) -> int:
     return len(trial.user_attrs) + len(trial.intermediate_values)
 
 
-# Each takes the rotation target, the epochs of a whole trial, and the study's seed.
+# The arguments are the rotation target, the epochs of a whole trial, and the study's seed.
 PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
     "rotation": lambda target, epochs, seed: RotationPruner(target, max_epochs=epochs, seed=seed),
     "none": lambda target, epochs, seed: NopPruner(),
@@ -266,9 +291,9 @@ PRUNERS: dict[str, Callable[[RotationTarget, int, int], BasePruner]] = {
 
 
 def rotation_pruner_of(pruner: BasePruner) -> RotationPruner | None:
-    """Return a pruner that reads rotation: this one, or the one that it wraps; None without one.
+    """Return the given pruner if it is a RotationPruner, else the RotationPruner that it wraps.
 
-    Optuna's `PatientPruner` wraps another pruner.
+    The result is None if there is none. Optuna's `PatientPruner` wraps another pruner.
     """
     candidates = (pruner, *vars(pruner).values())
     return next((found for found in candidates if isinstance(found, RotationPruner)), None)
@@ -299,9 +324,15 @@ def make_pruner(
 
 
 def explain(study: Study, trial: optuna.Trial, metric: str, max_epochs: int) -> str:
-    """Return a reason for the decision of a pruner that gives none, such as Optuna's.
+    """Return the reason for a decision of a pruner that gives no reason, such as Optuna's.
 
-    It names the pruner, the trial's metric and the trial's rank at the same epoch.
+    The reason names the pruner, the trial's metric and the trial's rank at the same epoch.
+
+    Args:
+        study: the study.
+        trial: the pruned trial.
+        metric: the name of the metric.
+        max_epochs: epochs of a whole trial.
     """
     frozen = study.get_trials(deepcopy=False)[trial.number]
     step = frozen.last_step

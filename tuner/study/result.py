@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 State = Literal["complete", "pruned", "failed", "running"]
+Status = Literal["complete", "pruned", "failed", "running", "paused", "interrupted", "waiting"]
+"""What a trial does now. A trial of the state "running" may be paused, interrupted or waiting."""
 _ORDER: dict[State, int] = {"complete": 0, "running": 1, "pruned": 2, "failed": 3}
 
 
@@ -35,16 +37,20 @@ class TrialResult:
         params: the suggested parameters by name.
         curve: all reports, with the distance of each layer.
         epochs: whole epochs trained.
-        seconds: seconds spent on them.
+        seconds: seconds spent on these epochs.
         reason: why the trial was pruned or failed; empty otherwise.
         checkpoint: folder or URL of the newest checkpoint, or None.
         test: the last metrics on the test split by name, such as test_accuracy. Pruners do not
             read them.
-        audit: the reason for which a control trial would have been pruned; empty otherwise.
+        audit: the reason to prune the trial, if it is a control trial; empty otherwise.
         advice: the title of the advice that the trial tests; empty otherwise.
         start: the point of the ladder, for one of the study's first trials; empty otherwise.
         config: config entries that were enqueued with the trial; they override its space.
         optimizer: the name of the optimizer; empty where the config names none.
+        status: its state, but "paused" at a rung, "interrupted" where nobody runs the study now, or
+            "waiting" if it was enqueued; None if that is not known.
+        error: the file with the traceback of a failed trial, or None.
+        retry_of: the number of the failed trial that this one repeats, or None.
     """
 
     number: int
@@ -62,6 +68,9 @@ class TrialResult:
     start: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     optimizer: str = ""
+    status: Status | None = None
+    error: str | None = None
+    retry_of: int | None = None
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -121,7 +130,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study at the moment when it was read.
+    """A study as it was when it was read; `load_study` and `run` return it.
 
     Attributes:
         name: the name of the study.
@@ -132,8 +141,21 @@ class StudyResult:
         space: the search space as canonical JSON; empty for a study of another program.
         trials: the trials, by number.
         checkpoints: folder or URL of the checkpoints of all trials; None for the study's folder.
-        rotation_target: what the layers should reach; the default for a study that stores none.
+        rotation_target: the distances that the layers should reach; the default target for a study
+            that stores none.
         warmup_epochs: the first epoch at which trials are compared, > 0.
+
+    Example:
+        >>> import optuna
+        >>> from tuner.study.load import read_result
+        >>> study = optuna.create_study(study_name="digits", direction="maximize")
+        >>> for accuracy in (0.6, 0.8, 0.7):
+        ...     study.add_trial(optuna.create_trial(value=accuracy))
+        >>> result = read_result(study, folder=None)
+        >>> result.best.number, result.best.value
+        (1, 0.8)
+        >>> [trial.number for trial in result.ranked]
+        [1, 2, 0]
     """
 
     name: str
@@ -245,7 +267,7 @@ class StudyResult:
 
 
 def _cell(value: Any) -> Any:
-    """Return a mapping as text: it can neither be sorted nor be written as one column."""
+    """Return a mapping as text, because it cannot be sorted or written as one column."""
     return str(value) if isinstance(value, dict) else value
 
 
@@ -259,25 +281,30 @@ def epochs_to_come(
 ) -> float:
     """Return an estimate of the epochs that a study still has to train.
 
-    A running trial is expected to train as long as the ended trials that came as far. A new trial
-    is expected to train as long as the others on average. Most paused trials are pruned in the
-    end. The ones that continue take the places of later trials, so only one of them is counted, to
-    its end: each rung has one more place when no new trial is to come. On recorded studies the
-    estimate was about half to twice the epochs trained (docs/log.md, 2026-11-25).
+    The estimate assumes that a running trial trains as long as the ended trials that reached the
+    same epoch. A new trial trains as long as the other trials on average. Most paused trials are
+    pruned in the end. A promoted trial takes the place of a later trial, so only one paused trial
+    is counted, to its end: each rung has one more place once no new trial will be started. On
+    recorded studies the estimate was about half to twice the epochs trained (docs/log.md,
+    2026-11-25).
 
     Args:
         ended: epochs of the trials that have ended, >= 0.
-        running: epochs of the trials that run or run next.
+        running: epochs of the trials that run now or next.
         waiting: epochs of the trials that are paused at a rung.
-        new: the number of trials that are still to be created, >= 0.
+        new: the number of trials that will still be created, >= 0.
         max_epochs: epochs of a whole trial.
+
+    Example:
+        >>> epochs_to_come(ended=[20, 4], running=[2], waiting=[], new=1, max_epochs=20)
+        22.0
     """
     settled = np.sort([*ended, *waiting])
     after = np.append(np.cumsum(settled[::-1])[::-1], 0.0)  # the sum from each index on
     before = np.asarray(running, dtype=float)
     place = np.searchsorted(settled, before)
     peers = len(settled) - place
-    # No trial has come as far: this one may run to its end.
+    # If no other trial has reached this epoch, the trial may run to its end.
     last = np.where(peers, after[place] / np.maximum(peers, 1), max_epochs)
     made = len(settled) + len(before)
     mean = (after[0] + last.sum()) / made if made else max_epochs

@@ -25,9 +25,9 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.errors import unknown_name
 from tuner.storage.optuna_internals import study_as_shown
 
-# Each takes the study's seed and the trial's own. QMC takes its points in order over the study, so
-# its scrambling needs the study's seed. The first trial and conditional parameters are drawn with
-# the trial's seed.
+# The arguments are the study's seed and the trial's seed. QMC takes its points in order over the
+# study, so its scrambling needs the study's seed. The first trial and conditional parameters are
+# drawn with the trial's seed.
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": lambda study, trial: TPESampler(seed=trial),
     "random": lambda study, trial: RandomSampler(seed=trial),
@@ -49,12 +49,12 @@ def sampler_for_trial(
 ) -> BaseSampler:
     """Return the sampler that suggests trial `number`.
 
-    A named sampler gets a new seed for every trial. Its suggestions depend on the study and the
+    A named sampler gets a new seed for every trial. So its suggestions depend on the study and the
     trial's number, not on restarts of the process. With one seed for the whole study it would
     suggest its first values again after each restart.
 
     Args:
-        sampler: a name, or a sampler, which keeps its own random state.
+        sampler: a name of `SAMPLERS`, or a sampler, which keeps its own random state.
         seed: the seed of the study.
         number: the number of the trial.
         paused: the numbers of the paused trials.
@@ -82,10 +82,12 @@ def _named(sampler: str, seed: int, number: int) -> BaseSampler:
 class PrunedAsComplete(BaseSampler):
     """Wraps a sampler and shows it the results of trials that were not trained to their end.
 
-    In Optuna a paused trial is RUNNING. Samplers do not read the results of running trials, and
-    TPE takes them all for bad ones. Here the sampler sees them as PRUNED. `GPSampler` reads
-    complete trials only: it sees pruned ones as COMPLETE, with their last metric. It draws at
-    random until ten are complete, and of thirty trials only five were (docs/log.md, 2026-11-26).
+    In Optuna a paused trial is RUNNING. Samplers do not read the results of running trials, and TPE
+    treats all of them as bad. Here the sampler sees paused trials as PRUNED.
+
+    `GPSampler` reads complete trials only. It sees paused and pruned trials as COMPLETE, with their
+    last metric. It draws at random until ten trials are complete, and of thirty trials only five
+    were complete (docs/log.md, 2026-11-26).
 
     Args:
         sampler: the sampler that suggests.

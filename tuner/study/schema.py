@@ -19,17 +19,19 @@ from tuner.errors import InvalidInput
 from tuner.rotation import EpochReport, PruningConfig, RotationCurve, RotationTarget
 from tuner.rotation.report import read_number, stored_number
 
-# Attributes of the study. Its trials are judged by them.
+# Attributes of the study: the settings by which its trials are pruned.
 ROTATION_TARGET = "rotation_target"  # as `RotationTarget.to_dict` gives it
 WARMUP_EPOCHS = "warmup_epochs"  # the first epoch of comparison
 # Attributes of a trial.
 LAYERS = "rotation:layers"
-AUDIT = "audit"  # of a control trial: the reason for which it would have been pruned
+AUDIT = "audit"  # the reason to prune the trial, if it is a control trial
 ADVICE = "advice"  # the title of the advice that the trial tests, if any
 CONFIG = "fixed_config"  # config entries of an enqueued trial; they override its space
 OPTIMIZER = "optimizer"  # the name of the trial's optimizer, searched or not
 START = "start"  # the point of the ladder, if the trial is one of the first of the study
 REASON = "reason"  # why the trial was pruned or failed
+ERROR = "error"  # the file of a failed trial's traceback, relative to the study's folder
+RETRY_OF = "retry_of"  # the number of the failed trial that this one repeats
 ROTATION = "rotation"  # the last distance of each layer; see also rotation_min, rotation_mean
 TEST = "test"  # metrics on the test split, by name; curves do not hold them
 _REPORT = "rotation:"
@@ -37,10 +39,9 @@ _NAN = float("nan")
 
 
 def read_target(attrs: Mapping[str, Any]) -> RotationTarget:
-    """Return the rotation target from a study's user attributes.
+    """Return the rotation target from a study's user attributes, or the default target.
 
-    The default one where there is none: older versions stored no target. A study that was made
-    elsewhere may use the attribute's name for something else, and has the default as well.
+    Older versions stored no target. Other programs may use the attribute's name for other data.
     """
     stored = attrs.get(ROTATION_TARGET)
     try:
@@ -50,8 +51,7 @@ def read_target(attrs: Mapping[str, Any]) -> RotationTarget:
 
 
 def read_warmup(attrs: Mapping[str, Any]) -> float:
-    """Return the warmup in epochs from a study's user attributes, or the default where it has
-    none."""
+    """Return the warmup in epochs from a study's user attributes, or the default warmup."""
     stored = attrs.get(WARMUP_EPOCHS)
     if isinstance(stored, int | float) and not isinstance(stored, bool) and stored > 0:
         return float(stored)
@@ -81,6 +81,12 @@ def report_rotation(
 
     Raises:
         InvalidInput: the layers are not those of the trial's first report, or the step is not > 0.
+
+    Example:
+        >>> trial = optuna.create_study().ask()
+        >>> report_rotation(trial, 1, {"conv": 0.2, "fc": 0.4}, train_loss=1.3)
+        >>> trial.user_attrs["rotation:1"]["distances"]
+        [0.2, 0.4]
     """
     _record_rotation(
         trial,
@@ -99,7 +105,7 @@ def report_rotation(
 def record_report(trial: optuna.Trial, report: EpochReport, stored: FrozenTrial) -> None:
     """Store one whole report of a trial.
 
-    The metric comes last, so that a reader who finds the metric finds all else too.
+    The metric is stored last. So a reader that finds the metric also finds the rest of the report.
 
     Args:
         trial: the running trial.
@@ -164,7 +170,7 @@ def report_test(trial: optuna.Trial, metrics: Mapping[str, float]) -> None:
 def read_test(trial: FrozenTrial) -> dict[str, float]:
     """Return a trial's metrics on the test split, by name; empty if it has none."""
     stored = trial.user_attrs.get(TEST)
-    if not isinstance(stored, dict):  # other programs may use the name for something else
+    if not isinstance(stored, dict):  # other programs may use the name for other data
         return {}
     return {
         name: read_number(stored, name)
@@ -176,10 +182,15 @@ def read_test(trial: FrozenTrial) -> dict[str, float]:
 def whole_config(
     trial: optuna.Trial, stored: FrozenTrial, suggested: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a trial's config: the suggested entries, overridden by those that were enqueued.
+    """Return a trial's config: the suggested entries, overridden by the enqueued entries.
 
-    It also stores the name of the optimizer in the trial. Readers of the study do not have the
-    space, which may set it.
+    The name of the optimizer is also stored in the trial. The space may set it, and readers of the
+    study do not have the space.
+
+    Args:
+        trial: the running trial.
+        stored: the same trial as the study holds it.
+        suggested: the config that the space suggested.
     """
     config = {**suggested, **read_config(stored)}
     optimizer = config.get("optimizer")
@@ -195,7 +206,12 @@ def read_config(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def curve_of(trial: FrozenTrial, max_epochs: int) -> RotationCurve:
-    """Return all reports of a trial as one curve; it is empty before the first report."""
+    """Return all reports of a trial as one curve; the curve is empty before the first report.
+
+    Args:
+        trial: the trial.
+        max_epochs: epochs of a whole trial, >= 1.
+    """
     layers = tuple(trial.user_attrs.get(LAYERS, ()))
     return RotationCurve.from_reports(
         (
@@ -228,7 +244,12 @@ def reports_of(trial: FrozenTrial) -> dict[float, dict[str, Any]]:
 def has_report(trial: FrozenTrial, epoch: float, with_metric: bool) -> bool:
     """Return whether the study already holds the whole report of this epoch.
 
-    It does if the report was written before a crash.
+    That is so if the report was written before a crash.
+
+    Args:
+        trial: the trial.
+        epoch: epochs finished at the report.
+        with_metric: whether the report has a metric.
     """
     return epoch in trial.intermediate_values if with_metric else _key(epoch) in trial.user_attrs
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -38,9 +40,17 @@ _PROBES = 32
 def as_function(space: SearchSpace) -> Space:
     """Return the space as a function that suggests one configuration for a trial.
 
+    Args:
+        space: the search space in any accepted form.
+
     Raises:
         InvalidInput: the space is neither a function nor a mapping, or holds a Ray domain that has
             no equivalent in Optuna.
+
+    Example:
+        >>> space = as_function({"lr": FloatDistribution(1e-4, 1.0, log=True), "epochs": 5})
+        >>> space(optuna.trial.FixedTrial({"lr": 0.1}))
+        {'lr': 0.1, 'epochs': 5}
     """
     if callable(space):
         return space
@@ -52,13 +62,13 @@ def as_function(space: SearchSpace) -> Space:
     distributions = _convert(space, ())
 
     def suggest(trial: optuna.Trial) -> dict[str, Any]:
-        return _suggest(trial, distributions, ())
+        return {key: _suggest(trial, value, (key,)) for key, value in distributions.items()}
 
     return suggest
 
 
 def fingerprint(space: Space) -> str:
-    """Return the parameters that a space suggests in some draws, as canonical JSON.
+    """Return the parameters that a space suggests in 32 random draws, as canonical JSON.
 
     Two spaces are the same if their fingerprints are equal.
 
@@ -88,7 +98,7 @@ def probe_space(
 ) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
     """Yield random trials of a space, each with its configuration.
 
-    The draws are seeded: every call yields the same ones.
+    The draws are seeded: every call yields the same trials.
 
     Args:
         space: the search space.
@@ -106,11 +116,16 @@ def probe_space(
 def suggest(space: Space, trial: optuna.Trial) -> dict[str, Any]:
     """Draw one configuration from the space for a trial.
 
+    Args:
+        space: the search space.
+        trial: the trial.
+
     Raises:
         InvalidInput: the space raises, or returns something other than a dict.
     """
     try:
-        config = space(trial)
+        with _storable_choices(trial):
+            config = space(trial)
     except InvalidInput:
         raise
     except Exception as error:  # the space is the user's code, which may raise anything
@@ -131,46 +146,78 @@ def _name(space: Space) -> str:
     return getattr(space, "__qualname__", repr(space))
 
 
+@contextmanager
+def _storable_choices(trial: optuna.Trial) -> Iterator[None]:
+    """Let a space suggest choices of any type, as those of a dict may be.
+
+    A storage returns a tuple as a list, and Optuna then refuses the parameter as another one.
+    """
+    suggest_categorical = trial.suggest_categorical
+
+    def suggest(name: str, choices: Sequence[Any]) -> Any:
+        choice = _choice(choices)
+        if isinstance(choice, _Labelled):
+            label = str(suggest_categorical(name, choice.distribution.choices))
+            return _suggest(trial, choice.values[label], (name, label))
+        return suggest_categorical(name, choice.choices)
+
+    trial.suggest_categorical = suggest  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del trial.suggest_categorical
+
+
 @dataclass(frozen=True)
 class _Labelled:
-    """A choice among values that Optuna cannot store. It suggests a label for each value."""
+    """A choice among values that Optuna cannot store. It suggests a label for each value.
+
+    A value may hold distributions of its own. Only those of the value that is chosen are suggested.
+    """
 
     distribution: CategoricalDistribution
     values: Mapping[str, Any]
 
 
-def _suggest(trial: optuna.Trial, space: Mapping[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    for key, value in space.items():
-        name = "/".join((*at, key))
-        if isinstance(value, BaseDistribution):
-            config[key] = draw(trial, name, value)
-        elif isinstance(value, _Labelled):
-            config[key] = value.values[draw(trial, name, value.distribution)]
-        elif isinstance(value, Mapping):
-            config[key] = _suggest(trial, value, (*at, key))
-        else:
-            config[key] = value
-    return config
+def _suggest(trial: optuna.Trial, value: Any, at: tuple[str, ...]) -> Any:
+    """Return a part of a space with a suggestion in the place of each distribution."""
+    name = "/".join(at)
+    if isinstance(value, BaseDistribution):
+        return draw(trial, name, value)
+    if isinstance(value, _Labelled):
+        label = draw(trial, name, value.distribution)
+        return _suggest(trial, value.values[label], (*at, label))
+    if isinstance(value, Mapping) and _holds_distributions(value):
+        return {key: _suggest(trial, each, (*at, str(key))) for key, each in value.items()}
+    if isinstance(value, list | tuple) and _holds_distributions(value):
+        each = [_suggest(trial, item, (*at, str(index))) for index, item in enumerate(value)]
+        return each if isinstance(value, list) else tuple(each)
+    return value
 
 
-def _convert(space: Mapping[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
-    converted: dict[str, Any] = {}
-    for key, value in space.items():
-        here = (*at, key)
-        if isinstance(value, Mapping):
-            if "grid_search" in value:
-                raise _unfaithful("tune.grid_search", here, "tune.choice")
-            converted[key] = _convert(value, here)
-        elif _is_domain(value):
-            converted[key] = _from_ray(value, here)
-        elif isinstance(value, list | tuple) and any(
-            isinstance(item, BaseDistribution) or _is_domain(item) for item in value
-        ):
-            raise _unfaithful("a list of domains", here, "a dict with a key for each")
-        else:
-            converted[key] = value
-    return converted
+def _convert(value: Any, at: tuple[str, ...]) -> Any:
+    """Return a part of a space with an Optuna distribution in the place of each domain."""
+    if isinstance(value, Mapping):
+        if "grid_search" in value:
+            raise _unfaithful("tune.grid_search", at, "tune.choice")
+        return {key: _convert(each, (*at, str(key))) for key, each in value.items()}
+    if _is_domain(value):
+        return _from_ray(value, at)
+    if isinstance(value, CategoricalDistribution):
+        return _choice(value.choices, at)
+    if isinstance(value, list | tuple) and _holds_distributions(value):
+        each = [_convert(item, (*at, str(index))) for index, item in enumerate(value)]
+        return each if isinstance(value, list) else tuple(each)
+    return value
+
+
+def _holds_distributions(value: Any) -> bool:
+    """Whether a value is or holds a distribution of Optuna or a domain of Ray Tune."""
+    if isinstance(value, Mapping):
+        return "grid_search" in value or any(map(_holds_distributions, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_distributions, value))
+    return isinstance(value, BaseDistribution | _Labelled) or _is_domain(value)
 
 
 def _is_domain(value: Any) -> bool:
@@ -190,7 +237,7 @@ def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
         sampler, step = sampler.get_sampler(), sampler.q
     log = isinstance(sampler, LogUniform)
     if isinstance(domain, Categorical) and isinstance(sampler, Uniform):
-        return _choice(domain.categories)
+        return _choice(domain.categories, at)
     if not isinstance(domain, Float | Integer) or not isinstance(sampler, Uniform | LogUniform):
         raise _unfaithful(f"tune.{_ray_name(domain)}", at, "tune.uniform")
     whole = isinstance(domain, Integer)
@@ -200,7 +247,7 @@ def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
     if whole and step in (None, 1):
         high -= 1
     elif step is not None:
-        # In decimals: 3 steps of 0.1 are 0.3, not 0.30000000000000004.
+        # Decimal, because 3 * 0.1 is 0.30000000000000004 as a float.
         unit = Decimal(str(step))
         low = math.ceil(round(low / step, 9)) * unit
         high = math.floor(round(high / step, 9)) * unit
@@ -211,14 +258,31 @@ def _from_ray(domain: Any, at: tuple[str, ...]) -> BaseDistribution | _Labelled:
     return FloatDistribution(float(low), float(high), log=log, step=step)
 
 
-def _choice(categories: Sequence[Any]) -> CategoricalDistribution | _Labelled:
-    if all(isinstance(value, bool | int | float | str | None) for value in categories):
-        return CategoricalDistribution(categories)
-    texts = [str(value) for value in categories]
+def _choice(
+    categories: Sequence[Any], at: tuple[str, ...] = ()
+) -> CategoricalDistribution | _Labelled:
+    """Return a choice among any values, which is the same before and after the storage."""
+    values = [value.item() if isinstance(value, np.generic) else value for value in categories]
+    if all(isinstance(value, bool | int | float | str | None) for value in values):
+        return CategoricalDistribution(values)
+    conditional = _holds_distributions(values)
+    texts = [_label(value) if conditional else str(value) for value in values]
     if len(set(texts)) < len(texts) or any(" at 0x" in text for text in texts):
         # A text with a memory address differs in every process. The index does not.
-        texts = [f"{index}: {type(value).__name__}" for index, value in enumerate(categories)]
-    return _Labelled(CategoricalDistribution(texts), dict(zip(texts, categories, strict=True)))
+        texts = [f"{index}: {type(value).__name__}" for index, value in enumerate(values)]
+    options = [
+        _convert(value, (*at, text)) if _holds_distributions(value) else value
+        for text, value in zip(texts, values, strict=True)
+    ]
+    return _Labelled(CategoricalDistribution(texts), dict(zip(texts, options, strict=True)))
+
+
+def _label(value: Any) -> str:
+    """Return a value of a conditional choice as text; of a mapping, only its constants."""
+    if isinstance(value, Mapping):
+        constants = {k: v for k, v in value.items() if not _holds_distributions(v)}
+        return ", ".join(f"{key}={constant}" for key, constant in constants.items()) or str(value)
+    return str(value)
 
 
 def _ray_name(domain: Any) -> str:
@@ -242,7 +306,7 @@ def lr_range(space: Space, optimizer: str, usual: str = "sgd") -> Range:
     """Return the lowest and the highest learning rate that a space searches with an optimizer.
 
     Both are > 0. The range is that of the parameter whose value becomes `lr` in the configuration.
-    The first of some random draws with such a parameter decides.
+    Of 32 random draws, the first one with such a parameter decides.
 
     Args:
         space: the search space.

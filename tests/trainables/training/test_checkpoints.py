@@ -70,7 +70,7 @@ def test_a_checkpoint_has_the_format_that_earlier_versions_can_read_and_wrote(tm
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert state.keys() == {
         *("model", "optimizer", "scaler", "monitor", "position", "batch_size"),
-        *("rng", "rng_of_others"),
+        *("extra", "rng", "rng_of_others"),
     }
     assert state["position"].keys() == {"epoch", "step", "samples", "train_loss"}
     assert state["rng"].keys() == {"python", "numpy", "torch", "cuda", "shuffle"}

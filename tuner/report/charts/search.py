@@ -34,6 +34,7 @@ from tuner.report.charts.base import (
     with_value,
 )
 from tuner.rotation import RotationTarget
+from tuner.storage.optuna_internals import is_in_range
 from tuner.study.result import StudyResult, TrialResult
 from tuner.vega import BLUE, GREY, AnyChart, label, number_of, tip, values
 
@@ -145,7 +146,7 @@ def _frozen(trial: TrialResult, space: Mapping[str, BaseDistribution]) -> optuna
 
 def _holds(distribution: BaseDistribution, value: Any) -> bool:
     try:
-        return distribution._contains(distribution.to_internal_repr(value))
+        return is_in_range(distribution, value)
     except (ValueError, TypeError):
         return False
 

@@ -1,0 +1,44 @@
+"""Trials that report on how many threads they compute."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+from curve_trials import Curve
+from ray import cloudpickle, tune
+from torch.utils.data import DataLoader, Dataset
+
+# Ray's workers cannot import the tests.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class Threads(Dataset):
+    """One item: how many threads compute where it is loaded."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return torch.get_num_threads()
+
+
+def counted() -> dict[str, float]:
+    # A GPU's loader forks: here, too, the process that loads must not compute on all threads.
+    (loading,) = next(iter(DataLoader(Threads(), num_workers=1))).tolist()
+    return {
+        "test_threads": float(torch.get_num_threads()),
+        "test_omp": float(os.environ["OMP_NUM_THREADS"]),
+        "test_loading": float(loading),
+    }
+
+
+class Counting(Curve):
+    def report(self):
+        return {**super().report(), **counted()}
+
+
+def counting(config):
+    for epoch in range(1, config["max_epochs"] + 1):
+        tune.report({"epoch": epoch, "score": 0.5, **counted()})
