@@ -87,6 +87,8 @@ def _of_epochs(complete: Iterable[TrialResult]) -> float:
 
 def _compared(gain: float) -> str:
     """Return how a trial compares with the best of the other trials, in words."""
+    if gain == 0:
+        return "as good as the best of the others"
     return f"{abs(gain):.4g} {'better' if gain > 0 else 'worse'} than the best of the others"
 
 
