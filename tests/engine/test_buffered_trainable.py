@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 import pytest
-from curve_trials import Curve, logged, report_at, space
+from curve_trials import Curve, logged, report_at
 from optuna.pruners import ThresholdPruner
 from ray import cloudpickle, tune
 from ray.tune.result import SHOULD_CHECKPOINT
-from thread_counts import Counting, counting
+from thread_counts import Counting, assert_computes_on, counting
 
 from tuner import run
 from tuner.engine import buffered_trainable as batching
@@ -161,15 +161,4 @@ def test_functions_are_batched_too(make_job):
 @pytest.mark.parametrize(("trainable", "cpus", "threads"), [(Counting, 0.5, 1), (counting, 2.0, 2)])
 def test_a_trial_computes_on_as_many_threads_as_it_reserves(make_job, trainable, cpus, threads):
     """Where no shell sets OMP_NUM_THREADS; the process has imported torch before the trial."""
-    job = make_job(
-        trainable=trainable,
-        search_space=space,
-        metric="score",
-        mode="max",
-        cpus_per_trial=cpus,
-        num_trials=1,
-        max_epochs=2,
-    )
-    (trial,) = run(job, observer=RunCallback()).trials
-    assert trial.state == "complete"
-    assert trial.test == {"test_threads": threads, "test_omp": threads, "test_loading": 1}
+    assert_computes_on(threads, make_job, trainable=trainable, cpus_per_trial=cpus)

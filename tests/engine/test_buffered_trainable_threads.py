@@ -6,11 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import ray
-from curve_trials import space
-from thread_counts import Counting, counting
-
-from tuner import run
-from tuner.engine.callbacks import RunCallback
+from thread_counts import Counting, assert_computes_on, counting
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +23,4 @@ def set_in_the_shell(no_ray) -> Iterator[None]:
 @pytest.mark.usefixtures("set_in_the_shell")
 @pytest.mark.parametrize(("trainable", "cpus", "threads"), [(Counting, 2.5, 2), (counting, 1.0, 1)])
 def test_a_trial_computes_on_as_many_threads_as_it_reserves(make_job, trainable, cpus, threads):
-    job = make_job(
-        trainable=trainable,
-        search_space=space,
-        metric="score",
-        mode="max",
-        cpus_per_trial=cpus,
-        num_trials=1,
-        max_epochs=2,
-    )
-    (trial,) = run(job, observer=RunCallback()).trials
-    assert trial.state == "complete"
-    assert trial.test == {"test_threads": threads, "test_omp": threads, "test_loading": 1}
+    assert_computes_on(threads, make_job, trainable=trainable, cpus_per_trial=cpus)
