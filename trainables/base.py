@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from trainables.distributed.data_parallel import StepReport, merge_reports, with_sync_batchnorm
 from trainables.distributed.trainable import DistributedTrainable
+from trainables.training.accuracy import count_hits
 from trainables.training.config import Settings, plain_config, read_settings
 from trainables.training.data import Data, Split, make_batches, sample_count, shared_data
 from trainables.training.loop import TrainingState
@@ -145,22 +146,23 @@ class RotationTrainable(DistributedTrainable):
         """Return the metrics of a split; their names start with `val_`.
 
         Called without gradients and with the model in evaluation mode. `val_accuracy` is left out
-        if the targets are floating-point numbers, which are not classes.
+        if the targets are no classes for the output: see `trainables.training.accuracy`.
         """
         total = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device)
-        samples = answers = 0
+        answers = torch.zeros((), device=self.device)
+        samples = 0
         for inputs, target in self.evaluation_batches(data):
             with self.autocast():
                 output = self.model(inputs)
                 total += self.loss(output, target) * len(target)
             samples += len(target)
-            if not target.is_floating_point():
-                hits += (output.argmax(dim=1) == target).sum()
-                answers += target.numel()
+            if (counted := count_hits(output, target)) is not None:
+                hits += counted[0]
+                answers += counted[1]
         metrics = {"val_loss": total.item() / samples}
         if answers:
-            metrics["val_accuracy"] = hits.item() / answers
+            metrics["val_accuracy"] = hits.item() / answers.item()
         return metrics
 
     def get_extra_state(self) -> dict[str, Any]:
