@@ -58,7 +58,7 @@ class TrialError:
 
     @property
     def kind(self) -> str:
-        """A text that errors have in common if they are alike but for the numbers in them."""
+        """The line and the place without numbers. Two errors of one kind have the same text."""
         return _NUMBER.sub("#", self.line) + self.place
 
 

@@ -121,6 +121,11 @@ def number(value: object) -> str:
     return "-" if math.isnan(value) else f"{value:.4g}"
 
 
+def distance(value: float) -> str:
+    """Return a cosine distance with three decimals; "-" if it is NaN."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
 def duration(seconds: float) -> str:
     """Return hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)

@@ -160,7 +160,7 @@ def _print_layers(console: Console, trial: TrialResult, result: StudyResult) -> 
     for index, layer in enumerate(trial.curve.layers):
         row = [
             Text(formatting.one_line(layer)),
-            Text(_distance(trial.rotation.get(layer, math.nan))),
+            Text(formatting.distance(trial.rotation.get(layer, math.nan))),
             Text(formatting.rotation_curve(trial, layer)),
             Text("-" if math.isnan(floors[index]) else f"{floors[index]:.2f}"),
         ]
@@ -185,8 +185,8 @@ def _print_reports(console: Console, trial: TrialResult, result: StudyResult) ->
             f"{round(curve.epochs[index], 2):g}",
             formatting.number(curve.metric[index]),
             formatting.number(curve.train_loss[index]),
-            _distance(min(known, default=math.nan)),
-            _distance(math.fsum(known) / len(known) if known else math.nan),
+            formatting.distance(min(known, default=math.nan)),
+            formatting.distance(math.fsum(known) / len(known) if known else math.nan),
         )
     console.print()
     console.print(table)
@@ -205,10 +205,6 @@ def _forecast(trial: TrialResult, result: StudyResult) -> Forecast | None:
     """Return the forecast of a trial that has not trained to its end."""
     unfinished = trial.epochs < result.max_epochs and len(trial.curve) and trial.curve.layers
     return forecast(trial.curve) if unfinished else None
-
-
-def _distance(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _known(value: float) -> float | None:

@@ -29,7 +29,7 @@ from tuner.report.evidence import (
     rotation_worth,
     started,
 )
-from tuner.report.formatting import load_call, short_reason, study_arguments, target_words
+from tuner.report.formatting import distance, load_call, short_reason, study_arguments, target_words
 from tuner.rotation import RotationTarget
 from tuner.study.result import Status, StudyResult
 
@@ -245,8 +245,8 @@ def _figures(
             str(row["trial"]),
             Text(status[row["trial"]], style=_COLOURS[status[row["trial"]]]),
             _number(row[result.metric]),
-            Text(_distance(row["rotation_min"]) + layer),
-            _distance(row["rotation_mean"]),
+            Text(distance(row["rotation_min"]) + layer),
+            distance(row["rotation_mean"]),
             f"{round(row['epochs'], 2):g}/{result.max_epochs}",
             f"{row['seconds']:.1f}",
             *((Text(words[row["trial"]]), Text(short_reason(row["reason"]))) if words else ()),
@@ -256,10 +256,6 @@ def _figures(
 
 def _in_one_line(text: str) -> str:
     return text.replace("\n", " ")
-
-
-def _distance(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _number(value: Any) -> str:
